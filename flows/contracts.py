@@ -1,0 +1,156 @@
+"""The contracts between the language and what plugs into it: step kinds, trigger kinds and tools.
+
+A *kind* is the language's side of a plug-in: the YAML key and the model of its configuration. What executes it is a
+:class:`StepExecutor`, built in ``steps`` and looked up by the same key. The language never executes anything.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from flows.model import StepConfig, TriggerConfig
+from flows.values import Json, StepStatus
+
+Effect = Literal["read", "write"]
+Isolation = Literal["container", "jail"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A problem that a kind finds in its own configuration.
+
+    ``path`` leads from the step's (or trigger's) mapping to the place, as written in the YAML:
+    ``("limits", "memory")``. ``message`` and ``fix`` are as in :class:`flows.errors.Problem`.
+    """
+
+    path: tuple[str | int, ...]
+    code: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolSpec:
+    """What a tool takes and gives.
+
+    ``name`` is the full name, ``provider.tool``; ``arguments`` and ``result`` are JSON Schemas (draft 2020-12).
+    ``idempotent`` says that making the call twice leaves the world as making it once does.
+    """
+
+    name: str
+    description: str
+    arguments: Mapping[str, Json]
+    result: Mapping[str, Json] = field(default_factory=dict)
+    effect: Effect = "read"
+    idempotent: bool = False
+
+    @property
+    def short_name(self) -> str:
+        """The part after the last dot, by which code may call it where no other granted tool has the same."""
+        return self.name.rpartition(".")[2]
+
+
+class Catalogue(Protocol):
+    """The tools that a flow may name."""
+
+    def names(self) -> Iterable[str]: ...
+    def get(self, name: str) -> ToolSpec | None:
+        """The tool of that full name, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepKind:
+    """One kind of step: its YAML key and the pydantic model of the whole step mapping.
+
+    ``check`` finds what the model alone can't: it sees the parsed configuration and the catalogue.
+    """
+
+    key: str
+    config: type[StepConfig]
+    check: Callable[[StepConfig, Catalogue], Iterable[Finding]] = lambda _config, _catalogue: ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerKind:
+    """One kind of trigger: its YAML key and the pydantic model of the whole trigger mapping."""
+
+    key: str
+    config: type[TriggerConfig]
+    check: Callable[[TriggerConfig], Iterable[Finding]] = lambda _config: ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """The kinds that a definition may use, by key."""
+
+    steps: Mapping[str, StepKind]
+    triggers: Mapping[str, TriggerKind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepError:
+    """Why a step did not succeed, for a person and for ``${{ steps.ID.error.code }}``.
+
+    ``line`` counts from 1 in the user's own code; ``traceback`` holds only the user's own frames.
+    """
+
+    code: str
+    message: str
+    line: int | None = None
+    traceback: str | None = None
+    fix: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one attempt of a step came to. ``duration`` in seconds; ``isolation`` None where no code ran."""
+
+    status: StepStatus
+    result: Json = None
+    error: StepError | None = None
+    isolation: Isolation | None = None
+    duration: float = 0.0
+    tool_calls: int = 0
+    egress: int = 0
+    stdout: str = ""
+    stderr: str = ""
+    peak_memory: int | None = None
+    """Bytes, as the host observed it; None where it can't be known."""
+    cpu_time: float | None = None
+    """Seconds of processor time, as the host observed it; None where it can't be known."""
+
+
+class StepCall(Protocol):
+    """One attempt of one step, as the engine hands it to the executor.
+
+    ``inputs`` is the step's ``with`` with every expression resolved.
+    """
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def step_id(self) -> str: ...
+    @property
+    def attempt(self) -> int:
+        """Counts from 1."""
+
+    @property
+    def inputs(self) -> Mapping[str, Json]: ...
+    async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None:
+        """Record one line of output, without its line end, as it comes."""
+
+    async def call_tool(self, name: str, arguments: Json) -> Json:
+        """Call a tool by full name on behalf of the run.
+
+        Raises:
+            flows.errors.StepboxError: the tool is unknown, not granted, its arguments are invalid or it failed.
+        """
+
+    async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
+        """Run another flow as a child of this run and wait for its end."""
+
+
+class StepExecutor(Protocol):
+    """Executes steps of one kind. Failing user code is a :class:`StepResult`, not an exception."""
+
+    async def execute(self, config: StepConfig, call: StepCall) -> StepResult: ...

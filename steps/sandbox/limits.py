@@ -1,0 +1,36 @@
+"""What a step's code may use up, with the defaults of each language."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Language = Literal["python", "javascript", "shell"]
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Resolved limits of one job. Times in seconds, sizes in bytes."""
+
+    timeout: float = 30.0
+    grace: float = 2.0
+    """Between SIGTERM and SIGKILL once the timeout is over."""
+    memory: int = 128 * MB
+    cpu: float = 1.0
+    """Processors: 0.5 is half of one."""
+    pids: int = 64
+    disk: int = 64 * MB
+    """Of the work directory, and the same of /tmp."""
+    output: int = 1 * MB
+    """stdout and stderr together; what is beyond is dropped and marked."""
+    code: int = 100_000
+    result: int = 1 * MB
+    """Encoded as JSON."""
+    artifacts: int = 50 * MB
+    requests: int = 50
+    tool_calls: int = 100
+
+
+def default_limits(language: Language) -> Limits:
+    """The limits of a step that declares none (DESIGN section 3: 256 MB for Python, 128 MB otherwise)."""
+    return Limits(memory=256 * MB) if language == "python" else Limits()

@@ -1,0 +1,102 @@
+"""What a sandbox is to the rest of Stepbox: one protocol, two runners.
+
+A :class:`Runner` starts sandboxes; a :class:`Sandbox` takes one :class:`Job`, once, and is destroyed. Everything a
+guest says is hostile: the outcome's status, durations and counts are the host's own observations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from flows.contracts import Isolation, StepError
+from flows.values import Json, StepStatus
+from steps.sandbox.limits import Language, Limits
+
+Enforcement = Literal["hard", "watched", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What must be known when a sandbox starts; a ready sandbox serves only jobs of its own profile.
+
+    ``preload`` names Python modules imported before the sandbox reports ready; ``disk`` and ``memory`` in bytes.
+    """
+
+    language: Language
+    preload: frozenset[str] = frozenset()
+    disk: int
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One execution of user code.
+
+    ``code`` is the user's text; ``filename`` what tracebacks call it; ``tools`` the full names of the granted tools.
+    """
+
+    language: Language
+    code: str
+    inputs: Mapping[str, Json]
+    limits: Limits
+    tools: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    filename: str = "step"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the host observed of one job. Times in seconds, memory in bytes; ``exit_status`` as a shell gives it."""
+
+    status: StepStatus
+    result: Json = None
+    error: StepError | None = None
+    isolation: Isolation
+    duration: float
+    stdout: str = ""
+    stderr: str = ""
+    truncated: bool = False
+    """Whether output beyond the limit was dropped."""
+    exit_status: int | None = None
+    peak_memory: int | None = None
+    cpu_time: float | None = None
+    tool_calls: int = 0
+
+
+class Host(Protocol):
+    """What a running job can reach of the host: its log and its tools."""
+
+    async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None: ...
+    async def call_tool(self, name: str, arguments: Json) -> Json:
+        """Raises :class:`flows.errors.StepboxError`, whose code and message the code sees as an error."""
+
+
+class Sandbox(Protocol):
+    """One started, single-use sandbox, blocked until its job comes."""
+
+    @property
+    def profile(self) -> Profile: ...
+    async def execute(self, job: Job, host: Host) -> Outcome:
+        """Run the job to its end and destroy the sandbox. Cancelling this kills the job and destroys it too."""
+
+    async def close(self) -> None:
+        """Destroy an unused sandbox."""
+
+
+class Runner(Protocol):
+    """Starts sandboxes by one isolation technique."""
+
+    @property
+    def isolation(self) -> Isolation: ...
+    async def enforcement(self) -> Mapping[str, Enforcement]:
+        """How each limit is enforced on this machine: timeout, memory, cpu, pids, disk, output, network."""
+
+    async def start(self, profile: Profile) -> Sandbox:
+        """Start a sandbox and wait until it is ready.
+
+        Raises:
+            flows.errors.RefusedError: the isolation can't be had on this machine; the message says why and the fix.
+        """
+
+    async def close(self) -> None:
+        """Destroy what is left and remove what the runner made on the machine (cgroups, directories)."""
