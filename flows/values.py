@@ -30,3 +30,6 @@ class RunStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+Duration: TypeAlias = float
+ByteSize: TypeAlias = int

@@ -1,0 +1,1 @@
+"""What drives it: the orchestrator, the store, runs and the composition root."""

@@ -1,0 +1,1 @@
+"""The SQLModel store, over SQLite and PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The language: what a flow, a step and a trigger are."""

@@ -1,0 +1,1 @@
+"""The container runners: one protocol, the same guest inside each."""

@@ -1,0 +1,1 @@
+"""The tool catalogue and its first tools."""

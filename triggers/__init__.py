@@ -1,0 +1,1 @@
+"""What starts a run: one module a kind."""
