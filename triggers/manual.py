@@ -1,0 +1,15 @@
+"""Triggers of ``manual``: a person's click. Every flow can be started by command without one."""
+
+from flows.model import Config, TriggerConfig
+
+
+class Manual(Config):
+    """What is shown where the flow can be started."""
+
+    label: str | None = None
+
+
+class ManualTrigger(TriggerConfig):
+    """``event`` has ``by``, the principal."""
+
+    manual: Manual
