@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from flows.contracts import Isolation, StepError
 from flows.values import Json, RunStatus, StepStatus
@@ -24,17 +24,15 @@ class FlowVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of one flow version. ``parent_id`` is set where a subflow step started it."""
+class RunSummary:
+    """A run as a listing shows it: everything but its inputs and its output, which may be large."""
 
     id: str
     workspace: str
     flow: str
     flow_version_id: str
     status: RunStatus
-    inputs: Mapping[str, Json]
     trigger: Mapping[str, Json] = field(default_factory=dict)
-    output: Json = None
     error: StepError | None = None
     parent_id: str | None = None
     created_at: datetime
@@ -43,10 +41,44 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Run(RunSummary):
+    """One run of one flow version. ``parent_id`` is set where a subflow step started it."""
+
+    inputs: Mapping[str, Json]
+    output: Json = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSummary:
+    """A flow as a listing shows it: its current version, how many there are, and its newest run."""
+
+    flow: str
+    workspace: str
+    version_id: str
+    number: int
+    digest: str
+    versions: int
+    updated_at: datetime
+    """When the current version was last put."""
+    last_run: RunSummary | None = None
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Generic[Item]):
+    """A part of a listing. ``next`` is the cursor that continues it, None at its end."""
+
+    items: tuple[Item, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepRun:
     """One attempt of one step of a run; of one item of it where the step has ``for_each`` (``item`` counts from 0).
 
-    ``duration`` in seconds, as the host measured it.
+    ``duration`` in seconds, ``peak_memory`` in bytes and ``cpu_time`` in seconds, as the host measured them.
     """
 
     id: str
@@ -61,13 +93,15 @@ class StepRun:
     duration: float = 0.0
     tool_calls: int = 0
     egress: int = 0
+    peak_memory: int | None = None
+    cpu_time: float | None = None
     started_at: datetime
     ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line of a step's output."""
+    """One line of a step's output. ``cursor`` is its place in the run's log, set by the store."""
 
     run_id: str
     step_id: str
@@ -76,11 +110,15 @@ class LogLine:
     stream: Literal["stdout", "stderr"]
     line: str
     at: datetime
+    cursor: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """One call of a tool. ``result`` and ``error`` are None while it is going on."""
+    """One call of a tool. ``ended_at``, ``result`` and ``error`` are None while it is going on.
+
+    ``arguments_digest`` is the SHA-256 of the tool's name and its canonical arguments.
+    """
 
     id: str
     run_id: str
@@ -89,6 +127,8 @@ class ToolCall:
     attempt: int
     tool: str
     arguments: Json
+    arguments_digest: str
+    idempotency_key: str
     result: Json = None
     error: StepError | None = None
     started_at: datetime

@@ -1,1 +1,5 @@
-"""The SQLModel store, over SQLite and PostgreSQL."""
+"""What Stepbox keeps: flows, runs, attempts of steps, logs, tool calls and the workspace's content."""
+
+from engine.store.store import Store
+
+__all__ = ["Store"]

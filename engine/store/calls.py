@@ -1,0 +1,117 @@
+"""The journal of tool calls."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from sqlmodel import col
+from ulid import ULID
+
+from engine.records import ToolCall
+from engine.store.database import Database
+from engine.store.errors import AlreadyFinishedError, UnknownRecordError
+from engine.store.tables import NO_ITEM, ToolCallTable
+from engine.store.types import canonical_json, error_from_json, error_to_json
+from flows.contracts import StepError
+from flows.values import Json
+
+
+class Calls:
+    """The tool calls of all runs. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(
+        self,
+        run_id: str,
+        step_id: str,
+        tool: str,
+        arguments: Json,
+        *,
+        attempt: int = 1,
+        item: int | None = None,
+    ) -> ToolCall:
+        """Record that a call begins, before it is made. Its id is its idempotency key."""
+        call_id = str(ULID())
+        call = ToolCall(
+            id=call_id,
+            run_id=run_id,
+            step_id=step_id,
+            item=item,
+            attempt=attempt,
+            tool=tool,
+            arguments=arguments,
+            arguments_digest=arguments_digest(tool, arguments),
+            idempotency_key=call_id,
+            started_at=datetime.now(UTC),
+        )
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert(ToolCallTable).values(
+                    id=call.id,
+                    run_id=call.run_id,
+                    step_id=call.step_id,
+                    item=NO_ITEM if item is None else item,
+                    attempt=call.attempt,
+                    tool=call.tool,
+                    arguments=call.arguments,
+                    arguments_digest=call.arguments_digest,
+                    idempotency_key=call.idempotency_key,
+                    started_at=call.started_at,
+                )
+            )
+        return call
+
+    async def finish(self, call_id: str, *, result: Json = None, error: StepError | None = None) -> None:
+        """Record how a call ended: with ``result``, or with ``error`` where that is given.
+
+        Raises:
+            UnknownRecordError: there is no such call.
+            AlreadyFinishedError: it has ended before; it stays as it is.
+        """
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(ToolCallTable)
+                .where(col(ToolCallTable.id) == call_id, col(ToolCallTable.ended_at).is_(None))
+                .values(result=result, error=error_to_json(error), ended_at=datetime.now(UTC))
+            )
+            if changed.rowcount != 1:
+                known = await connection.scalar(select(col(ToolCallTable.id)).where(col(ToolCallTable.id) == call_id))
+                if known is None:
+                    raise UnknownRecordError(f"there is no tool call {call_id!r}")
+                raise AlreadyFinishedError(f"tool call {call_id} has already ended; it is never changed")
+
+    async def list(self, run_id: str, *, step_id: str | None = None, item: int | None = None) -> tuple[ToolCall, ...]:
+        """The calls of a run in the order in which they began; of one step, or of one item of it, where given."""
+        query = select(ToolCallTable.__table__).where(col(ToolCallTable.run_id) == run_id)
+        if step_id is not None:
+            query = query.where(col(ToolCallTable.step_id) == step_id)
+        if item is not None:
+            query = query.where(col(ToolCallTable.item) == item)
+        async with self._database.read() as connection:
+            return tuple(_call(row) for row in await connection.execute(query.order_by(col(ToolCallTable.id))))
+
+
+def arguments_digest(tool: str, arguments: Json) -> str:
+    """What makes two calls the same call: the SHA-256 of the name and the arguments, whatever the order of keys."""
+    return hashlib.sha256(canonical_json([tool, arguments]).encode()).hexdigest()
+
+
+def _call(row: Row[Any]) -> ToolCall:
+    return ToolCall(
+        id=row.id,
+        run_id=row.run_id,
+        step_id=row.step_id,
+        item=None if row.item == NO_ITEM else row.item,
+        attempt=row.attempt,
+        tool=row.tool,
+        arguments=row.arguments,
+        arguments_digest=row.arguments_digest,
+        idempotency_key=row.idempotency_key,
+        result=row.result,
+        error=error_from_json(row.error),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

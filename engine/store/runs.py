@@ -1,0 +1,221 @@
+"""Runs."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import CursorResult, Row, func, insert, select, update
+from sqlmodel import col
+from ulid import ULID
+
+from engine.records import FlowVersion, Page, Run, RunSummary
+from engine.store.database import Database
+from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, UnknownRecordError
+from engine.store.tables import DEFAULT_WORKSPACE, RunTable
+from engine.store.types import error_from_json, error_to_json
+from flows.contracts import StepError
+from flows.values import Json, RunStatus
+
+_ID_LENGTH = 26
+_UNFINISHED = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING.value)
+_SUMMARY = (
+    "id",
+    "workspace",
+    "flow",
+    "flow_version_id",
+    "status",
+    "trigger",
+    "error",
+    "parent_id",
+    "created_at",
+    "started_at",
+    "ended_at",
+)
+SUMMARY_COLUMNS = tuple(RunTable.__table__.c[name] for name in _SUMMARY)
+
+
+class Runs:
+    """The runs of all workspaces. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        version: FlowVersion,
+        inputs: Mapping[str, Json],
+        *,
+        trigger: Mapping[str, Json] | None = None,
+        parent_id: str | None = None,
+        running: bool = False,
+    ) -> Run:
+        """Record a run of ``version``: queued, or, where it starts at once, running."""
+        now = datetime.now(UTC)
+        run = Run(
+            id=str(ULID()),
+            workspace=version.workspace,
+            flow=version.flow,
+            flow_version_id=version.id,
+            status=RunStatus.RUNNING if running else RunStatus.QUEUED,
+            inputs=dict(inputs),
+            trigger=dict(trigger or {}),
+            parent_id=parent_id,
+            created_at=now,
+            started_at=now if running else None,
+        )
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert(RunTable).values(
+                    id=run.id,
+                    workspace=run.workspace,
+                    flow=run.flow,
+                    flow_version_id=run.flow_version_id,
+                    status=run.status.value,
+                    inputs=run.inputs,
+                    trigger=run.trigger,
+                    parent_id=run.parent_id,
+                    created_at=run.created_at,
+                    started_at=run.started_at,
+                )
+            )
+        return run
+
+    async def start(self, run_id: str) -> None:
+        """Mark a queued or waiting run as running. A run that was started before keeps its first start.
+
+        Raises:
+            UnknownRecordError: there is no such run.
+            AlreadyFinishedError: the run has ended.
+        """
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                update(RunTable)
+                .where(col(RunTable.id) == run_id, col(RunTable.status).in_(_UNFINISHED))
+                .values(
+                    status=RunStatus.RUNNING.value,
+                    started_at=func.coalesce(col(RunTable.started_at), datetime.now(UTC)),
+                )
+            )
+            await self._check_changed(connection, result, run_id)
+
+    async def finish(
+        self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
+    ) -> None:
+        """End a run for good.
+
+        Raises:
+            UnknownRecordError: there is no such run.
+            AlreadyFinishedError: the run has ended before; it stays as it is.
+        """
+        if status.value in _UNFINISHED:
+            raise ValueError(f"{status} doesn't end a run")
+        async with self._database.write() as connection:
+            result = await connection.execute(
+                update(RunTable)
+                .where(col(RunTable.id) == run_id, col(RunTable.status).in_(_UNFINISHED))
+                .values(status=status.value, output=output, error=error_to_json(error), ended_at=datetime.now(UTC))
+            )
+            await self._check_changed(connection, result, run_id)
+
+    async def get(self, run_id: str) -> Run:
+        """The run of that full id.
+
+        Raises:
+            UnknownRecordError: there is none.
+        """
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(RunTable.__table__).where(col(RunTable.id) == run_id))).one_or_none()
+        if row is None:
+            raise _unknown(run_id)
+        return _run(row)
+
+    async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> Run:
+        """The one run whose id begins with ``prefix``, in either case.
+
+        Raises:
+            UnknownRecordError: there is none.
+            AmbiguousIdError: there are several; the message names some.
+        """
+        start = prefix.strip().upper()
+        if not start or len(start) > _ID_LENGTH or not start.isalnum() or not start.isascii():
+            raise _unknown(prefix)
+        query = (
+            select(RunTable.__table__)
+            .where(
+                col(RunTable.workspace) == workspace,
+                col(RunTable.id).between(start.ljust(_ID_LENGTH, "0"), start.ljust(_ID_LENGTH, "Z")),
+            )
+            .order_by(col(RunTable.id).desc())
+            .limit(4)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            raise _unknown(prefix)
+        if len(rows) > 1:
+            ids = ", ".join(row.id for row in rows[:3])
+            raise AmbiguousIdError(
+                f"more than one run begins with {prefix!r}: {ids}{' …' if len(rows) > 3 else ''}",  # noqa: PLR2004
+                fix="give more of the id",
+            )
+        return _run(rows[0])
+
+    async def list(
+        self,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        flow: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunSummary]:
+        """The newest runs first; ``cursor`` is the ``next`` of the page before."""
+        query = select(*SUMMARY_COLUMNS).where(col(RunTable.workspace) == workspace)
+        if flow is not None:
+            query = query.where(col(RunTable.flow) == flow)
+        if status is not None:
+            query = query.where(col(RunTable.status) == status.value)
+        if cursor is not None:
+            query = query.where(col(RunTable.id) < cursor)
+        query = query.order_by(col(RunTable.id).desc()).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        items = tuple(summary(row) for row in rows[:limit])
+        return Page(items=items, next=items[-1].id if len(rows) > limit else None)
+
+    async def _check_changed(self, connection: Any, result: CursorResult[Any], run_id: str) -> None:
+        if result.rowcount == 1:
+            return
+        status = await connection.scalar(select(col(RunTable.status)).where(col(RunTable.id) == run_id))
+        if status is None:
+            raise _unknown(run_id)
+        raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")
+
+
+def _unknown(run_id: str) -> UnknownRecordError:
+    return UnknownRecordError(f"there is no run {run_id!r}", fix="see the ids with: stepbox runs list")
+
+
+def summary(row: Row[Any]) -> RunSummary:
+    """The columns of ``SUMMARY_COLUMNS`` as a value."""
+    return RunSummary(**_common(row))
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(**_common(row), inputs=row.inputs, output=row.output)
+
+
+def _common(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "workspace": row.workspace,
+        "flow": row.flow,
+        "flow_version_id": row.flow_version_id,
+        "status": RunStatus(row.status),
+        "trigger": row.trigger,
+        "error": error_from_json(row.error),
+        "parent_id": row.parent_id,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+    }

@@ -1,0 +1,143 @@
+"""Attempts of steps."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from sqlmodel import col
+from ulid import ULID
+
+from engine.records import StepRun
+from engine.store.database import Database
+from engine.store.errors import AlreadyFinishedError, UnknownRecordError
+from engine.store.tables import NO_ITEM, StepRunTable
+from engine.store.types import error_from_json, error_to_json
+from flows.contracts import StepResult
+from flows.values import StepStatus
+
+
+class Steps:
+    """The attempts of the steps of all runs. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None) -> StepRun:
+        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0."""
+        step = StepRun(
+            id=str(ULID()),
+            run_id=run_id,
+            step_id=step_id,
+            item=item,
+            attempt=attempt,
+            status=StepStatus.RUNNING,
+            started_at=datetime.now(UTC),
+        )
+        await self._insert(step)
+        return step
+
+    async def finish(self, step_run_id: str, result: StepResult) -> None:
+        """End an attempt for good.
+
+        Raises:
+            UnknownRecordError: there is no such attempt.
+            AlreadyFinishedError: it has ended before; it stays as it is.
+        """
+        if result.status is StepStatus.RUNNING:
+            raise ValueError("running doesn't end an attempt")
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(StepRunTable)
+                .where(col(StepRunTable.id) == step_run_id, col(StepRunTable.status) == StepStatus.RUNNING.value)
+                .values(**_outcome(result), ended_at=datetime.now(UTC))
+            )
+            if changed.rowcount != 1:
+                status = await connection.scalar(
+                    select(col(StepRunTable.status)).where(col(StepRunTable.id) == step_run_id)
+                )
+                if status is None:
+                    raise UnknownRecordError(f"there is no step attempt {step_run_id!r}")
+                raise AlreadyFinishedError(
+                    f"step attempt {step_run_id} has already ended as {status}; it is never changed"
+                )
+
+    async def add(
+        self, run_id: str, step_id: str, result: StepResult, *, attempt: int = 1, item: int | None = None
+    ) -> StepRun:
+        """Record an attempt that is over as it begins: a skipped step, a cached result."""
+        now = datetime.now(UTC)
+        step = StepRun(
+            id=str(ULID()),
+            run_id=run_id,
+            step_id=step_id,
+            item=item,
+            attempt=attempt,
+            status=result.status,
+            result=result.result,
+            error=result.error,
+            isolation=result.isolation,
+            duration=result.duration,
+            tool_calls=result.tool_calls,
+            egress=result.egress,
+            peak_memory=result.peak_memory,
+            cpu_time=result.cpu_time,
+            started_at=now,
+            ended_at=now,
+        )
+        await self._insert(step)
+        return step
+
+    async def list(self, run_id: str) -> tuple[StepRun, ...]:
+        """All attempts of a run, in the order in which they began."""
+        query = select(StepRunTable.__table__).where(col(StepRunTable.run_id) == run_id).order_by(col(StepRunTable.id))
+        async with self._database.read() as connection:
+            return tuple(_step(row) for row in await connection.execute(query))
+
+    async def _insert(self, step: StepRun) -> None:
+        values = {
+            "id": step.id,
+            "run_id": step.run_id,
+            "step_id": step.step_id,
+            "item": NO_ITEM if step.item is None else step.item,
+            "attempt": step.attempt,
+            **_outcome(step),
+            "started_at": step.started_at,
+            "ended_at": step.ended_at,
+        }
+        async with self._database.write() as connection:
+            await connection.execute(insert(StepRunTable).values(values))
+
+
+def _outcome(result: StepResult | StepRun) -> dict[str, Any]:
+    return {
+        "status": result.status.value,
+        "result": result.result,
+        "error": error_to_json(result.error),
+        "isolation": result.isolation,
+        "duration": result.duration,
+        "tool_calls": result.tool_calls,
+        "egress": result.egress,
+        "peak_memory": result.peak_memory,
+        "cpu_time": result.cpu_time,
+    }
+
+
+def _step(row: Row[Any]) -> StepRun:
+    return StepRun(
+        id=row.id,
+        run_id=row.run_id,
+        step_id=row.step_id,
+        item=None if row.item == NO_ITEM else row.item,
+        attempt=row.attempt,
+        status=StepStatus(row.status),
+        result=row.result,
+        error=error_from_json(row.error),
+        isolation=row.isolation,
+        duration=row.duration,
+        tool_calls=row.tool_calls,
+        egress=row.egress,
+        peak_memory=row.peak_memory,
+        cpu_time=row.cpu_time,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

@@ -1,0 +1,197 @@
+"""The tables. They never leave ``engine/store/``: what goes in and out are the values of ``engine.records``.
+
+Ids are ULIDs, so the order of ids is the order of creation, and a primary key serves as the listing's index. ``item``
+is -1 where a step has no ``for_each``, because both databases take two NULLs in a unique key for different values.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, Text, UniqueConstraint
+from sqlalchemy import Table as SqlTable
+from sqlmodel import Field, SQLModel
+
+from engine.store.types import PAYLOAD, UtcDateTime
+
+NO_ITEM = -1
+DEFAULT_WORKSPACE = "default"
+
+_SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Table(SQLModel):
+    """Base of the tables, with one naming of constraints for both databases."""
+
+    metadata: ClassVar[MetaData] = MetaData(naming_convention=_NAMES)
+    if TYPE_CHECKING:
+        __table__: ClassVar[SqlTable]
+
+
+class WorkspaceTable(Table, table=True):
+    """A workspace; ``id`` is its name in URLs."""
+
+    __tablename__ = "workspace"
+    id: str = Field(primary_key=True)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class FlowTable(Table, table=True):
+    """A flow by name; ``current`` is the number of the version that was put last."""
+
+    __tablename__ = "flow"
+    __table_args__ = (UniqueConstraint("workspace", "name"),)
+    id: str = Field(primary_key=True)
+    workspace: str = Field(foreign_key="workspace.id")
+    name: str
+    current: int
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class FlowVersionTable(Table, table=True):
+    """An immutable version of a flow."""
+
+    __tablename__ = "flow_version"
+    __table_args__ = (UniqueConstraint("flow_id", "number"), UniqueConstraint("flow_id", "digest"))
+    id: str = Field(primary_key=True)
+    flow_id: str = Field(foreign_key="flow.id")
+    number: int
+    digest: str
+    text: str = Field(sa_type=Text)
+    files: dict[str, str] = Field(sa_type=PAYLOAD)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RunTable(Table, table=True):
+    """A run. The indices are those of its listings: by workspace, with or without a flow and a status."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        Index(None, "workspace", "id"),
+        Index(None, "workspace", "flow", "id"),
+        Index(None, "workspace", "status", "id"),
+        Index(None, "workspace", "flow", "status", "id"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str = Field(foreign_key="workspace.id")
+    flow: str
+    flow_version_id: str = Field(foreign_key="flow_version.id", index=True)
+    status: str
+    inputs: dict[str, Any] = Field(sa_type=PAYLOAD)
+    trigger: dict[str, Any] = Field(sa_type=PAYLOAD)
+    output: Any = Field(default=None, sa_type=PAYLOAD, nullable=True)
+    error: dict[str, Any] | None = Field(default=None, sa_type=PAYLOAD)
+    parent_id: str | None = Field(default=None, foreign_key="run.id", index=True)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class StepRunTable(Table, table=True):
+    """One attempt of a step."""
+
+    __tablename__ = "step_run"
+    __table_args__ = (UniqueConstraint("run_id", "step_id", "item", "attempt"),)
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id")
+    step_id: str
+    item: int
+    attempt: int
+    status: str
+    result: Any = Field(default=None, sa_type=PAYLOAD, nullable=True)
+    error: dict[str, Any] | None = Field(default=None, sa_type=PAYLOAD)
+    isolation: str | None = None
+    duration: float = 0.0
+    tool_calls: int = 0
+    egress: int = 0
+    peak_memory: int | None = Field(default=None, sa_type=BigInteger)
+    cpu_time: float | None = None
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class LogLineTable(Table, table=True):
+    """One line of output; ``id`` grows within a run in the order of appending."""
+
+    __tablename__ = "log_line"
+    __table_args__ = (Index(None, "run_id", "id"),)
+    id: int | None = Field(default=None, primary_key=True, sa_type=_SEQUENCE)
+    run_id: str = Field(foreign_key="run.id")
+    step_id: str
+    item: int
+    attempt: int
+    stream: str
+    line: str = Field(sa_type=Text)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ToolCallTable(Table, table=True):
+    """One call of a tool: the journal."""
+
+    __tablename__ = "tool_call"
+    __table_args__ = (Index(None, "run_id", "step_id", "item"),)
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id")
+    step_id: str
+    item: int
+    attempt: int
+    tool: str
+    arguments: Any = Field(sa_type=PAYLOAD, nullable=True)
+    arguments_digest: str
+    idempotency_key: str
+    result: Any = Field(default=None, sa_type=PAYLOAD, nullable=True)
+    error: dict[str, Any] | None = Field(default=None, sa_type=PAYLOAD)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class DocumentTable(Table, table=True):
+    """A document of a workspace; users choose the ids."""
+
+    __tablename__ = "document"
+    __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    name: str
+    content: str = Field(sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class TaskTable(Table, table=True):
+    """A task of a workspace."""
+
+    __tablename__ = "task"
+    __table_args__ = (
+        ForeignKeyConstraint(["workspace"], ["workspace.id"]),
+        Index(None, "workspace", "status_id", "updated_at"),
+        Index(None, "workspace", "updated_at"),
+    )
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    title: str
+    status_id: str
+    description: str = Field(sa_type=Text)
+    assignee_id: str | None = None
+    labels: list[str] = Field(sa_type=PAYLOAD)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class FileTable(Table, table=True):
+    """What is known of a file of a workspace; its content is kept beside the database, by its SHA-256."""
+
+    __tablename__ = "file"
+    __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    name: str
+    size: int = Field(sa_type=BigInteger)
+    sha256: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
