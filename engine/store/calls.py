@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlmodel import col
 from ulid import ULID
 
@@ -47,21 +47,20 @@ class Calls:
             idempotency_key=call_id,
             started_at=datetime.now(UTC),
         )
-        async with self._database.write() as connection:
-            await connection.execute(
-                insert(ToolCallTable).values(
-                    id=call.id,
-                    run_id=call.run_id,
-                    step_id=call.step_id,
-                    item=NO_ITEM if item is None else item,
-                    attempt=call.attempt,
-                    tool=call.tool,
-                    arguments=call.arguments,
-                    arguments_digest=call.arguments_digest,
-                    idempotency_key=call.idempotency_key,
-                    started_at=call.started_at,
-                )
+        await self._database.execute(
+            insert(ToolCallTable).values(
+                id=call.id,
+                run_id=call.run_id,
+                step_id=call.step_id,
+                item=NO_ITEM if item is None else item,
+                attempt=call.attempt,
+                tool=call.tool,
+                arguments=call.arguments,
+                arguments_digest=call.arguments_digest,
+                idempotency_key=call.idempotency_key,
+                started_at=call.started_at,
             )
+        )
         return call
 
     async def finish(self, call_id: str, *, result: Json = None, error: StepError | None = None) -> None:
@@ -71,17 +70,18 @@ class Calls:
             UnknownRecordError: there is no such call.
             AlreadyFinishedError: it has ended before; it stays as it is.
         """
-        async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(ToolCallTable)
-                .where(col(ToolCallTable.id) == call_id, col(ToolCallTable.ended_at).is_(None))
-                .values(result=result, error=error_to_json(error), ended_at=datetime.now(UTC))
-            )
-            if changed.rowcount != 1:
-                known = await connection.scalar(select(col(ToolCallTable.id)).where(col(ToolCallTable.id) == call_id))
-                if known is None:
-                    raise UnknownRecordError(f"there is no tool call {call_id!r}")
-                raise AlreadyFinishedError(f"tool call {call_id} has already ended; it is never changed")
+        values = {"result": result, "error": error_to_json(error), "ended_at": datetime.now(UTC)}
+        this = col(ToolCallTable.id) == call_id
+
+        def change(connection: Connection) -> None:
+            unfinished = update(ToolCallTable).where(this, col(ToolCallTable.ended_at).is_(None))
+            if connection.execute(unfinished.values(values)).rowcount == 1:
+                return
+            if connection.scalar(select(col(ToolCallTable.id)).where(this)) is None:
+                raise UnknownRecordError(f"there is no tool call {call_id!r}")
+            raise AlreadyFinishedError(f"tool call {call_id} has already ended; it is never changed")
+
+        await self._database.write(change)
 
     async def list(self, run_id: str, *, step_id: str | None = None, item: int | None = None) -> tuple[ToolCall, ...]:
         """The calls of a run in the order in which they began; of one step, or of one item of it, where given."""
@@ -90,8 +90,7 @@ class Calls:
             query = query.where(col(ToolCallTable.step_id) == step_id)
         if item is not None:
             query = query.where(col(ToolCallTable.item) == item)
-        async with self._database.read() as connection:
-            return tuple(_call(row) for row in await connection.execute(query.order_by(col(ToolCallTable.id))))
+        return tuple(_call(row) for row in await self._database.rows(query.order_by(col(ToolCallTable.id))))
 
 
 def arguments_digest(tool: str, arguments: Json) -> str:

@@ -1,31 +1,42 @@
 """One database: its connections, its transactions, and how it behaves under several writers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
 
-from engine.store.errors import InvalidDatabaseUrlError
+from engine.store.errors import InvalidDatabaseUrlError, StoreUnavailableError
 from engine.store.types import encode_json
 
 _BUSY_TIMEOUT: Final = 30_000
 """Milliseconds that SQLite waits for another process's write to end. Ours are hundreds of microseconds."""
 
+_CONNECTIONS: Final = 10
+"""PostgreSQL connections of one process, and threads that use them."""
+
+_READERS: Final = 4
+"""SQLite connections of one process that read beside the one that writes."""
+
 _WRITES: Final = "stepbox_writes"
+
+Result = TypeVar("Result")
+Body = Callable[[Connection], Result]
 
 
 class Database:
     """Connections to one SQLite file or one PostgreSQL database.
 
-    Every operation of the store is one short transaction. On SQLite there is one writer at a time: within the process
-    writers queue on a lock (its busy handler would poll), between processes on SQLite's own. Writers begin IMMEDIATE,
-    since a transaction that starts as a reader and then writes can fail where waiting would do.
+    Every operation of the store is a function of a connection, run as one transaction in a thread of the database's
+    own. So a transaction costs one trip to a thread, whatever it does (an async driver makes one for each statement,
+    fetch and commit: with aiosqlite the same write takes five times as long). On SQLite one thread does all the
+    writing, since there is one writer at a time anyway.
     """
 
     def __init__(self, url: str) -> None:
@@ -36,71 +47,112 @@ class Database:
         """
         self.url = _normalise(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._writer = asyncio.Lock() if self.is_sqlite else None
-        self._ambient: ContextVar[tuple[AsyncConnection, asyncio.Task[Any] | None] | None] = ContextVar(
-            "ambient", default=None
-        )
-        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._writing_engine = self._engine.execution_options(**{_WRITES: True})
+        self._writers = ThreadPoolExecutor(1 if self.is_sqlite else _CONNECTIONS, "stepbox-store")
+        self._readers = ThreadPoolExecutor(_READERS, "stepbox-store-read") if self.is_sqlite else self._writers
+        self._open: ContextVar[tuple[_Transaction, asyncio.Task[Any] | None] | None] = ContextVar("open", default=None)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view of the database; inside :meth:`write`, that transaction's own."""
-        if (connection := self._joined()) is not None:
-            yield connection
-            return
-        async with self.engine.begin() as connection:
-            yield connection
+    async def read(self, body: Body[Result]) -> Result:
+        """What ``body`` reads, from one consistent view; inside :meth:`transaction`, from that."""
+        if (transaction := self._joined()) is not None:
+            return await transaction.run(body)
+        return await asyncio.wrap_future(self._readers.submit(_transact, self._engine, body))
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end of the block, rolled back if it raises or is cancelled.
+    async def write(self, body: Body[Result]) -> Result:
+        """Run ``body`` and commit, or roll back if it raises; inside :meth:`transaction`, leave both to that.
 
-        Inside another one of the same task it joins that one, so that operations commit together. Code inside must
-        not hand operations of the store to other tasks: they would wait for this transaction to end.
+        A caller that is cancelled meanwhile doesn't know whether it was committed; it is, all or nothing.
         """
-        if (connection := self._joined()) is not None:
-            yield connection
+        if (transaction := self._joined()) is not None:
+            return await transaction.run(body)
+        return await asyncio.wrap_future(self._writers.submit(_transact, self._writing_engine, body))
+
+    async def rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        """All rows of a query."""
+        return await self.read(lambda connection: connection.execute(query).all())
+
+    async def execute(self, statement: Executable, parameters: list[dict[str, Any]] | None = None) -> None:
+        """Execute a statement; once for each of ``parameters`` where they are given."""
+        await self.write(lambda connection: connection.execute(statement, parameters))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Make what this task does inside the block one transaction.
+
+        It is committed at the block's end, and rolled back if the block raises or is cancelled. One inside another
+        joins it. The block must not wait for other tasks that use the store: on SQLite they wait for it to end.
+        """
+        if self._joined() is not None:
+            yield
             return
-        if self._writer is None:
-            async with self.engine.begin() as connection:
-                with self._joinable(connection):
-                    yield connection
-            return
-        async with self._writer, self.engine.connect() as connection:
-            await connection.execution_options(**{_WRITES: True})
-            async with connection.begin():
-                with self._joinable(connection):
-                    yield connection
+        transaction = _Transaction()
+        done = self._writers.submit(_transact, self._writing_engine, transaction.serve)
+        token = self._open.set((transaction, asyncio.current_task()))
+        try:
+            yield
+        except BaseException:
+            transaction.end(commit=False)
+            raise
+        else:
+            transaction.end(commit=True)
+            await asyncio.wrap_future(done)
+        finally:
+            self._open.reset(token)
 
     async def close(self) -> None:
-        await self.engine.dispose()
+        """Let what is going on end, and close all connections."""
+        await asyncio.to_thread(self._close)
 
-    def _joined(self) -> AsyncConnection | None:
-        ambient = self._ambient.get()
-        if ambient is None or ambient[1] is not asyncio.current_task():
-            return None
-        return ambient[0]
+    def _close(self) -> None:
+        self._writers.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
 
-    def _joinable(self, connection: AsyncConnection) -> "_Ambient":
-        return _Ambient(self._ambient, connection)
+    def _joined(self) -> "_Transaction | None":
+        found = self._open.get()
+        # A task started inside the block inherits the variable, but is none of the transaction's business.
+        return found[0] if found is not None and found[1] is asyncio.current_task() else None
 
 
-class _Ambient:
-    """Makes a transaction the one that further operations of this task join."""
+class _Transaction:
+    """One open transaction: it occupies a thread, which runs what comes until the end."""
 
-    def __init__(
-        self,
-        variable: ContextVar[tuple[AsyncConnection, asyncio.Task[Any] | None] | None],
-        connection: AsyncConnection,
-    ) -> None:
-        self._variable = variable
-        self._connection = connection
+    def __init__(self) -> None:
+        self._bodies: SimpleQueue[tuple[Future[Any], Body[Any]] | bool] = SimpleQueue()
 
-    def __enter__(self) -> None:
-        self._token = self._variable.set((self._connection, asyncio.current_task()))
+    async def run(self, body: Body[Result]) -> Result:
+        future: Future[Result] = Future()
+        self._bodies.put((future, body))
+        return await asyncio.wrap_future(future)
 
-    def __exit__(self, *_: object) -> None:
-        self._variable.reset(self._token)
+    def end(self, *, commit: bool) -> None:
+        self._bodies.put(commit)
+
+    def serve(self, connection: Connection) -> None:
+        while not isinstance(entry := self._bodies.get(), bool):
+            future, body = entry
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(body(connection))
+            except BaseException as error:  # noqa: BLE001 - it belongs to who asked, in the other thread
+                future.set_exception(error)
+        if not entry:
+            connection.rollback()
+
+
+def _transact(engine: Engine, body: Body[Result]) -> Result:
+    try:
+        with engine.connect() as connection:
+            result = body(connection)
+            connection.commit()
+            return result
+    except OperationalError as error:
+        raise StoreUnavailableError(
+            f"the database {engine.url.render_as_string()} failed: {error.orig}",
+            fix="check that it can be reached and written, and that its disk has room",
+        ) from error
 
 
 def _normalise(url: str) -> URL:
@@ -111,14 +163,14 @@ def _normalise(url: str) -> URL:
             "the database URL can't be read",
             fix="write it like sqlite:///path/to/stepbox.db or postgresql://user:password@host:5432/stepbox",
         ) from None
-    if parsed.drivername in ("sqlite", "sqlite+aiosqlite"):
+    if parsed.drivername == "sqlite":
         if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
             raise InvalidDatabaseUrlError(
                 "an SQLite database in memory would lose every run when the process ends",
                 fix="name a file: sqlite:///path/to/stepbox.db",
             )
-        return parsed.set(drivername="sqlite+aiosqlite")
-    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return parsed
+    if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return parsed.set(drivername="postgresql+psycopg")
     raise InvalidDatabaseUrlError(
         f"Stepbox doesn't keep its data in {parsed.drivername!r}",
@@ -126,12 +178,11 @@ def _normalise(url: str) -> URL:
     )
 
 
-def _sqlite_engine(url: URL) -> AsyncEngine:
+def _sqlite_engine(url: URL) -> Engine:
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    # Every transaction is ended by us, so the rollback at the return to the pool would be one more trip for nothing.
-    engine = create_async_engine(url, json_serializer=encode_json, pool_reset_on_return=None)
-    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    engine = create_engine(url, json_serializer=encode_json, pool_size=_READERS + 1)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -143,21 +194,26 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     the database. FULL would add an fsync, milliseconds, to each commit.
     """
     connection.isolation_level = None
-    cursor = connection.cursor()
     for pragma in (
         f"busy_timeout = {_BUSY_TIMEOUT}",
         "journal_mode = WAL",
         "synchronous = NORMAL",
         "foreign_keys = ON",
     ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    """Writers begin IMMEDIATE: a transaction that reads first and then writes can fail where waiting would do."""
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgresql_engine(url: URL) -> AsyncEngine:
-    return create_async_engine(url, json_serializer=encode_json, pool_pre_ping=True, pool_size=10, max_overflow=10)
+def _postgresql_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        json_serializer=encode_json,
+        pool_pre_ping=True,
+        pool_size=_CONNECTIONS,
+        connect_args={"connect_timeout": 10},
+    )

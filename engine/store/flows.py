@@ -1,16 +1,16 @@
 """Flows and their versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import col
 from ulid import ULID
 
-from engine.records import FlowSummary, FlowVersion
+from engine.records import FlowSummary, FlowVersion, RunSummary
 from engine.store.database import Database
 from engine.store.errors import UnknownRecordError
 from engine.store.runs import SUMMARY_COLUMNS, summary
@@ -31,54 +31,9 @@ class Flows:
         Text and files that the flow had before (the same ``digest``) are the version that they were then; new ones get
         the next number, counted from 1.
         """
-        now = datetime.now(UTC)
-        upsert = (sqlite_insert if self._database.is_sqlite else postgresql_insert)(FlowTable)
-        async with self._database.write() as connection:
-            # The upsert also locks the flow's row, so that two versions never take one number.
-            flow_id, current = (
-                await connection.execute(
-                    upsert.values(id=str(ULID()), workspace=workspace, name=flow, current=0, updated_at=now)
-                    .on_conflict_do_update(index_elements=["workspace", "name"], set_={"name": upsert.excluded.name})
-                    .returning(col(FlowTable.id), col(FlowTable.current))
-                )
-            ).one()
-            row = (
-                await connection.execute(
-                    _versions().where(col(FlowVersionTable.flow_id) == flow_id, col(FlowVersionTable.digest) == digest)
-                )
-            ).one_or_none()
-            if row is not None:
-                version = _version(row)
-            else:
-                highest = await connection.scalar(
-                    select(func.max(FlowVersionTable.number)).where(col(FlowVersionTable.flow_id) == flow_id)
-                )
-                version = FlowVersion(
-                    id=str(ULID()),
-                    workspace=workspace,
-                    flow=flow,
-                    number=(highest or 0) + 1,
-                    digest=digest,
-                    text=text,
-                    files=dict(files),
-                    created_at=now,
-                )
-                await connection.execute(
-                    insert(FlowVersionTable).values(
-                        id=version.id,
-                        flow_id=flow_id,
-                        number=version.number,
-                        digest=digest,
-                        text=text,
-                        files=version.files,
-                        created_at=now,
-                    )
-                )
-            if current != version.number:
-                await connection.execute(
-                    update(FlowTable).where(col(FlowTable.id) == flow_id).values(current=version.number, updated_at=now)
-                )
-        return version
+        return await self._database.write(
+            lambda connection: _put(connection, workspace, flow, text=text, files=files, digest=digest)
+        )
 
     async def current(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowVersion | None:
         """The version that was put last, None where there is no such flow."""
@@ -87,9 +42,8 @@ class Flows:
             col(FlowTable.name) == flow,
             col(FlowVersionTable.number) == col(FlowTable.current),
         )
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else _version(row)
+        rows = await self._database.rows(query)
+        return _version(rows[0]) if rows else None
 
     async def get(self, version_id: str) -> FlowVersion:
         """The version of that id.
@@ -97,11 +51,10 @@ class Flows:
         Raises:
             UnknownRecordError: there is none.
         """
-        async with self._database.read() as connection:
-            row = (await connection.execute(_versions().where(col(FlowVersionTable.id) == version_id))).one_or_none()
-        if row is None:
+        rows = await self._database.rows(_versions().where(col(FlowVersionTable.id) == version_id))
+        if not rows:
             raise UnknownRecordError(f"there is no flow version {version_id!r}")
-        return _version(row)
+        return _version(rows[0])
 
     async def list(self, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[FlowSummary, ...]:
         """All flows of a workspace by name, each with its current version and its newest run."""
@@ -136,13 +89,14 @@ class Flows:
             .where(col(FlowTable.workspace) == workspace)
             .order_by(col(FlowTable.name))
         )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+
+        def read(connection: Connection) -> tuple[Sequence[Row[*tuple[Any, ...]]], dict[str, RunSummary]]:
+            rows = connection.execute(query).all()
             newest = [row.newest_run for row in rows if row.newest_run is not None]
-            runs = {
-                row.id: summary(row)
-                for row in await connection.execute(select(*SUMMARY_COLUMNS).where(col(RunTable.id).in_(newest)))
-            }
+            runs = connection.execute(select(*SUMMARY_COLUMNS).where(col(RunTable.id).in_(newest)))
+            return rows, {row.id: summary(row) for row in runs}
+
+        rows, runs = await self._database.read(read)
         return tuple(
             FlowSummary(
                 flow=row.name,
@@ -156,6 +110,52 @@ class Flows:
             )
             for row in rows
         )
+
+
+def _put(
+    connection: Connection, workspace: str, flow: str, *, text: str, files: Mapping[str, str], digest: str
+) -> FlowVersion:
+    now = datetime.now(UTC)
+    upsert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(FlowTable)
+    # The upsert also locks the flow's row, so that two versions never take one number.
+    flow_id, current = connection.execute(
+        upsert.values(id=str(ULID()), workspace=workspace, name=flow, current=0, updated_at=now)
+        .on_conflict_do_update(index_elements=["workspace", "name"], set_={"name": upsert.excluded.name})
+        .returning(col(FlowTable.id), col(FlowTable.current))
+    ).one()
+    known = connection.execute(
+        _versions().where(col(FlowVersionTable.flow_id) == flow_id, col(FlowVersionTable.digest) == digest)
+    ).one_or_none()
+    if known is not None:
+        version = _version(known)
+    else:
+        highest = select(func.max(FlowVersionTable.number)).where(col(FlowVersionTable.flow_id) == flow_id)
+        version = FlowVersion(
+            id=str(ULID()),
+            workspace=workspace,
+            flow=flow,
+            number=(connection.scalar(highest) or 0) + 1,
+            digest=digest,
+            text=text,
+            files=dict(files),
+            created_at=now,
+        )
+        connection.execute(
+            insert(FlowVersionTable).values(
+                id=version.id,
+                flow_id=flow_id,
+                number=version.number,
+                digest=digest,
+                text=text,
+                files=version.files,
+                created_at=now,
+            )
+        )
+    if current != version.number:
+        connection.execute(
+            update(FlowTable).where(col(FlowTable.id) == flow_id).values(current=version.number, updated_at=now)
+        )
+    return version
 
 
 def _versions() -> Select[*tuple[Any, ...]]:

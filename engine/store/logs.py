@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
 from sqlmodel import col
 
 from engine.records import LogLine, Page
 from engine.store.database import Database
 from engine.store.tables import NO_ITEM, LogLineTable
+
+_LOCK_RUN = text("SELECT pg_advisory_xact_lock(hashtextextended(:run, 0))")
 
 
 class Logs:
@@ -32,14 +34,15 @@ class Logs:
             }
             for line in lines
         ]
-        async with self._database.write() as connection:
-            if not self._database.is_sqlite:
+
+        def insert_all(connection: Connection) -> None:
+            if connection.dialect.name == "postgresql":
                 # Lines of a run become visible in the order of their ids, so that a reader's cursor skips none.
                 for run_id in sorted({line.run_id for line in lines}):
-                    await connection.execute(
-                        text("SELECT pg_advisory_xact_lock(hashtextextended(:run, 0))"), {"run": run_id}
-                    )
-            await connection.execute(insert(LogLineTable), values)
+                    connection.execute(_LOCK_RUN, {"run": run_id})
+            connection.execute(insert(LogLineTable), values)
+
+        await self._database.write(insert_all)
 
     async def list(
         self, run_id: str, *, step_id: str | None = None, limit: int = 1000, cursor: int | None = None
@@ -54,8 +57,7 @@ class Logs:
         if cursor is not None:
             query = query.where(col(LogLineTable.id) > cursor)
         query = query.order_by(col(LogLineTable.id)).limit(limit + 1)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         lines = tuple(
             LogLine(
                 run_id=row.run_id,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import CursorResult, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlmodel import col
 from ulid import ULID
 
@@ -63,21 +63,20 @@ class Runs:
             created_at=now,
             started_at=now if running else None,
         )
-        async with self._database.write() as connection:
-            await connection.execute(
-                insert(RunTable).values(
-                    id=run.id,
-                    workspace=run.workspace,
-                    flow=run.flow,
-                    flow_version_id=run.flow_version_id,
-                    status=run.status.value,
-                    inputs=run.inputs,
-                    trigger=run.trigger,
-                    parent_id=run.parent_id,
-                    created_at=run.created_at,
-                    started_at=run.started_at,
-                )
+        await self._database.execute(
+            insert(RunTable).values(
+                id=run.id,
+                workspace=run.workspace,
+                flow=run.flow,
+                flow_version_id=run.flow_version_id,
+                status=run.status.value,
+                inputs=run.inputs,
+                trigger=run.trigger,
+                parent_id=run.parent_id,
+                created_at=run.created_at,
+                started_at=run.started_at,
             )
+        )
         return run
 
     async def start(self, run_id: str) -> None:
@@ -87,16 +86,8 @@ class Runs:
             UnknownRecordError: there is no such run.
             AlreadyFinishedError: the run has ended.
         """
-        async with self._database.write() as connection:
-            result = await connection.execute(
-                update(RunTable)
-                .where(col(RunTable.id) == run_id, col(RunTable.status).in_(_UNFINISHED))
-                .values(
-                    status=RunStatus.RUNNING.value,
-                    started_at=func.coalesce(col(RunTable.started_at), datetime.now(UTC)),
-                )
-            )
-            await self._check_changed(connection, result, run_id)
+        started_at = func.coalesce(col(RunTable.started_at), datetime.now(UTC))
+        await self._change(run_id, {"status": RunStatus.RUNNING.value, "started_at": started_at})
 
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
@@ -109,13 +100,10 @@ class Runs:
         """
         if status.value in _UNFINISHED:
             raise ValueError(f"{status} doesn't end a run")
-        async with self._database.write() as connection:
-            result = await connection.execute(
-                update(RunTable)
-                .where(col(RunTable.id) == run_id, col(RunTable.status).in_(_UNFINISHED))
-                .values(status=status.value, output=output, error=error_to_json(error), ended_at=datetime.now(UTC))
-            )
-            await self._check_changed(connection, result, run_id)
+        await self._change(
+            run_id,
+            {"status": status.value, "output": output, "error": error_to_json(error), "ended_at": datetime.now(UTC)},
+        )
 
     async def get(self, run_id: str) -> Run:
         """The run of that full id.
@@ -123,11 +111,10 @@ class Runs:
         Raises:
             UnknownRecordError: there is none.
         """
-        async with self._database.read() as connection:
-            row = (await connection.execute(select(RunTable.__table__).where(col(RunTable.id) == run_id))).one_or_none()
-        if row is None:
+        rows = await self._database.rows(select(RunTable.__table__).where(col(RunTable.id) == run_id))
+        if not rows:
             raise _unknown(run_id)
-        return _run(row)
+        return _run(rows[0])
 
     async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> Run:
         """The one run whose id begins with ``prefix``, in either case.
@@ -148,8 +135,7 @@ class Runs:
             .order_by(col(RunTable.id).desc())
             .limit(4)
         )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         if not rows:
             raise _unknown(prefix)
         if len(rows) > 1:
@@ -178,18 +164,21 @@ class Runs:
         if cursor is not None:
             query = query.where(col(RunTable.id) < cursor)
         query = query.order_by(col(RunTable.id).desc()).limit(limit + 1)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         items = tuple(summary(row) for row in rows[:limit])
         return Page(items=items, next=items[-1].id if len(rows) > limit else None)
 
-    async def _check_changed(self, connection: Any, result: CursorResult[Any], run_id: str) -> None:
-        if result.rowcount == 1:
-            return
-        status = await connection.scalar(select(col(RunTable.status)).where(col(RunTable.id) == run_id))
-        if status is None:
-            raise _unknown(run_id)
-        raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")
+    async def _change(self, run_id: str, values: Mapping[str, Any]) -> None:
+        def change(connection: Connection) -> None:
+            unfinished = update(RunTable).where(col(RunTable.id) == run_id, col(RunTable.status).in_(_UNFINISHED))
+            if connection.execute(unfinished.values(values)).rowcount == 1:
+                return
+            status = connection.scalar(select(col(RunTable.status)).where(col(RunTable.id) == run_id))
+            if status is None:
+                raise _unknown(run_id)
+            raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")
+
+        await self._database.write(change)
 
 
 def _unknown(run_id: str) -> UnknownRecordError:

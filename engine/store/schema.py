@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.store.database import Database
 from engine.store.errors import StoreNewerError
@@ -29,17 +28,8 @@ async def prepare(database: Database) -> None:
     Raises:
         StoreNewerError: a newer Stepbox upgraded this database.
     """
-    async with database.read() as connection:
-        if await connection.run_sync(_revision) == HEAD:
-            return
-    async with database.write() as connection:
-        if not database.is_sqlite:
-            await _lock(connection)
-        await connection.run_sync(_upgrade)
-
-
-async def _lock(connection: AsyncConnection) -> None:
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    if await database.read(_revision) != HEAD:
+        await database.write(_upgrade)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -50,6 +40,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
     revision = _revision(connection)
     if revision is None:
         _create(connection)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlmodel import col
 from ulid import ULID
 
@@ -45,21 +45,19 @@ class Steps:
         """
         if result.status is StepStatus.RUNNING:
             raise ValueError("running doesn't end an attempt")
-        async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(StepRunTable)
-                .where(col(StepRunTable.id) == step_run_id, col(StepRunTable.status) == StepStatus.RUNNING.value)
-                .values(**_outcome(result), ended_at=datetime.now(UTC))
-            )
-            if changed.rowcount != 1:
-                status = await connection.scalar(
-                    select(col(StepRunTable.status)).where(col(StepRunTable.id) == step_run_id)
-                )
-                if status is None:
-                    raise UnknownRecordError(f"there is no step attempt {step_run_id!r}")
-                raise AlreadyFinishedError(
-                    f"step attempt {step_run_id} has already ended as {status}; it is never changed"
-                )
+        values = {**_outcome(result), "ended_at": datetime.now(UTC)}
+        this = col(StepRunTable.id) == step_run_id
+
+        def change(connection: Connection) -> None:
+            unfinished = update(StepRunTable).where(this, col(StepRunTable.status) == StepStatus.RUNNING.value)
+            if connection.execute(unfinished.values(values)).rowcount == 1:
+                return
+            status = connection.scalar(select(col(StepRunTable.status)).where(this))
+            if status is None:
+                raise UnknownRecordError(f"there is no step attempt {step_run_id!r}")
+            raise AlreadyFinishedError(f"step attempt {step_run_id} has already ended as {status}; it is never changed")
+
+        await self._database.write(change)
 
     async def add(
         self, run_id: str, step_id: str, result: StepResult, *, attempt: int = 1, item: int | None = None
@@ -90,8 +88,7 @@ class Steps:
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
         query = select(StepRunTable.__table__).where(col(StepRunTable.run_id) == run_id).order_by(col(StepRunTable.id))
-        async with self._database.read() as connection:
-            return tuple(_step(row) for row in await connection.execute(query))
+        return tuple(_step(row) for row in await self._database.rows(query))
 
     async def _insert(self, step: StepRun) -> None:
         values = {
@@ -104,8 +101,7 @@ class Steps:
             "started_at": step.started_at,
             "ended_at": step.ended_at,
         }
-        async with self._database.write() as connection:
-            await connection.execute(insert(StepRunTable).values(values))
+        await self._database.execute(insert(StepRunTable).values(values))
 
 
 def _outcome(result: StepResult | StepRun) -> dict[str, Any]:

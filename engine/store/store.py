@@ -5,12 +5,9 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import DBAPIError
-
 from engine.store import schema
 from engine.store.calls import Calls
 from engine.store.database import Database
-from engine.store.errors import StoreUnavailableError
 from engine.store.flows import Flows
 from engine.store.logs import Logs
 from engine.store.runs import Runs
@@ -40,13 +37,6 @@ class Store:
         database = Database(url)
         try:
             await schema.prepare(database)
-        except (DBAPIError, OSError) as error:
-            await database.close()
-            shown = database.url.render_as_string(hide_password=True)
-            raise StoreUnavailableError(
-                f"the database {shown} can't be opened: {getattr(error, 'orig', None) or error}",
-                fix="check STEPBOX_DATABASE_URL, that the server runs, and that this user may use it",
-            ) from error
         except BaseException:
             await database.close()
             raise
@@ -58,7 +48,7 @@ class Store:
 
         Keep it short: on SQLite nobody else can write meanwhile, other tasks included.
         """
-        async with self._database.write():
+        async with self._database.transaction():
             yield
 
     async def close(self) -> None:

@@ -1,0 +1,144 @@
+"""What the environment says: the only place that reads it. Every variable begins with ``STEPBOX_``."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from flows.contracts import Isolation
+from flows.errors import InvalidCallError
+from steps.addresses import Endpoint
+
+_PREFIX: Final = "STEPBOX_"
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+
+class HomeSettings(_Settings):
+    """Where an installation lives."""
+
+    home: Path = Path(".stepbox")
+    """``STEPBOX_HOME``: the directory of the database, the files and the keys."""
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @property
+    def files(self) -> Path:
+        """The contents of the workspaces' files."""
+        return self.home / "files"
+
+    @property
+    def shared(self) -> Path:
+        """What the ``files.*`` tools see."""
+        return self.home / "shared"
+
+
+class StoreSettings(_Settings):
+    """Which database keeps the runs."""
+
+    database_url: str | None = None
+    """``STEPBOX_DATABASE_URL``: ``sqlite:///path`` or ``postgresql://…``; left out: ``stepbox.db`` in the home."""
+
+    def url(self, home: Path) -> str:
+        """The database's URL, given the home."""
+        return self.database_url or f"sqlite:///{home / 'stepbox.db'}"
+
+
+class RunnerSettings(_Settings):
+    """How code is isolated, and how much of it runs at once."""
+
+    runner: Literal["auto", "docker", "nsjail"] = "auto"
+    """``STEPBOX_RUNNER``."""
+    min_isolation: Isolation | None = None
+    """``STEPBOX_MIN_ISOLATION``: refuse to run code in anything weaker (``jail`` < ``container``)."""
+    concurrency: int = Field(default=10, ge=1, le=1000)
+    """``STEPBOX_CONCURRENCY``: runs of code at once in a workspace; further ones wait."""
+
+
+class NetworkSettings(_Settings):
+    """Which internal destinations the administrator opens."""
+
+    internal: Annotated[frozenset[Endpoint], NoDecode] = frozenset()
+    """``STEPBOX_INTERNAL``: ``host:port`` pairs, separated by commas, that tools may reach though not public."""
+
+    @field_validator("internal", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return frozenset(Endpoint.parse(part) for part in value.replace(",", " ").split())
+
+
+class PrefectSettings(_Settings):
+    """Whether a Prefect server drives the runs."""
+
+    prefect_api_url: str | None = None
+    """``STEPBOX_PREFECT_API_URL``; left out: runs are driven in this process."""
+
+
+class InvalidSettingsError(InvalidCallError):
+    """Environment variables whose values mean nothing."""
+
+    code = "invalid_settings"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings, one attribute a concern."""
+
+    home: HomeSettings
+    store: StoreSettings
+    runner: RunnerSettings
+    network: NetworkSettings
+    prefect: PrefectSettings
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            InvalidSettingsError: variables have values that mean nothing, or one is misspelt; the message names all.
+        """
+        problems = [*_misspelt()]
+        found: dict[str, _Settings] = {}
+        for name, settings in _CONCERNS.items():
+            try:
+                found[name] = settings()
+            except ValidationError as error:
+                problems += [
+                    f"{_PREFIX}{str(detail['loc'][0]).upper()}={detail['input']!r}: {detail['msg']}"
+                    for detail in error.errors()
+                ]
+        if problems:
+            raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
+        return cls(**found)  # type: ignore[arg-type] # _CONCERNS names each attribute's class
+
+
+_CONCERNS: dict[str, type[_Settings]] = {
+    "home": HomeSettings,
+    "store": StoreSettings,
+    "runner": RunnerSettings,
+    "network": NetworkSettings,
+    "prefect": PrefectSettings,
+}
+
+
+def _misspelt() -> Iterator[str]:
+    """Variables so close to one of ours that a guarantee may silently not be asked for."""
+    known = {f"{_PREFIX}{name.upper()}" for settings in _CONCERNS.values() for name in settings.model_fields}
+    for variable in sorted(os.environ):
+        if variable.startswith(_PREFIX) and variable not in known:
+            for meant in difflib.get_close_matches(variable, known, n=1, cutoff=0.9):
+                yield f"{variable} means nothing: did you mean {meant}?"
