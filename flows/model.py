@@ -27,7 +27,7 @@ class Retry(Config):
     delay: Duration = 1.0
     """Time before the second attempt."""
     backoff: Literal["constant", "linear", "exponential"] = "exponential"
-    """How the delay grows: the same, ×1 ×2 ×3, or ×1 ×2 ×4."""
+    """How the delay grows: the same, 1 2 3 times, or 1 2 4 times."""
     max_delay: Duration = 300.0
     """The longest delay between two attempts."""
     jitter: bool = True

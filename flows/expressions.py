@@ -1,0 +1,317 @@
+"""Expressions: CEL inside ``${{ }}``, compiled once and evaluated against names.
+
+An expression that only selects (``steps.a.result``) gives the very value, whatever its size. Any other is evaluated by
+the CEL library, whose results become JSON: a timestamp is RFC 3339 text, a duration is text such as ``90s``, an optional
+is its value or null, the keys of a map are sorted; bytes, NaN, infinities and maps with other keys than text are errors.
+
+What bounds an expression: its length, the nesting that the library's parser allows, how far its ``map`` macros can
+multiply what they read, and the size of what ``replace``, ``join`` and ``lists.range`` give. What is left: the time of
+macros that stand in one another is the product of the lengths of their lists.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import StepboxError
+from flows.references import FUNCTIONS, Analysis, analyse
+from flows.templates import OPENING, TemplateError, condition_source, split_template
+from flows.values import Json
+
+if TYPE_CHECKING:
+    import cel
+
+MAX_EXPRESSION = 4_000
+"""Characters of one expression."""
+MAX_NESTED_MACROS = 3
+MAX_GROWTH = 1_000
+_MAX_TEXT = 10_000_000
+_FUNCTION_FAILED = re.compile(
+    r"Function '(?P<name>[^']*)' error: (?:Python function call failed: )?(?:\w+: )?(?P<reason>.*?)"
+    r"(?:\. Check function arguments and their types\.)?$",
+    re.DOTALL,
+)
+_MAX_RANGE = 100_000
+
+
+class ExpressionError(StepboxError):
+    """An expression that can't be evaluated with the values it was given."""
+
+    code = "expression_error"
+
+
+class ExpressionSyntaxError(ValueError):
+    """An expression that isn't CEL; ``offset`` counts characters from 0, ``fix`` says what to write."""
+
+    def __init__(self, message: str, *, offset: int = 0, fix: str) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.fix = fix
+
+
+def resolve(value: Json, names: Mapping[str, Json]) -> Json:
+    """Replace every expression in a JSON value, at any depth.
+
+    An expression that is the whole of a text gives its value as it is; inside other text, texts are inserted as they
+    are and everything else as compact JSON (``null``, ``true``, ``1.5``, ``[1,2]``). ``$${{`` becomes ``${{``.
+
+    Raises:
+        ExpressionError: an expression can't be evaluated; the message names it.
+    """
+    if isinstance(value, str):
+        return _resolve_text(value, names) if OPENING in value else value
+    if isinstance(value, list):
+        return [resolve(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: resolve(item, names) for key, item in value.items()}
+    return value
+
+
+def condition(text: str | bool, names: Mapping[str, Json]) -> bool:  # noqa: FBT001 - `if: true` is a condition too
+    """Whether a condition holds: bare CEL, or ``${{ }}`` around all of it.
+
+    Raises:
+        ExpressionError: it can't be evaluated, or gives something other than true or false.
+    """
+    if isinstance(text, bool):
+        return text
+    try:
+        source = condition_source(text).text
+    except TemplateError as error:
+        raise ExpressionError(f"`{text[:200]}`: {error}", fix=error.fix) from None
+    result = evaluate(source, names)
+    if not isinstance(result, bool):
+        fix = "compare it with something: `x == 1`, `x != null`, `size(x) > 0`"
+        raise ExpressionError(f"`{_shown(source)}` gives {_kind(result)}, not true or false", fix=fix)
+    return result
+
+
+def evaluate(source: str, names: Mapping[str, Json]) -> Json:
+    """The value of one CEL expression, without braces.
+
+    Raises:
+        ExpressionError: it isn't CEL, or can't be evaluated with these names; the message names it.
+    """
+    try:
+        analysis = check_expression(source)
+    except ExpressionSyntaxError as error:
+        raise ExpressionError(f"`{_shown(source)}`: {error}", fix=error.fix) from None
+    if analysis.path is not None:
+        return _select(source, analysis.path, names)
+    used = _used(analysis, names)
+    try:
+        return _plain(_program(source).execute(_context(used)))
+    except ExpressionError as error:
+        raise ExpressionError(f"`{_shown(source)}`: {error.message}", fix=error.fix) from None
+    except Exception as error:  # noqa: BLE001 - the library raises built-in errors of many kinds
+        message, fix = _explain(error)
+        raise ExpressionError(f"`{_shown(source)}`: {message}", fix=fix) from None
+
+
+@lru_cache(maxsize=1024)
+def check_expression(source: str) -> Analysis:
+    """Find out whether one expression, without braces, is CEL that may be evaluated here; what it refers to.
+
+    Raises:
+        ExpressionSyntaxError: it isn't; the message and ``fix`` say why.
+    """
+    if len(source) > MAX_EXPRESSION:
+        message = f"the expression is longer than {MAX_EXPRESSION:,} characters"
+        raise ExpressionSyntaxError(message, fix="do the work in a code step")
+    try:
+        analysis = analyse(source)
+    except TemplateError as error:
+        raise ExpressionSyntaxError(str(error), offset=error.offset, fix=error.fix) from None
+    if analysis.nesting > MAX_NESTED_MACROS or analysis.growth > MAX_GROWTH:
+        raise ExpressionSyntaxError("the macros of the expression do too much", fix="do the work in a code step")
+    if analysis.path is None:
+        _program(source)
+    return analysis
+
+
+@lru_cache(maxsize=512)
+def _program(source: str) -> "cel.Program":
+    try:
+        return _cel().compile(source)
+    except Exception as error:
+        lines = str(error).splitlines()
+        first = lines[0].partition("ERROR: <input>:")[2] if lines else ""
+        place, _, reason = first.partition(": ")
+        row, _, column = place.partition(":")
+        offset = 0
+        if row.isdigit() and column.isdigit():
+            before = source.split("\n")[: int(row) - 1]
+            offset = min(sum(len(line) + 1 for line in before) + int(column) - 1, len(source))
+        reason = reason.removeprefix("Syntax error: ").partition(" expecting ")[0] or "it is not CEL"
+        raise ExpressionSyntaxError(f"not CEL: {reason[:200]}", offset=offset, fix="correct the expression") from None
+
+
+def _resolve_text(text: str, names: Mapping[str, Json]) -> Json:
+    try:
+        pieces = split_template(text)
+    except TemplateError as error:
+        raise ExpressionError(f"`{text[:200]}`: {error}", fix=error.fix) from None
+    if len(pieces) == 1 and pieces[0].expression:
+        return evaluate(pieces[0].text, names)
+    parts = (_inserted(evaluate(piece.text, names)) if piece.expression else piece.text for piece in pieces)
+    return "".join(parts)
+
+
+def _inserted(value: Json) -> str:
+    import json  # noqa: PLC0415 - not needed to validate
+
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _select(source: str, path: tuple[str | int, ...], names: Mapping[str, Json]) -> Json:
+    value: Json = names
+    for depth, part in enumerate(path):
+        if isinstance(value, Mapping) and isinstance(part, str) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            before = _path_text(path[:depth])
+            what = f"`{before}` is {_kind(value)} and has no `{part}`" if depth else f"there is no `{part}` here"
+            fix = f"check the name, or ask first: `has({_path_text(path[: depth + 1])}) ? … : …`"
+            raise ExpressionError(f"`{_shown(source)}`: {what}", fix=fix)
+    return value
+
+
+def _path_text(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _used(analysis: Analysis, names: Mapping[str, Json]) -> dict[str, Json]:
+    """Only those parts of the names that the expression refers to: what isn't converted costs nothing."""
+    used: dict[str, Json] = {}
+    whole: set[tuple[str | int, ...]] = set()
+    for reference in sorted(analysis.references, key=lambda each: len(each.path)):
+        target, source = used, names
+        for depth, part in enumerate(reference.path):
+            if reference.path[:depth] in whole or not isinstance(part, str) or part not in source:
+                break
+            following = source[part]
+            last = depth + 1 == len(reference.path)
+            if last or not isinstance(following, Mapping) or not isinstance(reference.path[depth + 1], str):
+                target[part] = following
+                whole.add(reference.path[: depth + 1])
+                break
+            target, source = target.setdefault(part, {}), following
+    return used
+
+
+def _plain(value: Any) -> Json:
+    """A value of the CEL library as JSON."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 - NaN is not itself
+            raise ExpressionError("the result is not a finite number", fix="check for zero before dividing")
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ExpressionError("the keys of a map must be text", fix="write `string(key)`")
+        return {key: _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
+    if isinstance(value, bytes):
+        raise ExpressionError("the result is bytes, which JSON doesn't have", fix="write `base64.encode(x)`")
+    if isinstance(value, _cel().OptionalValue):
+        return _plain(value.value()) if value.has_value() else None
+    raise ExpressionError(f"the result is of the type {type(value).__name__}", fix="convert it, such as by `string(x)`")
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """The library's error in plain words, and the fix."""
+    text = str(error)
+    if isinstance(error, KeyError):
+        name = str(error.args[0]).strip("'") if error.args else "?"
+        return f"there is no `{name}`", "check the name, or ask first: `has(x.name) ? x.name : null`"
+    if isinstance(error, IndexError):
+        return text, "check `size(x)` first"
+    if isinstance(error, ZeroDivisionError):
+        return "division by zero", "check for zero first: `y == 0 ? null : x / y`"
+    if isinstance(error, OverflowError):
+        return "a number is too large for 64 bits", "write `double(x)`, or keep it as text"
+    if "Undefined variable or function" in text:
+        name = text.partition("'")[2].partition("'")[0]
+        if name in FUNCTIONS:
+            return f"`{name}` doesn't take a value of this type", "check the types of what it is called with"
+        return f"there is no `{name}` here", "check the name"
+    if match := _FUNCTION_FAILED.match(text):
+        return f"`{match['name']}` failed: {match['reason']}", "check what it is called with"
+    if isinstance(error, TypeError):
+        fix = "where whole numbers meet decimal ones write `double(x)`; where they meet text write `string(x)`"
+        return "the operation doesn't fit the types of its values", fix
+    return text.partition("\n")[0][:300], "check the values that the expression reads"
+
+
+def _kind(value: Json) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    names = ((str, "text"), (int | float, "a number"), (list, "a list"))
+    return next((name for kind, name in names if isinstance(value, kind)), "a mapping")
+
+
+def _shown(source: str) -> str:
+    text = " ".join(source.split())
+    return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - enough to find it again
+
+
+def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    if len(text) + (text.count(old) if limit < 0 else min(limit, text.count(old))) * len(new) > _MAX_TEXT:
+        raise ValueError(f"it would give more than {_MAX_TEXT:,} characters")
+    return text.replace(old, new, limit)
+
+
+def _join(items: list[str], separator: str = "") -> str:
+    if not all(isinstance(item, str) for item in items):
+        raise TypeError("it joins texts only")
+    if sum(map(len, items)) + len(items) * len(separator) > _MAX_TEXT:
+        raise ValueError(f"it would give more than {_MAX_TEXT:,} characters")
+    return separator.join(items)
+
+
+def _range(length: int) -> list[int]:
+    if length > _MAX_RANGE:
+        raise ValueError(f"it gives at most {_MAX_RANGE:,} items")
+    return list(range(length))
+
+
+_BOUNDED: Mapping[str, Callable[..., Any]] = {"replace": _replace, "join": _join, "lists.range": _range}
+
+
+def _context(names: dict[str, Json]) -> "cel.Context":
+    context = _cel().Context(names)
+    from cel import stdlib  # noqa: PLC0415 - after `_cel`, which see
+
+    stdlib.add_stdlib_to_context(context)
+    for name, function in _BOUNDED.items():
+        context.add_function(name, function)
+    return context
+
+
+def _cel() -> "ModuleType":
+    """The package ``cel``, without its command line.
+
+    Its ``__init__`` imports ``cel.cli`` and with it prompt_toolkit, pygments, rich and typer: half a second that
+    validating must not pay. An empty module stands in for it while the package is imported.
+    """
+    if "cel" not in sys.modules:
+        sys.modules["cel.cli"] = ModuleType("cel.cli")
+        try:
+            import cel  # noqa: F401, PLC0415 - only what isn't a plain selection needs it
+        finally:
+            del sys.modules["cel.cli"]
+    return sys.modules["cel"]
