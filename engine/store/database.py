@@ -99,6 +99,15 @@ class Database:
             await asyncio.wrap_future(done)
         finally:
             self._open.reset(token)
+        for body in transaction.afterwards:
+            await self.write(body)
+
+    async def after_commit(self, body: Body[object]) -> None:
+        """Run ``body`` in a transaction of its own once what was written is committed: now, or after the block."""
+        if (transaction := self._joined()) is not None:
+            transaction.afterwards.append(body)
+        else:
+            await self.write(body)
 
     async def close(self) -> None:
         """Let what is going on end, and close all connections."""
@@ -119,6 +128,7 @@ class _Transaction:
     """One open transaction: it occupies a thread, which runs what comes until the end."""
 
     def __init__(self) -> None:
+        self.afterwards: list[Body[object]] = []
         self._bodies: SimpleQueue[tuple[Future[Any], Body[Any]] | bool] = SimpleQueue()
 
     async def run(self, body: Body[Result]) -> Result:
@@ -201,6 +211,8 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    # SQLite's own knows only ASCII.
+    connection.create_function("lower", 1, lambda text: None if text is None else text.lower(), deterministic=True)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from engine.store import schema
+from engine.store.blobs import Blobs
 from engine.store.calls import Calls
+from engine.store.content import Content
 from engine.store.database import Database
 from engine.store.flows import Flows
 from engine.store.logs import Logs
@@ -15,19 +18,26 @@ from engine.store.steps import Steps
 
 
 class Store:
-    """An open database, by noun: ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools)."""
+    """An open database, by noun.
 
-    def __init__(self, database: Database) -> None:
+    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools) and ``content`` (the workspaces'
+    documents, tasks and files).
+    """
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
         self._database = database
         self.flows = Flows(database)
         self.runs = Runs(database)
         self.steps = Steps(database)
         self.logs = Logs(database)
         self.calls = Calls(database)
+        self.content = Content(database, blobs)
 
     @classmethod
-    async def open(cls, url: str) -> Self:
+    async def open(cls, url: str, *, files: Path | str) -> Self:
         """Open ``sqlite:///path`` or ``postgresql://…``, creating or upgrading its tables where needed.
+
+        ``files`` is where the contents of files are kept: a directory, or an fsspec URL.
 
         Raises:
             InvalidDatabaseUrlError: the URL can't be used.
@@ -40,7 +50,7 @@ class Store:
         except BaseException:
             await database.close()
             raise
-        return cls(database)
+        return cls(database, Blobs(str(files)))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

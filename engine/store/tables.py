@@ -7,7 +7,7 @@ is -1 where a step has no ``for_each``, because both databases take two NULLs in
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
@@ -17,6 +17,9 @@ NO_ITEM = -1
 DEFAULT_WORKSPACE = "default"
 
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+_KEY = String().with_variant(String(collation="C"), "postgresql")
+"""An id or a name that users choose, in the same order on both databases."""
+
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -48,7 +51,7 @@ class FlowTable(Table, table=True):
     __table_args__ = (UniqueConstraint("workspace", "name"),)
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
-    name: str
+    name: str = Field(sa_type=_KEY)
     current: int
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
@@ -156,7 +159,7 @@ class DocumentTable(Table, table=True):
     __tablename__ = "document"
     __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
     workspace: str = Field(primary_key=True)
-    id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True, sa_type=_KEY)
     name: str
     content: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=UtcDateTime)
@@ -173,7 +176,7 @@ class TaskTable(Table, table=True):
         Index(None, "workspace", "updated_at"),
     )
     workspace: str = Field(primary_key=True)
-    id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True, sa_type=_KEY)
     title: str
     status_id: str
     description: str = Field(sa_type=Text)
@@ -189,9 +192,10 @@ class FileTable(Table, table=True):
     __tablename__ = "file"
     __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
     workspace: str = Field(primary_key=True)
-    id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True, sa_type=_KEY)
     name: str
+    format: str
     size: int = Field(sa_type=BigInteger)
-    sha256: str
+    sha256: str = Field(index=True)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)

@@ -1,0 +1,107 @@
+"""What a tool is, what a call of one may use, and how it fails."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from flows.contracts import ToolSpec
+from flows.errors import StepboxError
+from flows.values import Json
+from steps.addresses import Endpoint, Resolver, resolve
+from steps.tools.content import WorkspaceContent
+
+
+class ToolError(StepboxError):
+    """A call of a tool that did not give a result. Code sees ``code`` and the message."""
+
+    code = "tool_failed"
+
+
+class UnknownToolError(ToolError):
+    """There is no tool of that name, or more than one that a short name could mean."""
+
+    code = "unknown_tool"
+    exit_status = 2
+
+
+class NotGrantedError(ToolError):
+    """The tool exists, but the step may not call it."""
+
+    code = "not_granted"
+
+
+class InvalidArgumentsError(ToolError):
+    """The arguments don't match the tool's schema, or mean nothing; the message names every problem."""
+
+    code = "invalid_arguments"
+
+
+class NotFoundError(ToolError):
+    """What the arguments name doesn't exist."""
+
+    code = "not_found"
+
+
+class AlreadyExistsError(ToolError):
+    """What is to be created exists."""
+
+    code = "already_exists"
+
+
+class TooLargeError(ToolError):
+    """What would be read or written is over the tool's limit."""
+
+    code = "too_large"
+
+
+class EgressDeniedError(ToolError):
+    """Policy doesn't let the call reach that destination."""
+
+    code = "egress_denied"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolServices:
+    """What the built-in tools work with. Built once, by the engine.
+
+    ``shared`` is the root of the ``files.*`` tools: a directory, or an fsspec URL such as ``s3://bucket/prefix``.
+    ``internal`` lists the destinations that may be reached though they aren't public.
+    """
+
+    content: WorkspaceContent
+    shared: str
+    internal: frozenset[Endpoint] = frozenset()
+    resolver: Resolver = resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolContext:
+    """Who calls a tool, and with what.
+
+    ``idempotency_key`` is the same when the same call is made again after a crash. ``host_directories`` are the
+    directories of this machine from which the call may import files: empty for code in a sandbox, the flow's own
+    directory for a flow's tool steps.
+    """
+
+    services: ToolServices
+    workspace: str
+    run_id: str
+    step_id: str
+    item: int | None = None
+    attempt: int = 1
+    idempotency_key: str
+    host_directories: tuple[Path, ...] = field(default=())
+
+
+class Tool(Protocol):
+    """One tool. Third parties offer theirs by the entry point group ``stepbox.tools``, named as ``spec.name``."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+    async def call(self, arguments: Mapping[str, Json], context: ToolContext) -> Json:
+        """Make the call. ``arguments`` match ``spec.arguments``.
+
+        Raises:
+            ToolError: it gave no result.
+        """
