@@ -1,0 +1,152 @@
+"""Frames between the host and a sandbox, as the host reads and writes them.
+
+A frame is two big-endian 32-bit lengths, a JSON header of the first length and raw bytes of the second. Whatever comes
+from the guest is hostile: sizes are capped before anything is read, the header must be an object of a known kind with
+fields of the right types, and anything else is a :class:`ChannelError`, after which the sandbox is destroyed.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+MAX_HEADER = 64 * 1024
+MAX_PAYLOAD_TO_GUEST = 64 * 1024 * 1024
+MAX_CHUNK = 64 * 1024
+MAX_ERROR = 256 * 1024
+MAX_CALL_ARGUMENTS = 8 * 1024 * 1024
+MAX_ID = 2**31
+
+
+class ChannelError(Exception):
+    """The guest sent something that is no frame of the protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """The guest waits for its job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """Raw output, cut anywhere."""
+
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A tool call; ``arguments`` is JSON text that nobody has checked."""
+
+    id: int
+    tool: str
+    arguments: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the code returned; JSON text that nobody has checked."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How the code failed, in its own words; JSON text that nobody has checked."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """The user's process ended, with a wait status as ``waitpid`` gives it."""
+
+    status: int
+
+
+Frame = Ready | Log | Call | Result | Failure | Exit
+
+
+def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
+    """A frame for the guest.
+
+    Raises:
+        ValueError: the payload is larger than a guest accepts.
+    """
+    if len(payload) > MAX_PAYLOAD_TO_GUEST:
+        raise ValueError(f"{len(payload)} bytes are more than a sandbox takes at once ({MAX_PAYLOAD_TO_GUEST})")
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(4, "big") + len(payload).to_bytes(4, "big") + text + payload
+
+
+async def read_frame(reader: asyncio.StreamReader, *, max_result: int) -> Frame | None:
+    """The next frame, or None where the stream ends between two frames.
+
+    ``max_result`` caps the payload of a result, in bytes.
+
+    Raises:
+        ChannelError: what came is no frame, or one larger than its kind may be.
+    """
+    try:
+        lengths = await reader.readexactly(8)
+    except asyncio.IncompleteReadError as error:
+        if not error.partial:
+            return None
+        raise ChannelError("the stream ended within a frame") from None
+    head, body = int.from_bytes(lengths[:4], "big"), int.from_bytes(lengths[4:], "big")
+    if head > MAX_HEADER:
+        raise ChannelError(f"a header of {head} bytes")
+    try:
+        header = _header(await reader.readexactly(head))
+        cap = _cap(header, max_result)
+        if body > cap:
+            raise ChannelError(f"a payload of {body} bytes where {cap} are allowed")
+        payload = await reader.readexactly(body)
+    except asyncio.IncompleteReadError:
+        raise ChannelError("the stream ended within a frame") from None
+    return _frame(header, payload)
+
+
+def _header(text: bytes) -> Mapping[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ChannelError("a header that is not JSON") from None
+    if not isinstance(header, dict):
+        raise ChannelError("a header that is no object")
+    return header
+
+
+def _cap(header: Mapping[str, Any], max_result: int) -> int:
+    caps = {
+        "ready": 0,
+        "log": MAX_CHUNK,
+        "call": MAX_CALL_ARGUMENTS,
+        "result": max_result,
+        "error": MAX_ERROR,
+        "exit": 0,
+    }
+    kind = header.get("kind")
+    if not isinstance(kind, str) or kind not in caps:
+        raise ChannelError("a frame of an unknown kind")
+    return caps[kind]
+
+
+def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:
+    match header:
+        case {"kind": "ready"}:
+            return Ready()
+        case {"kind": "log", "stream": "stdout" | "stderr" as stream}:
+            return Log(stream=stream, data=payload)
+        case {"kind": "call", "id": int(number), "tool": str(tool)} if 0 <= number < MAX_ID and len(tool) <= 200:
+            return Call(id=number, tool=tool, arguments=payload)
+        case {"kind": "result"}:
+            return Result(data=payload)
+        case {"kind": "error"}:
+            return Failure(data=payload)
+        case {"kind": "exit", "status": int(status)} if 0 <= status < 2**16:
+            return Exit(status=status)
+        case _:
+            raise ChannelError("a frame with a missing or wrong field")

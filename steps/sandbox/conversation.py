@@ -1,0 +1,167 @@
+"""What the host and one sandbox say to each other while a job runs, whatever the runner."""
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+from flows.errors import StepboxError
+from flows.values import Json
+from steps.sandbox import channel
+from steps.sandbox.output import Output
+from steps.sandbox.protocol import Host, Job
+from steps.sandbox.values import NotJsonError, decode
+
+
+class Conversation:
+    """One job's exchange of frames. Read its attributes once :meth:`run` has returned."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, job: Job, host: Host) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._job = job
+        self._host = host
+        self._calls: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.output = Output(job.limits.output)
+        self.result: bytes | None = None
+        self.failure: bytes | None = None
+        self.wait_status: int | None = None
+        """As ``waitpid`` gives it; None where the sandbox ended before it could say."""
+        self.violation: str | None = None
+        self.tool_calls = 0
+        self.too_many_calls = False
+
+    async def run(self) -> None:
+        """Send the job and listen until the user's process has ended, or the sandbox is gone.
+
+        Errors of the host's own log or tools (other than a :class:`StepboxError` of a tool) propagate.
+        """
+        try:
+            listening = asyncio.ensure_future(self._exchange())
+            try:
+                await asyncio.wait({listening, self._broken}, return_when=asyncio.FIRST_COMPLETED)
+                if self._broken.done():
+                    self._broken.result()
+                await listening
+            finally:
+                await _cancel(listening)
+            while self._calls and not self.too_many_calls:
+                await asyncio.wait(self._calls)
+            if self._broken.done():
+                self._broken.result()
+        finally:
+            for call in list(self._calls):
+                await _cancel(call)
+            if not self._broken.done():
+                self._broken.cancel()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all of the user's processes."""
+        self._write({"kind": "signal", "number": number})
+
+    async def _exchange(self) -> None:
+        self._send_job()
+        try:
+            while await self._listen():
+                pass
+        except channel.ChannelError as error:
+            self.violation = str(error)
+        except ConnectionError:
+            pass
+        for stream, line in self.output.finish():
+            await self._host.log(stream, line)
+
+    def _send_job(self) -> None:
+        job = self._job
+        code = job.code.encode()
+        inputs = json.dumps(dict(job.inputs), allow_nan=False).encode()
+        header = {
+            "kind": "job",
+            "code": len(code),
+            "filename": job.filename,
+            "tools": list(job.tools),
+            "environment": dict(job.environment),
+            "result_limit": job.limits.result,
+        }
+        self._write(header, code + inputs)
+
+    async def _listen(self) -> bool:
+        """Handle one frame; False after the last."""
+        # The guest refuses larger results itself, with a better message; this cap is for one that doesn't.
+        frame = await channel.read_frame(self._reader, max_result=self._job.limits.result)
+        match frame:
+            case channel.Log():
+                for stream, line in self.output.feed(frame.stream, frame.data):
+                    await self._host.log(stream, line)
+            case channel.Call():
+                return self._call(frame)
+            case channel.Result() if self.result is None and self.failure is None:
+                self.result = frame.data
+            case channel.Failure() if self.result is None and self.failure is None:
+                self.failure = frame.data
+            case channel.Exit():
+                self.wait_status = frame.status
+                return False
+            case None:
+                return False
+            case _:
+                raise channel.ChannelError("a frame out of turn")
+        return True
+
+    def _call(self, call: channel.Call) -> bool:
+        self.tool_calls += 1
+        if self.tool_calls > self._job.limits.tool_calls:
+            self.tool_calls -= 1
+            self.too_many_calls = True
+            return False
+        task = asyncio.create_task(self._answer(call))
+        self._calls.add(task)
+        task.add_done_callback(self._called)
+        return True
+
+    def _called(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+    async def _answer(self, call: channel.Call) -> None:
+        answer: Json
+        if call.tool not in self._job.tools:
+            have = ", ".join(sorted(self._job.tools)) or "none"
+            answer = {
+                "code": "tool_not_granted",
+                "message": f"the tool {call.tool!r} is not granted to this step; "
+                f"add it to the step's `tools:` (granted: {have})",
+            }
+            self._write({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
+            return
+        succeeded = False
+        try:
+            answer = await self._host.call_tool(call.tool, decode(call.arguments, "arguments"))
+            succeeded = True
+        except NotJsonError as error:
+            answer = {"code": "arguments_not_json", "message": str(error)}
+        except StepboxError as error:
+            answer = {"code": error.code, "message": str(error)}
+        try:
+            self._write({"kind": "tool_result", "id": call.id, "ok": succeeded}, _encode(answer))
+        except ValueError as error:
+            answer = {"code": "tool_result_too_large", "message": f"{call.tool}: {error}"}
+            self._write({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
+
+    def _write(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        if not self._writer.is_closing():
+            self._writer.write(channel.encode(header, payload))
+
+
+def _encode(value: Json) -> bytes:
+    return json.dumps(value, allow_nan=False).encode()
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

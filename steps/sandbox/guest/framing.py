@@ -1,0 +1,81 @@
+"""Length-prefixed frames, as the guest reads and writes them. Standard library only.
+
+A frame is two big-endian 32-bit lengths, a JSON header of the first length and raw bytes of the second. The host has
+its own decoder (steps/sandbox/channel.py), because it trusts nothing that comes from here.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+MAX_HEADER = 64 * 1024
+MAX_PAYLOAD = 64 * 1024 * 1024
+
+
+class BrokenFrameError(Exception):
+    """What came in is no frame."""
+
+
+def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(4, "big") + len(payload).to_bytes(4, "big") + text + payload
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class Decoder:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Yields the header and payload of each frame that is now complete."""
+        self._buffer += data
+        while len(self._buffer) >= 8:
+            head = int.from_bytes(self._buffer[:4], "big")
+            body = int.from_bytes(self._buffer[4:8], "big")
+            if head > MAX_HEADER or body > MAX_PAYLOAD:
+                raise BrokenFrameError
+            end = 8 + head + body
+            if len(self._buffer) < end:
+                return
+            try:
+                header = json.loads(self._buffer[8 : 8 + head])
+            except (ValueError, RecursionError) as error:
+                raise BrokenFrameError from error
+            if not isinstance(header, dict):
+                raise BrokenFrameError
+            payload = bytes(self._buffer[8 + head : end])
+            del self._buffer[:end]
+            yield header, payload
+
+
+def read_frame(descriptor: int) -> tuple[dict[str, Any], bytes] | None:
+    """Blocks for exactly one frame, and reads nothing behind it; None at the end of the stream."""
+    lengths = _read_exactly(descriptor, 8)
+    if lengths is None:
+        return None
+    head, body = int.from_bytes(lengths[:4], "big"), int.from_bytes(lengths[4:], "big")
+    if head > MAX_HEADER or body > MAX_PAYLOAD:
+        raise BrokenFrameError
+    data = _read_exactly(descriptor, head + body)
+    if data is None:
+        return None
+    return json.loads(data[:head]), data[head:]
+
+
+def _read_exactly(descriptor: int, count: int) -> bytes | None:
+    chunks = []
+    while count:
+        chunk = os.read(descriptor, min(count, 1 << 20))
+        if not chunk:
+            return None
+        chunks.append(chunk)
+        count -= len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,281 @@
+"""Runs a Python step: the code as the body of a function, or a module whose ``main`` is called.
+
+Everything here runs in the user's own process, so nothing here guards anything: it makes the code comfortable.
+"""
+
+import _thread
+import ast
+import json
+import os
+import sys
+import types
+from typing import Any, NoReturn
+
+from steps.sandbox.guest import framing, kernel, results, tool_names
+
+STEP = "<step>"
+
+
+def warm_up(preload: list[str]) -> None:
+    """Import what code will need, once, before its job comes."""
+    sys.path[:] = [path for path in sys.path if not path.startswith("/opt/stepbox")]
+    sys.path.append("/opt/packages")
+    for name in preload:
+        try:
+            __import__(name)
+        except Exception:  # noqa: BLE001 - the code itself will meet the same error and say so
+            sys.modules.pop(name, None)
+    compile(_function([ast.Pass()]), STEP, "exec")
+
+
+class ToolError(Exception):
+    """A tool call that was denied or failed. ``code`` is stable, ``message`` is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Channel:
+    """The code's own line to the supervisor; any thread may call."""
+
+    def __init__(self, replies: int, calls: int) -> None:
+        self._replies = replies
+        self._calls = calls
+        self._next = 0
+        self._write_lock = _thread.allocate_lock()
+        self._read_lock = _thread.allocate_lock()
+        self._waiting: dict[int, tuple[dict[str, Any], bytes]] = {}
+
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        with self._write_lock:
+            framing.write_all(self._calls, framing.encode(header, payload))
+
+    def send_error(self, description: dict[str, Any]) -> None:
+        self.send({"kind": "error"}, json.dumps(description).encode())
+
+    def call(self, name: str, arguments: Any) -> Any:
+        payload = results.encode(arguments, "arguments")
+        with self._write_lock:
+            self._next += 1
+            number = self._next
+            framing.write_all(self._calls, framing.encode({"kind": "call", "id": number, "tool": name}, payload))
+        while True:
+            with self._read_lock:
+                if number in self._waiting:
+                    header, payload = self._waiting.pop(number)
+                    break
+                frame = framing.read_frame(self._replies)
+                if frame is None:
+                    os._exit(1)
+                self._waiting[frame[0]["id"]] = frame
+        value = json.loads(payload)
+        if header["ok"]:
+            return value
+        raise ToolError(value["code"], value["message"])
+
+
+class Tools:
+    """The tools that the step was granted, by short and by full name."""
+
+    def __init__(self, channel: Channel, granted: list[str], prefix: str = "") -> None:
+        self._channel = channel
+        self._granted = granted
+        self._prefix = prefix
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        full = f"{self._prefix}{name}"
+        names = tool_names.callable_names(self._granted)
+        if full in names:
+            return Tool(self._channel, names[full])
+        if any(other.startswith(f"{full}.") for other in self._granted):
+            return Tools(self._channel, self._granted, f"{full}.")
+        return Refusal(full, self._granted)
+
+    def __dir__(self) -> list[str]:
+        return sorted(tool_names.callable_names(self._granted))
+
+    def __repr__(self) -> str:
+        return f"<tools: {', '.join(self._granted) or 'none granted'}>"
+
+
+class Tool:
+    """One granted tool: call it with one dict, or with keyword arguments."""
+
+    def __init__(self, channel: Channel, name: str) -> None:
+        self._channel = channel
+        self._name = name
+
+    def __call__(self, arguments: Any = None, /, **named: Any) -> Any:
+        if arguments is not None and named:
+            raise TypeError(f"{self._name}: pass one dict or keyword arguments, not both")
+        return self._channel.call(self._name, named if arguments is None else arguments)
+
+    def __repr__(self) -> str:
+        return f"<tool {self._name}>"
+
+
+class Refusal:
+    """A name that stands for no granted tool: calling it says how to get it."""
+
+    def __init__(self, name: str, granted: list[str]) -> None:
+        self._name = name
+        self._granted = granted
+
+    def __getattr__(self, name: str) -> "Refusal":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Refusal(f"{self._name}.{name}", self._granted)
+
+    def __call__(self, *_arguments: Any, **_named: Any) -> NoReturn:
+        raise ToolError("tool_not_granted", tool_names.refusal(self._name, self._granted))
+
+
+class Source:
+    """Lets tracebacks find the lines of the code: the part of an import loader that they ask."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_source(self, _name: str) -> str:
+        return self._text
+
+
+def run(job: dict[str, Any], code: str, inputs: bytes, replies: int, calls: int) -> NoReturn:
+    """Run the code, tell its result or error, and end the process."""
+    kernel.default_signals()
+    os.chdir("/work")
+    sys.argv = [job["filename"]]
+    sys.stdin = open(0)  # noqa: PTH123, SIM115 - the descriptors are new, the objects belong to the supervisor
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    channel = Channel(replies, calls)
+    status = 0
+    try:
+        value = _execute(job, code, json.loads(inputs), channel)
+        payload = results.encode(value, "result")
+        if len(payload) > job["result_limit"]:
+            channel.send_error(_too_large(len(payload), job["result_limit"]))
+        else:
+            _flush()
+            channel.send({"kind": "result"}, payload)
+    except BaseException as error:  # noqa: BLE001 - whatever ends the code is told to the host
+        status = _tell(error, channel, job["filename"])
+    _flush()
+    os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+
+
+def _too_large(size: int, limit: int) -> dict[str, Any]:
+    return {
+        "code": "result_too_large",
+        "message": f"the result is {size} bytes of JSON, the limit is {limit}",
+        "fix": "write large results to a file in artifacts/ and return its name",
+    }
+
+
+def _execute(job: dict[str, Any], code: str, inputs: dict[str, Any], channel: Channel) -> Any:
+    filename = job["filename"]
+    module = types.ModuleType("step")
+    module.__file__ = filename
+    module.__loader__ = Source(code)  # type: ignore[assignment]
+    sys.modules["step"] = module
+    scope = module.__dict__
+    scope["inputs"] = inputs
+    scope["tools"] = Tools(channel, job["tools"])
+    tree = ast.parse(code, filename)
+    if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "main" for node in tree.body):
+        exec(compile(tree, filename, "exec", dont_inherit=True), scope)  # noqa: S102 - this is what a step is
+        value = scope["main"](**inputs)
+    else:
+        exec(compile(_function(tree.body), filename, "exec", dont_inherit=True), scope)  # noqa: S102
+        value = scope.pop(STEP)()
+    if isinstance(value, types.CoroutineType):
+        import asyncio
+
+        value = asyncio.run(value)
+    return value
+
+
+def _function(body: list[ast.stmt]) -> ast.Module:
+    """The body as a function of no arguments, with every line where it was."""
+    future = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    rest = [node for node in body if node not in future] or [ast.Pass(lineno=1, col_offset=0)]
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    function = ast.FunctionDef(name=STEP, args=nothing, body=rest, decorator_list=[], lineno=1, col_offset=0)
+    return ast.fix_missing_locations(ast.Module(body=[*future, function], type_ignores=[]))
+
+
+def _tell(error: BaseException, channel: Channel, filename: str) -> int:
+    """Tell the host how the code failed; gives the exit status of the process."""
+    if isinstance(error, SystemExit):
+        if error.code is None or error.code == 0:
+            channel.send({"kind": "result"}, b"null")
+            return 0
+        number = error.code if isinstance(error.code, int) else 1
+        if not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+        channel.send_error({"code": "exit_status", "message": f"the code exited with status {number}"})
+        return number & 0xFF
+    try:
+        description = _describe(error, filename)
+    except BaseException:  # noqa: BLE001 - an exception may break even its own description, or memory is gone
+        description = {"code": _code(error), "message": type(error).__name__}
+    channel.send_error(description)
+    return 1
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, ToolError | results.NotJsonError):
+        return error.code
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    if isinstance(error, OSError) and error.errno == 28:
+        return "disk_full"
+    if isinstance(error, SyntaxError):
+        return "syntax_error"
+    return "exception"
+
+
+def _describe(error: BaseException, filename: str) -> dict[str, Any]:
+    import traceback
+
+    described = traceback.TracebackException.from_exception(error)
+    _keep_own_frames(described, filename, set())
+    line = described.stack[-1].lineno if described.stack else None
+    if isinstance(error, SyntaxError) and error.filename == filename:
+        line = error.lineno
+    message = "".join(described.format_exception_only()).strip()
+    if isinstance(error, SyntaxError):
+        message = f"{type(error).__name__}: {error.msg}"
+    elif isinstance(error, ToolError | results.NotJsonError):
+        message = str(error)
+    description: dict[str, Any] = {"code": _code(error), "message": message[:10_000], "line": line}
+    if not isinstance(error, results.NotJsonError):
+        description["traceback"] = "".join(described.format())[-20_000:]
+    if isinstance(error, ModuleNotFoundError):
+        description["fix"] = "a step has the standard library, requests, pandas, numpy, httpx and pyyaml"
+    return description
+
+
+def _keep_own_frames(described: Any, filename: str, seen: set[int]) -> None:
+    """Leave only the frames of the user's code in a described exception and in those that led to it."""
+    if described is None or id(described) in seen:
+        return
+    seen.add(id(described))
+    described.stack[:] = [frame for frame in described.stack if frame.filename == filename]
+    _keep_own_frames(described.__cause__, filename, seen)
+    _keep_own_frames(described.__context__, filename, seen)
+    for inner in described.exceptions or ():
+        _keep_own_frames(inner, filename, seen)

@@ -1,0 +1,312 @@
+"""The first process of a sandbox: takes one job from the host, starts the user's process, and relays what it says.
+
+It speaks frames with the host over its own stdin and stdout. It runs single-threaded, so that it may fork, and
+non-dumpable, so that the user's processes can neither trace nor read it. When the host goes away it exits, and the
+kernel ends everything else in its process namespace.
+
+Its arguments are the language, the modules to import before the job comes (joined by commas), and KEY=VALUE settings.
+"""
+
+import errno
+import gc
+import os
+import select
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steps.sandbox.guest import framing, kernel
+
+HOST_IN, HOST_OUT = 0, 1
+CHUNK = 64 * 1024
+MAX_QUEUED_REPLIES = 256 * 1024 * 1024
+OOM_SCORE_OF_USER = b"1000"
+FROM_USER = {"python": {"call", "result", "error"}, "javascript": {"call", "result", "error", "log"}, "shell": set()}
+
+
+def send(header: dict[str, Any], payload: bytes = b"") -> None:
+    framing.write_all(HOST_OUT, framing.encode(header, payload))
+
+
+class UserProcess:
+    """The user's process as the supervisor holds it: descriptors are -1 where there is none.
+
+    ``frames_in`` gives frames that the process sends, ``frames_out`` takes frames for it; ``streams`` maps the
+    reading ends of its output to "stdout" and "stderr".
+    """
+
+    def __init__(self, pid: int, frames_in: int, frames_out: int, streams: dict[int, str]) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.frames_in = frames_in
+        self.frames_out = frames_out
+        self.streams = streams
+
+
+class Relay:
+    """Passes bytes between the host and the user's process until that ends."""
+
+    def __init__(self, user: UserProcess, language: str, listener: Any = None) -> None:
+        self._user = user
+        self._kinds = FROM_USER[language]
+        self._poll = select.poll()
+        self._from_host = framing.Decoder()
+        self._from_user = framing.Decoder()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._outgoing = bytearray()
+        self._finished = False
+        self._listener = listener
+        self._watch(HOST_IN, self._read_host)
+        self._watch(user.pidfd, self._reap)
+        for descriptor in user.streams:
+            self._watch(descriptor, lambda descriptor=descriptor: self._read_output(descriptor))  # type: ignore[misc]
+        if user.frames_in >= 0:
+            self._watch(user.frames_in, self._read_frames)
+        if user.frames_out >= 0:
+            os.set_blocking(user.frames_out, False)
+        if listener is not None:
+            self._watch(listener.fileno(), lambda: listener.accept(self._watch, self._unwatch, send))
+        self.status: int | None = None
+
+    def run(self) -> int:
+        """Gives the wait status of the user's process."""
+        while self.status is None:
+            for descriptor, _event in self._poll.poll():
+                handler = self._handlers.get(descriptor)
+                if handler is not None:
+                    handler()
+        for descriptor in list(self._user.streams):
+            self._drain(descriptor)
+        if self._user.frames_in >= 0:
+            self._drain_frames()
+        return self.status
+
+    def _watch(self, descriptor: int, handler: Callable[[], None], events: int = select.POLLIN) -> None:
+        self._handlers[descriptor] = handler
+        self._poll.register(descriptor, events)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    def _read_host(self) -> None:
+        data = os.read(HOST_IN, CHUNK)
+        if not data:
+            os._exit(0)
+        for header, payload in self._from_host.feed(data):
+            if header["kind"] == "signal":
+                self._signal_everyone(header["number"])
+            elif header["kind"] == "tool_result" and self._listener is not None:
+                self._listener.reply(header, payload)
+            elif header["kind"] == "tool_result":
+                self._reply(framing.encode(header, payload))
+
+    @staticmethod
+    def _signal_everyone(number: int) -> None:
+        try:
+            os.kill(-1, number)
+        except ProcessLookupError:
+            pass
+
+    def _reply(self, frame: bytes) -> None:
+        if not self._outgoing and self._user.frames_out >= 0:
+            self._watch(self._user.frames_out, self._write_user, select.POLLOUT)
+        self._outgoing += frame
+        if len(self._outgoing) > MAX_QUEUED_REPLIES:
+            os._exit(1)
+
+    def _write_user(self) -> None:
+        try:
+            written = os.write(self._user.frames_out, self._outgoing[:CHUNK])
+        except BlockingIOError:
+            return
+        except OSError:
+            written = len(self._outgoing)
+        del self._outgoing[:written]
+        if not self._outgoing:
+            self._unwatch(self._user.frames_out)
+
+    def _read_output(self, descriptor: int) -> None:
+        data = os.read(descriptor, CHUNK)
+        if data:
+            send({"kind": "log", "stream": self._user.streams[descriptor]}, data)
+        else:
+            self._unwatch(descriptor)
+            del self._user.streams[descriptor]
+
+    def _drain(self, descriptor: int) -> None:
+        """Take what is still in the pipe, without waiting for a left-over process that holds its other end."""
+        os.set_blocking(descriptor, False)
+        for _chunk in range(64):
+            try:
+                data = os.read(descriptor, CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            send({"kind": "log", "stream": self._user.streams[descriptor]}, data)
+
+    def _read_frames(self) -> None:
+        data = os.read(self._user.frames_in, CHUNK)
+        if not data:
+            self._unwatch(self._user.frames_in)
+            return
+        self._relay_frames(data)
+
+    def _drain_frames(self) -> None:
+        os.set_blocking(self._user.frames_in, False)
+        while True:
+            try:
+                data = os.read(self._user.frames_in, CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self._relay_frames(data)
+
+    def _relay_frames(self, data: bytes) -> None:
+        """Passes on the frames that user code may send, and ends it where it sends something else."""
+        if self._finished:
+            return
+        try:
+            for header, payload in self._from_user.feed(data):
+                if header.get("kind") not in self._kinds:
+                    raise framing.BrokenFrameError
+                send(header, payload)
+                if header["kind"] in ("result", "error"):
+                    self._finished = True
+                    return
+        except framing.BrokenFrameError:
+            self._finished = True
+            send({"kind": "error"}, b'{"code": "channel_violation", "message": "the code wrote to its own channel"}')
+
+    def _reap(self) -> None:
+        _pid, self.status = os.waitpid(self._user.pid, 0)
+
+
+def start_child(
+    language: str, arguments: list[str], environment: Mapping[str, str], *, frames: bool
+) -> tuple[UserProcess, int]:
+    """Start a program as the user's process. Gives it, and the writing end of its stdin (-1 where that is null).
+
+    With ``frames`` its stdin and stdout carry frames and only stderr is output.
+    """
+    error_read, error_write = os.pipe()
+    out_read, out_write = os.pipe()
+    if frames:
+        in_read, in_write = os.pipe()
+    else:
+        in_read, in_write = os.open("/dev/null", os.O_RDONLY), -1
+    pid = os.posix_spawn(
+        arguments[0],
+        arguments,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, in_read, 0),
+            (os.POSIX_SPAWN_DUP2, out_write, 1),
+            (os.POSIX_SPAWN_DUP2, error_write, 2),
+        ],
+        setsigdef=kernel.SIGNALS_PYTHON_IGNORES,
+        setsid=True,
+    )
+    for descriptor in (in_read, out_write, error_write):
+        os.close(descriptor)
+    give_up_memory_first(pid)
+    if frames:
+        return UserProcess(pid, out_read, in_write, {error_read: "stderr"}), in_write
+    return UserProcess(pid, -1, -1, {out_read: "stdout", error_read: "stderr"}), -1
+
+
+def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
+    """Run Python code in a fork of this warm interpreter."""
+    from steps.sandbox.guest import python_step
+
+    calls_read, calls_write = os.pipe()
+    replies_read, replies_write = os.pipe()
+    out_read, out_write = os.pipe()
+    error_read, error_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0, inheritable=True)
+        os.dup2(out_write, 1, inheritable=True)
+        os.dup2(error_write, 2, inheritable=True)
+        for descriptor in (null, calls_read, replies_write, out_read, out_write, error_read, error_write):
+            os.close(descriptor)
+        os.setsid()
+        kernel.set_dumpable(True)
+        give_up_memory_first(os.getpid())
+        python_step.run(job, code, inputs, replies_read, calls_write)
+    for descriptor in (calls_write, replies_read, out_write, error_write):
+        os.close(descriptor)
+    return UserProcess(pid, calls_read, replies_write, {out_read: "stdout", error_read: "stderr"})
+
+
+def give_up_memory_first(pid: int) -> None:
+    """Make the kernel end this process, not the supervisor, when memory runs out."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY)
+        os.write(descriptor, OOM_SCORE_OF_USER)
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def main() -> None:
+    language = sys.argv[1]
+    preload = [name for name in sys.argv[2].split(",") if name]
+    settings = dict(argument.split("=", 1) for argument in sys.argv[3:])
+    kernel.set_dumpable(False)
+    kernel.ignore_interrupt()
+    os.umask(0o022)
+    user: UserProcess | None = None
+    if language == "python":
+        from steps.sandbox.guest import python_step
+
+        python_step.warm_up(preload)
+    elif language == "javascript":
+        arguments = [settings["deno"], *settings["flags"].split(" "), framing.__file__.replace("framing.py", "step.js")]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": "/dev/shm/deno", "NO_COLOR": "1"}
+        user, _stdin = start_child(language, arguments, environment, frames=True)
+        header = framing.read_frame(user.frames_in)
+        if header is None:
+            sys.exit("deno ended before it was ready")
+    gc.collect()
+    gc.freeze()
+    send({"kind": "ready"})
+    frame = framing.read_frame(HOST_IN)
+    if frame is None:
+        return
+    job, payload = frame
+    code = payload[: job["code"]].decode()
+    inputs = payload[job["code"] :]
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.makedirs("/work/artifacts", exist_ok=True)
+    listener = None
+    if language == "python":
+        user = fork_python(job, code, inputs)
+    elif language == "javascript":
+        assert user is not None
+        framing.write_all(user.frames_out, framing.encode(job, payload))
+    else:
+        from steps.sandbox.guest import shell_step
+
+        listener = shell_step.Listener()
+        environment, arguments = shell_step.prepare(job, code, inputs)
+        user, _stdin = start_child(language, arguments, environment, frames=False)
+    assert user is not None
+    status = Relay(user, language, listener).run()
+    if language == "shell" and status == 0:
+        shell_step.send_result(send, job["result_limit"])
+    send({"kind": "exit", "status": status})
+    # The host ends the sandbox; until then nothing here may end before it has read everything.
+    framing.read_frame(HOST_IN)
+
+
+def start() -> None:
+    try:
+        main()
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise

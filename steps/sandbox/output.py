@@ -1,0 +1,66 @@
+"""The output of a job as it comes: bytes in, lines and text out, up to a limit."""
+
+import codecs
+from collections.abc import Iterator
+from typing import Literal
+
+Stream = Literal["stdout", "stderr"]
+
+MAX_LINE = 16_384
+"""Characters; what is longer is cut into several lines."""
+
+
+class Output:
+    """Collects stdout and stderr of one job; together they keep at most ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._left = limit
+        self._decoders = {
+            stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in ("stdout", "stderr")
+        }
+        self._partial: dict[Stream, str] = {"stdout": "", "stderr": ""}
+        self._text: dict[Stream, list[str]] = {"stdout": [], "stderr": []}
+        self.truncated = False
+
+    def feed(self, stream: Stream, data: bytes) -> Iterator[tuple[Stream, str]]:
+        """Take a chunk; yields the lines that it completes, without their ends."""
+        if self.truncated:
+            return
+        kept = data[: self._left]
+        self._left -= len(kept)
+        yield from self._take(stream, self._decoders[stream].decode(kept))
+        if len(kept) < len(data):
+            self.truncated = True
+            yield from self._take(stream, f"\n[output beyond {self._limit} bytes is dropped]\n")
+
+    def finish(self) -> Iterator[tuple[Stream, str]]:
+        """Yields the last lines, which had no end."""
+        streams: tuple[Stream, Stream] = ("stdout", "stderr")
+        for stream in streams:
+            yield from self._take(stream, self._decoders[stream].decode(b"", final=True))
+            if self._partial[stream]:
+                yield stream, self._partial[stream]
+                self._partial[stream] = ""
+
+    def text(self, stream: Stream) -> str:
+        return "".join(self._text[stream])
+
+    def _take(self, stream: Stream, text: str) -> Iterator[tuple[Stream, str]]:
+        if not text:
+            return
+        self._text[stream].append(text)
+        lines = (self._partial[stream] + text).split("\n")
+        for line in lines[:-1]:
+            yield from ((stream, part) for part in _cut(line.removesuffix("\r")))
+        rest = lines[-1]
+        while len(rest) > MAX_LINE:
+            yield stream, rest[:MAX_LINE]
+            rest = rest[MAX_LINE:]
+        self._partial[stream] = rest
+
+
+def _cut(line: str) -> Iterator[str]:
+    yield line[:MAX_LINE]
+    for start in range(MAX_LINE, len(line), MAX_LINE):
+        yield line[start : start + MAX_LINE]

@@ -1,0 +1,74 @@
+"""Checks JSON that a guest sent: only what every language can say and read back exactly gets through."""
+
+import json
+import math
+from typing import Any, NoReturn
+
+from flows.values import Json
+
+MAX_DEPTH = 200
+MAX_EXACT_INTEGER = 2**53 - 1
+
+
+class NotJsonError(ValueError):
+    """A value that JSON can't say, or not exactly; the message names the path to it."""
+
+
+def decode(data: bytes, path: str) -> Json:
+    """The JSON value in ``data``; ``path`` is what error messages call it.
+
+    Raises:
+        NotJsonError: it isn't strict JSON, nests deeper than 200 levels, or holds a number or text that other
+            languages can't read back exactly.
+    """
+    def refuse(word: str) -> NoReturn:
+        raise NotJsonError(f"{path} contains {word}, which JSON has no word for; return null or text instead")
+
+    try:
+        value = json.loads(data, parse_constant=refuse)
+    except NotJsonError:
+        raise
+    except RecursionError:
+        raise NotJsonError(_too_deep(path)) from None
+    except ValueError as error:
+        raise NotJsonError(f"{path} is not valid JSON: {error}") from None
+    _check(value, path, 0)
+    return value
+
+
+def _too_deep(path: str) -> str:
+    return f"{path} is nested deeper than {MAX_DEPTH} levels; return a flatter value"
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise NotJsonError(_too_deep(path))
+    match value:
+        case bool() | None:
+            pass
+        case str():
+            if not _is_unicode(value):
+                raise NotJsonError(f"{path} is text with half a surrogate pair; encode it as valid Unicode")
+        case int():
+            if abs(value) > MAX_EXACT_INTEGER:
+                raise NotJsonError(
+                    f"{path} is an integer beyond ±(2^53 - 1), which JSON readers round; return it as text"
+                )
+        case float():
+            if not math.isfinite(value):
+                raise NotJsonError(f"{path} is a number too large for JSON readers; return it as text")
+        case list():
+            for index, item in enumerate(value):
+                _check(item, f"{path}[{index}]", depth + 1)
+        case dict():
+            for key, item in value.items():
+                _check(key, f"a key of {path}", depth)
+                _check(item, f"{path[:400]}.{key[:100]}", depth + 1)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,45 @@
+"""Watches a sandbox's memory where no cgroup can: sums its processes' share of memory, many times a second."""
+
+import asyncio
+import resource
+from contextlib import suppress
+
+from steps.sandbox import processes
+from steps.sandbox.limits import Limits
+
+INTERVAL = 0.05
+OVERHEAD_MEMORY = 16_000_000
+OVERHEAD_PROCESSES = 1
+SLACK = 64_000_000
+
+
+class Watchdog:
+    """The memory of the processes below ``pid``, as bytes. ``peak`` grows; ``exceeded`` says that it passed the limit."""
+
+    def __init__(self, pid: int, limit: int) -> None:
+        self._pid = pid
+        self._limit = limit + OVERHEAD_MEMORY
+        self.peak = 0
+        self.exceeded = False
+
+    async def wait(self) -> None:
+        """Returns once the limit is passed."""
+        while not self.exceeded:
+            total = sum(processes.proportional_memory(pid) for pid in processes.descendants(self._pid))
+            self.peak = max(self.peak, total - OVERHEAD_MEMORY)
+            self.exceeded = total > self._limit
+            await asyncio.sleep(0 if self.exceeded else INTERVAL)
+
+
+def limit_by_rlimits(pid: int, limits: Limits) -> None:
+    """Set what rlimits can for the processes below ``pid``.
+
+    The data limit only stops what grows faster than the watchdog looks; the process limit is exact from Linux 5.14,
+    where it counts within the sandbox's user namespace.
+    """
+    data = 2 * limits.memory + SLACK
+    count = limits.pids + OVERHEAD_PROCESSES
+    for process in processes.descendants(pid):
+        with suppress(ProcessLookupError):
+            resource.prlimit(process, resource.RLIMIT_DATA, (data, data))
+            resource.prlimit(process, resource.RLIMIT_NPROC, (count, count))
