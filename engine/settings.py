@@ -3,9 +3,8 @@
 import difflib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -51,10 +50,6 @@ class StoreSettings(_Settings):
     database_url: str | None = None
     """``STEPBOX_DATABASE_URL``: ``sqlite:///path`` or ``postgresql://…``; left out: ``stepbox.db`` in the home."""
 
-    def url(self, home: Path) -> str:
-        """The database's URL, given the home."""
-        return self.database_url or f"sqlite:///{home / 'stepbox.db'}"
-
 
 class RunnerSettings(_Settings):
     """How code is isolated, and how much of it runs at once."""
@@ -94,50 +89,46 @@ class InvalidSettingsError(InvalidCallError):
     code = "invalid_settings"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings, one attribute a concern."""
+    """All settings, one attribute a concern, as the environment says them at the time of making."""
 
-    home: HomeSettings
-    store: StoreSettings
-    runner: RunnerSettings
-    network: NetworkSettings
-    prefect: PrefectSettings
-
-    @classmethod
-    def from_environment(cls) -> Self:
+    def __init__(self) -> None:
         """Read the environment.
 
         Raises:
             InvalidSettingsError: variables have values that mean nothing, or one is misspelt; the message names all.
         """
         problems = [*_misspelt()]
-        found: dict[str, _Settings] = {}
-        for name, settings in _CONCERNS.items():
+        for concern in _CONCERNS:
             try:
-                found[name] = settings()
+                concern()
             except ValidationError as error:
-                problems += [
-                    f"{_PREFIX}{str(detail['loc'][0]).upper()}={detail['input']!r}: {detail['msg']}"
-                    for detail in error.errors()
-                ]
+                problems += _explain(error)
         if problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        return cls(**found)  # type: ignore[arg-type] # _CONCERNS names each attribute's class
+        self.home = HomeSettings()
+        self.store = StoreSettings()
+        self.runner = RunnerSettings()
+        self.network = NetworkSettings()
+        self.prefect = PrefectSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL: what the environment says, or ``stepbox.db`` in the home."""
+        return self.store.database_url or f"sqlite:///{self.home.home / 'stepbox.db'}"
 
 
-_CONCERNS: dict[str, type[_Settings]] = {
-    "home": HomeSettings,
-    "store": StoreSettings,
-    "runner": RunnerSettings,
-    "network": NetworkSettings,
-    "prefect": PrefectSettings,
-}
+def _explain(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors():
+        yield f"{_PREFIX}{str(detail['loc'][0]).upper()}={detail['input']!r}: {detail['msg']}"
+
+
+_CONCERNS = (HomeSettings, StoreSettings, RunnerSettings, NetworkSettings, PrefectSettings)
 
 
 def _misspelt() -> Iterator[str]:
     """Variables so close to one of ours that a guarantee may silently not be asked for."""
-    known = {f"{_PREFIX}{name.upper()}" for settings in _CONCERNS.values() for name in settings.model_fields}
+    known = {f"{_PREFIX}{name.upper()}" for settings in _CONCERNS for name in settings.model_fields}
     for variable in sorted(os.environ):
         if variable.startswith(_PREFIX) and variable not in known:
             for meant in difflib.get_close_matches(variable, known, n=1, cutoff=0.9):

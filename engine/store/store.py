@@ -15,6 +15,7 @@ from engine.store.flows import Flows
 from engine.store.logs import Logs
 from engine.store.runs import Runs
 from engine.store.steps import Steps
+from flows.errors import InvalidCallError
 
 
 class Store:
@@ -34,10 +35,11 @@ class Store:
         self.content = Content(database, blobs)
 
     @classmethod
-    async def open(cls, url: str, *, files: Path | str) -> Self:
+    async def open(cls, url: str, *, files: Path | str | None = None) -> Self:
         """Open ``sqlite:///path`` or ``postgresql://…``, creating or upgrading its tables where needed.
 
-        ``files`` is where the contents of files are kept: a directory, or an fsspec URL.
+        ``files`` is where the contents of the workspaces' files are kept: a directory, or an fsspec URL; left out, the
+        directory ``files`` beside an SQLite database.
 
         Raises:
             InvalidDatabaseUrlError: the URL can't be used.
@@ -45,6 +47,10 @@ class Store:
             StoreNewerError: a newer Stepbox upgraded it.
         """
         database = Database(url)
+        if files is None:
+            if not database.is_sqlite:
+                raise InvalidCallError("a PostgreSQL store needs a place for the contents of files", fix="pass files=…")
+            files = Path(str(database.url.database)).parent / "files"
         try:
             await schema.prepare(database)
         except BaseException:
