@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from flows.model import StepConfig, TriggerConfig
+from flows.errors import RefusedError
+from flows.model import Config, StepConfig, TriggerConfig
 from flows.values import Json, StepStatus
 
 Effect = Literal["read", "write"]
@@ -20,13 +21,32 @@ class Finding:
     """A problem that a kind finds in its own configuration.
 
     ``path`` leads from the step's (or trigger's) mapping to the place, as written in the YAML:
-    ``("limits", "memory")``. ``message`` and ``fix`` are as in :class:`flows.errors.Problem`.
+    ``("limits", "memory")``. ``message`` and ``fix`` are as in :class:`flows.errors.Problem`. ``at`` says whether the
+    key of that path is wrong or its value; ``line`` (from 1) and ``column`` (from 0) are a place within a text.
     """
 
     path: tuple[str | int, ...]
     code: str
     message: str
     fix: str
+    at: Literal["key", "value"] = "value"
+    line: int | None = None
+    column: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """A field in which expressions are allowed, beyond those that every step or trigger has.
+
+    ``path`` leads to it from the step's (or trigger's) mapping; everything below it is included. ``condition`` says
+    that it is bare CEL, as ``if`` is. ``names`` are root names that only this field sees.
+    """
+
+    path: tuple[str, ...]
+    condition: bool = False
+    names: frozenset[str] = frozenset()
+    run: bool = False
+    """In a trigger: whether the names of the run (``inputs``, ``steps``, ``run``, ``output``) are there too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +82,23 @@ class Catalogue(Protocol):
 class StepKind:
     """One kind of step: its YAML key and the pydantic model of the whole step mapping.
 
-    ``check`` finds what the model alone can't: it sees the parsed configuration and the catalogue.
+    ``check`` finds what the model alone can't: it sees the parsed configuration and the catalogue. ``references``
+    gives the places that name another step by id, outside expressions, with that id.
     """
 
     key: str
     config: type[StepConfig]
     check: Callable[[StepConfig, Catalogue], Iterable[Finding]] = lambda _config, _catalogue: ()
+    references: Callable[[StepConfig], Iterable[tuple[tuple[str | int, ...], str]]] = lambda _config: ()
+    wiring: tuple[Wiring, ...] = ()
+    code: frozenset[str] = frozenset()
+    """Keys whose text is executed, so that an expression in them would turn a value into code."""
+    secrets: bool = False
+    """Whether expressions in ``with`` see ``secrets``."""
+    parks: bool = False
+    """Whether it waits for people or time, so that ``defaults.retry`` and ``defaults.timeout`` aren't for it."""
+    limits: type[Config] | None = None
+    """The model of the key ``limits``, where the kind has one; ``defaults.limits`` are for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +108,9 @@ class TriggerKind:
     key: str
     config: type[TriggerConfig]
     check: Callable[[TriggerConfig], Iterable[Finding]] = lambda _config: ()
+    wiring: tuple[Wiring, ...] = ()
+    asks_inputs: bool = False
+    """Whether whoever starts the run gives the inputs that ``with`` doesn't."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,5 +186,8 @@ class StepCall(Protocol):
 
 class StepExecutor(Protocol):
     """Executes steps of one kind. Failing user code is a :class:`StepResult`, not an exception."""
+
+    def refusal(self, config: StepConfig) -> RefusedError | None:
+        """What the step asks for that can't be had or enforced here, so that its flow isn't begun; None: nothing."""
 
     async def execute(self, config: StepConfig, call: StepCall) -> StepResult: ...

@@ -1,0 +1,238 @@
+"""Attempts of steps: each is recorded as it starts and as it ends, with its log and its tool calls."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+
+from engine.logbook import Logbook
+from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
+from engine.records import LogLine, Run, StepRun
+from engine.store import Store
+from engine.tool_calls import Caller, ToolCaller
+from flows.contracts import StepError, StepExecutor, StepResult
+from flows.errors import StepboxError
+from flows.model import Retry, StepConfig
+from flows.values import Json, StepStatus
+from steps.code import SandboxConfig
+from steps.tool import ToolStep
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_REASON = {
+    StepStatus.FAILED: "error",
+    StepStatus.TIMED_OUT: "timeout",
+    StepStatus.OUT_OF_MEMORY: "out_of_memory",
+    StepStatus.LIMIT_EXCEEDED: "limit_exceeded",
+    StepStatus.KILLED: "killed",
+}
+
+
+class Children(Protocol):
+    """Starts the runs that subflow steps ask for."""
+
+    async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
+        """Run the flow of that name as a child of the run and wait for its end."""
+
+
+class Attempts:
+    """Makes and records the attempts of one run's steps.
+
+    ``host_directories`` are those from which its tool steps, not its code, may import files: the flow's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: Run,
+        store: Store,
+        executors: Mapping[type[StepConfig], StepExecutor],
+        tools: ToolCaller,
+        logbook: Logbook,
+        observer: Observer,
+        children: Children,
+        host_directories: tuple[Path, ...],
+    ) -> None:
+        self.run = run
+        self.store = store
+        self.executors = executors
+        self.tools = tools
+        self.logbook = logbook
+        self.observer = observer
+        self.children = children
+        self.host_directories = host_directories
+        self.interrupted: dict[str, StepRun] = {}
+        """The attempts that a cancellation cut off, by step id."""
+
+    def work(self, step: StepConfig, inputs: Mapping[str, Json], item: int | None = None) -> "Work":
+        """The work of one step, or of one of its items, with its inputs resolved."""
+        return Work(self, step, inputs, item)
+
+    async def record_end(self, step: StepConfig, result: StepResult, item: int | None = None) -> StepRun:
+        """Record the end of a step that no attempt of its own stands for: skipped, cached, or the sum of its items."""
+        return await self.store.steps.add(self.run.id, step.id, result, attempt=0, item=item)
+
+
+class Work:
+    """One step's work, or one item's: its inputs, and the attempts made so far.
+
+    Not a dataclass: Prefect walks into those when a task gets one.
+    """
+
+    def __init__(self, attempts: Attempts, step: StepConfig, inputs: Mapping[str, Json], item: int | None) -> None:
+        self._attempts = attempts
+        self.step = step
+        self.inputs = inputs
+        self.item = item
+        self.made = 0
+        """Attempts made so far."""
+        self.last: StepRun | None = None
+        """The record of the last attempt."""
+        self.outcome: StepResult | None = None
+        """What the last attempt came to."""
+
+    @property
+    def label(self) -> str:
+        """The step's id, with the item's index: ``load[3]``."""
+        return self.step.id if self.item is None else f"{self.step.id}[{self.item}]"
+
+    def worth_retrying(self, result: StepResult) -> bool:
+        """Whether the step's ``retry`` wants another attempt after this outcome."""
+        retry = self.step.retry
+        return retry is not None and self.made < retry.attempts and _RETRY_REASON.get(result.status) in retry.on
+
+    async def attempt(self) -> StepResult:
+        """Make one attempt and record it.
+
+        Raises:
+            asyncio.CancelledError: the run was cancelled; the attempt is recorded as cancelled.
+        """
+        owner = self._attempts
+        self.made += 1
+        row = await owner.store.steps.start(owner.run.id, self.step.id, attempt=self.made, item=self.item)
+        owner.observer.notice(AttemptStarted(attempt=row))
+        began = asyncio.get_running_loop().time()
+        try:
+            result = await self._execute()
+        except asyncio.CancelledError:
+            duration = asyncio.get_running_loop().time() - began
+            error = StepError(code="run_cancelled", message="the run ended before this step did")
+            owner.interrupted[self.step.id] = await self._finish(
+                row, StepResult(status=StepStatus.CANCELLED, error=error, duration=duration)
+            )
+            raise
+        if result.duration == 0:
+            result = replace(result, duration=asyncio.get_running_loop().time() - began)
+        await self._finish(row, result)
+        return result
+
+    async def cached(self, result: Json) -> StepResult:
+        """Record that the step's result came from the cache, without an attempt."""
+        outcome = StepResult(status=StepStatus.SUCCEEDED, result=result)
+        self.last = await self._attempts.record_end(self.step, outcome, self.item)
+        return outcome
+
+    async def _finish(self, row: StepRun, result: StepResult) -> StepRun:
+        owner = self._attempts
+        self.outcome = result
+        await owner.logbook.flush()
+        await owner.store.steps.finish(row.id, result)
+        self.last = _ended(row, result)
+        owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
+        return self.last
+
+    async def _execute(self) -> StepResult:
+        step = self.step
+        executor = self._attempts.executors[type(step)]
+        try:
+            async with asyncio.timeout(step.timeout):
+                return await executor.execute(step, Call(self._attempts, self))
+        except TimeoutError:
+            message = f"the attempt took longer than the step's timeout of {step.timeout:g} s"
+            error = StepError(code="step_timed_out", message=message, fix="give the step a longer `timeout`")
+            return StepResult(status=StepStatus.TIMED_OUT, error=error, duration=step.timeout or 0.0)
+        except StepboxError as problem:
+            error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
+            return StepResult(status=StepStatus.FAILED, error=error)
+        except Exception as problem:  # noqa: BLE001 - one step's bug must not take the run's record with it
+            _log.exception("step executor failed", run=self._attempts.run.id, step=step.id)
+            message = f"Stepbox failed while executing this step: {type(problem).__name__}: {problem}"
+            error = StepError(code="internal_error", message=message, fix="report this as a bug")
+            return StepResult(status=StepStatus.FAILED, error=error)
+
+
+class Call:
+    """What an executor sees of one attempt (:class:`flows.contracts.StepCall`)."""
+
+    def __init__(self, attempts: Attempts, work: Work) -> None:
+        self._attempts = attempts
+        self._work = work
+        self.attempt = work.made
+
+    @property
+    def run_id(self) -> str:
+        return self._attempts.run.id
+
+    @property
+    def step_id(self) -> str:
+        return self._work.step.id
+
+    @property
+    def inputs(self) -> Mapping[str, Json]:
+        return self._work.inputs
+
+    async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None:
+        logged = LogLine(
+            run_id=self.run_id,
+            step_id=self.step_id,
+            item=self._work.item,
+            attempt=self.attempt,
+            stream=stream,
+            line=line,
+            at=datetime.now(UTC),
+        )
+        self._attempts.observer.notice(LineLogged(line=logged))
+        await self._attempts.logbook.append(logged)
+
+    async def call_tool(self, name: str, arguments: Json) -> Json:
+        owner, step = self._attempts, self._work.step
+        is_code = isinstance(step, SandboxConfig)
+        caller = Caller(
+            workspace=owner.run.workspace,
+            run_id=owner.run.id,
+            step_id=step.id,
+            item=self._work.item,
+            attempt=self.attempt,
+            tools_granted=frozenset(step.tools if is_code else [step.tool] if isinstance(step, ToolStep) else []),
+            host_directories=() if is_code else owner.host_directories,
+        )
+        return await owner.tools.call(name, arguments, caller)
+
+    async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
+        return await self._attempts.children.run_child(name, inputs)
+
+
+def _ended(row: StepRun, result: StepResult) -> StepRun:
+    return replace(
+        row,
+        status=result.status,
+        result=result.result,
+        error=result.error,
+        isolation=result.isolation,
+        duration=result.duration,
+        tool_calls=result.tool_calls,
+        egress=result.egress,
+        peak_memory=result.peak_memory,
+        cpu_time=result.cpu_time,
+        ended_at=datetime.now(UTC),
+    )
+
+
+def retry_delays(retry: Retry) -> list[float]:
+    """The seconds before each further attempt, before jitter: ``attempts - 1`` of them."""
+    growth = {"constant": lambda n: 1, "linear": lambda n: n + 1, "exponential": lambda n: 2**n}[retry.backoff]
+    return [min(retry.delay * growth(number), retry.max_delay) for number in range(retry.attempts - 1)]

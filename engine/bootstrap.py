@@ -1,0 +1,47 @@
+"""The composition root: nothing else constructs services.
+
+Importing it costs little; what a use case needs is imported when it is opened.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+import steps
+import triggers
+from engine.language import Language
+from engine.progress import Observer
+from engine.service import Service
+from flows.registry import registry
+from steps.tools.catalogue import ToolCatalogue
+
+if TYPE_CHECKING:
+    from engine.installation import Installation
+
+
+@cache
+def language() -> Language:
+    """The language with the built-in kinds and tools, and those of installed plug-ins."""
+    return Language(registry=registry(steps.KINDS, triggers.KINDS), catalogue=ToolCatalogue())
+
+
+@asynccontextmanager
+async def open_service() -> AsyncIterator[Service]:
+    """The service on this machine's installation; closed, with all it started, at the end."""
+    from engine.local_service import LocalService  # noqa: PLC0415 - validate and help must not pay for the database
+    from engine.settings import Settings  # noqa: PLC0415 - the same
+
+    service = LocalService(settings=Settings(), language=language())
+    try:
+        yield service
+    finally:
+        await service.close()
+
+
+async def initialise(observer: Observer, *, example: str | None) -> "Installation":
+    """Make or complete the installation; see :func:`engine.installation.initialise`."""
+    from engine import installation  # noqa: PLC0415 - the same
+    from engine.settings import Settings  # noqa: PLC0415 - the same
+
+    return await installation.initialise(Settings(), observer, example=example)

@@ -1,0 +1,53 @@
+"""Where a run finds the flows that its subflow steps name."""
+
+from pathlib import Path
+from typing import Protocol
+
+from engine.language import FLOW_FILE, Language
+from engine.store import Store
+from flows.definition import Definition
+
+
+class FlowSource(Protocol):
+    """Finds flows by name."""
+
+    async def find(self, name: str) -> Definition | None:
+        """The flow of that name, or None.
+
+        Raises:
+            InvalidFlowError: there is one, but it is not valid.
+        """
+
+
+class StoredFlows:
+    """The latest versions that the store has."""
+
+    def __init__(self, store: Store, language: Language, workspace: str) -> None:
+        self._store = store
+        self._language = language
+        self._workspace = workspace
+
+    async def find(self, name: str) -> Definition | None:
+        """See :class:`FlowSource`."""
+        version = await self._store.flows.current(name, workspace=self._workspace)
+        if version is None:
+            return None
+        return self._language.load_stored(version.text, dict(version.files), path=f"{name} v{version.number}")
+
+
+class SiblingFlows:
+    """``NAME.yaml`` beside the calling flow's file, and where there is none, what ``fallback`` has."""
+
+    def __init__(self, directory: Path, language: Language, fallback: FlowSource) -> None:
+        self._directory = directory
+        self._language = language
+        self._fallback = fallback
+
+    async def find(self, name: str) -> Definition | None:
+        """See :class:`FlowSource`."""
+        if FLOW_FILE.fullmatch(name):
+            for suffix in (".yaml", ".yml"):
+                path = self._directory / f"{name}{suffix}"
+                if path.is_file():
+                    return self._language.load_file(path)
+        return await self._fallback.find(name)

@@ -1,0 +1,68 @@
+"""The language as this installation speaks it: its step and trigger kinds and its tools."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.contracts import Catalogue, Registry
+from flows.definition import Definition
+from flows.errors import InvalidCallError
+from flows.loader import load
+
+
+class UnreadableFileError(InvalidCallError):
+    """A flow file that can't be read."""
+
+    code = "unreadable_file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """Loads definitions with the kinds and tools that are there."""
+
+    registry: Registry
+    catalogue: Catalogue
+
+    def load_file(self, path: Path, *, shown_as: str | None = None) -> Definition:
+        """Load a flow from a file; ``shown_as`` is what its problems call the file.
+
+        Raises:
+            UnreadableFileError: there is no such file, or it can't be read.
+            InvalidFlowError: what it holds is not a valid flow.
+        """
+        try:
+            text = path.read_bytes()
+        except OSError as problem:
+            reason = problem.strerror or str(problem)
+            raise UnreadableFileError(f"can't read {shown_as or path}: {reason}", fix="check the path") from problem
+        return self.load_text(text, path=shown_as or str(path), directory=path.parent)
+
+    def load_text(self, text: str | bytes, *, path: str, directory: Path) -> Definition:
+        """Load a flow from its text; ``file:`` paths in it start at ``directory``.
+
+        Raises:
+            InvalidFlowError: the text is not a valid flow.
+        """
+
+        def read(relative: str) -> bytes:
+            target = (directory / relative).resolve()
+            if not target.is_relative_to(directory.resolve()):
+                raise OSError(f"{relative} leads out of the flow's directory")
+            return target.read_bytes()
+
+        return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
+
+    def load_stored(self, text: str, files: dict[str, str], *, path: str) -> Definition:
+        """Load a version that the store has kept, with the files it had then."""
+
+        def read(relative: str) -> bytes:
+            try:
+                return files[relative].encode()
+            except KeyError:
+                raise FileNotFoundError(relative) from None
+
+        return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
+
+
+FLOW_FILE = re.compile(r"[a-z][a-z0-9_]*")
+"""The names a flow can have, so that a name can safely become a path."""

@@ -1,0 +1,47 @@
+"""Log lines on their way to the store: written in batches, so that a chatty step costs few transactions."""
+
+import asyncio
+
+from engine.records import LogLine
+from engine.store import Store
+
+BATCH = 500
+"""Lines after which a batch is written at once."""
+DELAY = 0.2
+"""Seconds a line may wait for company, so that `stepbox runs logs` beside a run is live."""
+
+
+class Logbook:
+    """Collects the lines of one run. :meth:`flush` writes what is there; :meth:`close` ends the background writing."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lines: list[LogLine] = []
+        self._writing = asyncio.Lock()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def append(self, line: LogLine) -> None:
+        """Take a line; the caller waits only where a batch is full, so that output can't outrun the store."""
+        self._lines.append(line)
+        if len(self._lines) >= BATCH:
+            await self.flush()
+        elif self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._flush_soon())
+
+    async def flush(self) -> None:
+        """Write all lines taken so far."""
+        async with self._writing:
+            lines, self._lines = self._lines, []
+            if lines:
+                await self._store.logs.append(lines)
+
+    async def close(self) -> None:
+        """Write what is left and end."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        await self.flush()
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(DELAY)
+        await self.flush()

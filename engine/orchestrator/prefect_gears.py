@@ -1,0 +1,132 @@
+"""Runs executions through Prefect, in one of two gears.
+
+*Embedded*: the body of the flow runs in this process, each step through Prefect's own task engine; no server, no
+network. *Server*: the compiled flow is called as a Prefect flow run, its task runs visible on the server.
+"""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+from prefect import Task
+from prefect.context import AsyncClientContext
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectException
+
+from engine.attempts import Work
+from engine.execution import Execution, RunOutcome
+from engine.orchestrator.compiler import CompiledFlow, UnsuccessfulAttemptError, compile_flow
+from flows.contracts import StepResult
+from flows.errors import StepboxError
+from flows.values import Json, RunStatus
+
+COMPILED_FLOWS = 256
+"""Compiled flow versions kept; the least recently used goes first."""
+
+
+class PrefectUnavailableError(StepboxError):
+    """The Prefect server can't be reached or answers with an error."""
+
+    code = "prefect_unavailable"
+
+
+class FailedRunError(Exception):
+    """Tells Prefect that a flow run failed, so that its pages show it."""
+
+
+class Orchestrator:
+    """Compiles and runs executions. Use as an async context manager; one a process and event loop.
+
+    ``api_url`` None is the embedded gear. ``cache_dir`` keeps the results of steps with ``cache``.
+    """
+
+    def __init__(self, *, api_url: str | None, cache_dir: Path) -> None:
+        self._api_url = api_url
+        self._cache_dir = cache_dir
+        self._compiled: OrderedDict[str, CompiledFlow] = OrderedDict()
+        self._executions: dict[str, Execution] = {}
+        self._outcomes: dict[str, RunOutcome] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._cache_dir.mkdir(parents=True, exist_ok=True)
+        if self._api_url is None:
+            EventsWorker.set_client_override(NullEventsClient)
+            await self._stack.enter_async_context(AsyncClientContext())
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self, execution: Execution) -> RunOutcome:
+        """Run an execution to its end.
+
+        Raises:
+            asyncio.CancelledError: the run was cancelled.
+            PrefectUnavailableError: the server gear can't reach its server; nothing of the flow has run.
+        """
+        run_id = execution.run.id
+        compiled = self._compile(execution)
+        self._executions[run_id] = execution
+        try:
+            if self._api_url is None:
+                await self._body(run_id)
+            else:
+                await self._flow_run(compiled, run_id)
+            return self._outcomes[run_id]
+        finally:
+            self._executions.pop(run_id)
+            self._outcomes.pop(run_id, None)
+
+    async def _flow_run(self, compiled: CompiledFlow, run_id: str) -> None:
+        try:
+            await compiled.flow(run_id)
+        except FailedRunError:
+            pass
+        except (PrefectException, OSError, RuntimeError) as problem:
+            if run_id in self._outcomes:
+                return
+            message = f"the Prefect server at {self._api_url} can't run flows: {problem}"
+            raise PrefectUnavailableError(
+                message, fix="start it, or unset STEPBOX_PREFECT_API_URL to run without a server"
+            ) from problem
+
+    async def _body(self, run_id: str) -> Json:
+        """The body of every compiled flow."""
+        execution = self._executions[run_id]
+        tasks = self._compile(execution).tasks
+
+        async def perform(work: Work) -> StepResult:
+            return await _perform(tasks[work.step.id], work)
+
+        outcome = await execution.body(perform)
+        self._outcomes[run_id] = outcome
+        if outcome.status is not RunStatus.SUCCEEDED and self._api_url is not None:
+            raise FailedRunError(outcome.error.message if outcome.error else outcome.status.value)
+        return outcome.output
+
+    def _compile(self, execution: Execution) -> CompiledFlow:
+        definition = execution.definition
+        compiled = self._compiled.get(definition.digest)
+        if compiled is None:
+            compiled = compile_flow(definition, self._body, self._cache_dir)
+            self._compiled[definition.digest] = compiled
+            if len(self._compiled) > COMPILED_FLOWS:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(definition.digest)
+        return compiled
+
+
+async def _perform(task: Task[[Work], dict[str, Json]], work: Work) -> StepResult:
+    """Make a step's attempts through its Prefect task."""
+    try:
+        value = await task(work)
+    except UnsuccessfulAttemptError as unsuccessful:
+        return unsuccessful.result
+    if work.made == 0:
+        return await work.cached(value["result"])
+    assert work.outcome is not None
+    return work.outcome

@@ -1,0 +1,74 @@
+"""What happens in a run while it happens, for whoever watches it (the command line's live view)."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from engine.records import LogLine, Run, StepRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """A run began; ``steps`` are the ids of its steps in the order of the definition."""
+
+    run: Run
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptStarted:
+    """An attempt of a step (or of one of its items) began."""
+
+    attempt: StepRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptEnded:
+    """An attempt of a step ended; ``retrying`` where another one follows."""
+
+    attempt: StepRun
+    retrying: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded:
+    """A step is over: its last attempt, or the sum of its items."""
+
+    attempt: StepRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded:
+    """A run is over and recorded."""
+
+    run: Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineLogged:
+    """The code of a step printed a line."""
+
+    line: LogLine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something the installation did on the way, worth a line: ``message`` is for a person."""
+
+    kind: Literal["setup", "warning"]
+    message: str
+
+
+Progress: TypeAlias = RunStarted | AttemptStarted | AttemptEnded | StepEnded | RunEnded | LineLogged | Notice
+
+
+class Observer(Protocol):
+    """Sees progress as it happens. Called from the event loop: it must return at once and never raise."""
+
+    def notice(self, progress: Progress) -> None: ...
+
+
+class NoObserver:
+    """Watches nothing."""
+
+    def notice(self, progress: Progress) -> None:
+        """Do nothing."""

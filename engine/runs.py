@@ -1,0 +1,224 @@
+"""Runs: from a definition and inputs to a recorded end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from engine.attempts import Attempts
+from engine.execution import Execution, RunOutcome
+from engine.flow_sources import FlowSource
+from engine.logbook import Logbook
+from engine.progress import NoObserver, Observer, RunEnded, RunStarted
+from engine.records import FlowVersion, Run
+from engine.report import RunReport, report
+from engine.store import Store
+from engine.tool_calls import ToolCaller
+from flows.contracts import StepError, StepExecutor, StepResult
+from flows.definition import Definition
+from flows.errors import InvalidCallError, RefusedError, StepboxError
+from flows.inputs import validate_inputs
+from flows.model import StepConfig
+from flows.values import Json, RunStatus, StepStatus
+from steps.subflow import SubflowStep
+
+_log = structlog.get_logger(__name__)
+
+MAX_DEPTH = 10
+"""How deep subflows may start subflows."""
+
+
+class Driver(Protocol):
+    """Runs an execution to its end: the orchestrator."""
+
+    async def run(self, execution: Execution) -> RunOutcome: ...
+
+
+class KindUnavailableError(RefusedError):
+    """A step of a kind that this installation can't execute; nothing of the flow has run."""
+
+    code = "kind_unavailable"
+
+
+class UnknownFlowError(InvalidCallError):
+    """A flow that is neither beside the calling one nor in the store."""
+
+    code = "unknown_flow"
+
+
+class RecursiveFlowError(InvalidCallError):
+    """A flow that starts itself through its subflows, or subflows that go too deep."""
+
+    code = "recursive_flow"
+
+
+class Runs:
+    """Starts runs and sees them to their end."""
+
+    def __init__(
+        self,
+        *,
+        workspace: str,
+        store: Store,
+        executors: Mapping[type[StepConfig], StepExecutor],
+        tools: ToolCaller,
+        driver: Driver,
+    ) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._executors = executors
+        self._tools = tools
+        self._driver = driver
+
+    async def run(
+        self,
+        definition: Definition,
+        given: Mapping[str, Json],
+        *,
+        source: FlowSource,
+        observer: Observer,
+        trigger: Mapping[str, Json],
+        host_directories: tuple[Path, ...] = (),
+    ) -> RunReport:
+        """Run a flow to its end. ``host_directories`` are those from which its tool steps may import files.
+
+        Raises:
+            InvalidCallError: the inputs don't fit, or a subflow doesn't exist; nothing has run.
+            InvalidFlowError: a subflow is not valid; nothing has run.
+            RefusedError: a step asks for what can't be had or enforced here; nothing has run.
+            asyncio.CancelledError: the run was cancelled, and is recorded as such.
+        """
+        inputs = validate_inputs(definition.flow, given)
+        subflows = await self.check(definition, source)
+        return await self._run(
+            definition, inputs, subflows, observer=observer, trigger=trigger, host_directories=host_directories
+        )
+
+    async def check(self, definition: Definition, source: FlowSource) -> dict[str, Definition]:
+        """Find every flow that this one can start, by name, and refuse up front what can't be executed here.
+
+        Raises: as :meth:`run`.
+        """
+        found: dict[str, Definition] = {}
+        await self._check(definition, source, found, (definition.flow.flow,))
+        return found
+
+    async def _check(
+        self, definition: Definition, source: FlowSource, found: dict[str, Definition], chain: tuple[str, ...]
+    ) -> None:
+        if len(chain) > MAX_DEPTH:
+            raise RecursiveFlowError(f"subflows go deeper than {MAX_DEPTH}: {' → '.join(chain)}", fix="flatten them")
+        for step_id, step in definition.steps.items():
+            self._refuse_unavailable(definition, step_id, step)
+            if not isinstance(step, SubflowStep):
+                continue
+            if step.flow in chain:
+                raise RecursiveFlowError(
+                    f"the flow starts itself: {' → '.join((*chain, step.flow))}", fix=f"change step '{step_id}'"
+                )
+            if step.flow not in found:
+                subflow = await source.find(step.flow)
+                if subflow is None:
+                    raise UnknownFlowError(
+                        f"step '{step_id}' starts the flow '{step.flow}', which doesn't exist",
+                        fix=f"put {step.flow}.yaml beside {definition.flow.flow}, or run `stepbox flows apply` on it",
+                    )
+                found[step.flow] = subflow
+            await self._check(found[step.flow], source, found, (*chain, step.flow))
+
+    def _refuse_unavailable(self, definition: Definition, step_id: str, step: StepConfig) -> None:
+        executor = self._executors.get(type(step))
+        if executor is None:
+            kind = definition.kinds[step_id]
+            raise KindUnavailableError(
+                f"step '{step_id}' is of kind '{kind}', which this version of Stepbox can validate but not execute",
+                fix="leave the step out for now",
+            )
+        refusal = executor.refusal(step)
+        if refusal is not None:
+            raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
+
+    async def _run(
+        self,
+        definition: Definition,
+        inputs: Mapping[str, Json],
+        subflows: Mapping[str, Definition],
+        *,
+        observer: Observer,
+        trigger: Mapping[str, Json],
+        host_directories: tuple[Path, ...],
+        parent: Run | None = None,
+    ) -> RunReport:
+        version = await self._put_version(definition)
+        run = await self._store.runs.create(
+            version, inputs, trigger=trigger, parent_id=None if parent is None else parent.id, running=True
+        )
+        observer.notice(RunStarted(run=run, steps=tuple(definition.steps)))
+        logbook = Logbook(self._store)
+        attempts = Attempts(
+            run=run,
+            store=self._store,
+            executors=self._executors,
+            tools=self._tools,
+            logbook=logbook,
+            observer=observer,
+            children=_Children(self, run, subflows, host_directories),
+            host_directories=host_directories,
+        )
+        execution = Execution(definition=definition, run=run, attempts=attempts, observer=observer)
+        outcome = RunOutcome(
+            status=RunStatus.CANCELLED, error=StepError(code="run_cancelled", message="the run was cancelled")
+        )
+        try:
+            outcome = await self._driver.run(execution)
+        except StepboxError as problem:
+            error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
+            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+            raise
+        except Exception as problem:
+            _log.exception("run failed inside Stepbox", run=run.id)
+            error = StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
+            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+        finally:
+            await logbook.close()
+            await self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
+        run = await self._store.runs.get(run.id)
+        observer.notice(RunEnded(run=run))
+        return report(run, await self._store.steps.list(run.id))
+
+    async def _put_version(self, definition: Definition) -> FlowVersion:
+        return await self._store.flows.put_version(
+            workspace=self._workspace,
+            flow=definition.flow.flow,
+            text=definition.text,
+            files=definition.files,
+            digest=definition.digest,
+        )
+
+
+class _Children:
+    """Starts the subflows of one run."""
+
+    def __init__(self, runs: Runs, parent: Run, subflows: Mapping[str, Definition], host_directories: tuple[Path, ...]) -> None:
+        self._runs = runs
+        self._parent = parent
+        self._subflows = subflows
+        self._host_directories = host_directories
+
+    async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
+        definition = self._subflows[name]
+        child = await self._runs._run(  # noqa: SLF001 - its other half
+            definition,
+            validate_inputs(definition.flow, inputs),
+            self._subflows,
+            observer=NoObserver(),
+            trigger={"trigger": {"kind": "flow", "run": self._parent.id}},
+            host_directories=self._host_directories,
+            parent=self._parent,
+        )
+        if child.run.status is RunStatus.SUCCEEDED:
+            return StepResult(status=StepStatus.SUCCEEDED, result=child.run.output)
+        cause = child.run.error.message if child.run.error else child.run.status.value
+        error = StepError(code="subflow_failed", message=f"flow '{name}' (run {child.run.id}) failed: {cause}")
+        return StepResult(status=StepStatus.FAILED, error=error)

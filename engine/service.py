@@ -1,0 +1,153 @@
+"""The use cases every door calls, and the values they take and give.
+
+One protocol, so that a command works on this machine's installation or on a remote service alike. Nothing here
+imports prefect or the database.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from engine.progress import Observer
+from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.report import RunReport, error_document
+from flows.contracts import StepResult
+from flows.definition import Definition
+from flows.values import Json, RunStatus
+from steps.sandbox.limits import Language as CodeLanguage
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowText:
+    """A flow as a caller hands it over. ``directory`` is where its ``file:`` paths and its subflows are looked for."""
+
+    text: bytes
+    path: str
+    directory: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snippet:
+    """Code to execute by itself, without a flow.
+
+    ``network`` is ``none``, ``full`` or the hosts that the code may reach; ``timeout`` in seconds, ``memory`` in bytes,
+    None: the language's default.
+    """
+
+    language: CodeLanguage
+    code: str
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    network: Literal["none", "full"] | tuple[str, ...] = "none"
+    tools: Sequence[str] = ()
+    timeout: float | None = None
+    memory: int | None = None
+
+
+def snippet_document(outcome: StepResult) -> dict[str, Json]:
+    """The JSON of ``stepbox exec --output json``: a step's object with ``stdout`` and ``stderr``."""
+    return {
+        "status": outcome.status.value,
+        "result": outcome.result,
+        "error": error_document(outcome.error),
+        "attempts": 1,
+        "isolation": outcome.isolation,
+        "duration_ms": round(outcome.duration * 1000, 3),
+        "tool_calls": outcome.tool_calls,
+        "egress": outcome.egress,
+        "stdout": outcome.stdout,
+        "stderr": outcome.stderr,
+    }
+
+
+class Service(Protocol):
+    """What the doors can ask for."""
+
+    def load(self, flow: FlowText) -> Definition:
+        """Read a definition without keeping it. Raises :class:`flows.errors.InvalidFlowError`."""
+
+    async def run(self, flow: FlowText, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
+        """Run a flow to its end; see :meth:`engine.runs.Runs.run`."""
+
+    async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
+        """Execute code by itself.
+
+        Raises:
+            InvalidCallError: an unknown tool, inputs that can't be passed.
+            RefusedError: what it asks for can't be had or enforced here.
+        """
+
+    async def apply(self, flows: Sequence[FlowText]) -> Sequence[FlowVersion]:
+        """Keep flows as new versions, all of them or none. An unchanged flow keeps its version.
+
+        Raises:
+            InvalidFlowError: one or more are not valid; the problems of all of them.
+        """
+
+    async def flows(self) -> Sequence[FlowSummary]:
+        """The flows that the installation knows, by name."""
+
+    async def flow(self, name: str) -> FlowVersion:
+        """The latest version of a flow. Raises :class:`flows.errors.InvalidCallError` where there is none."""
+
+    async def runs(self, *, flow: str | None, status: RunStatus | None, limit: int) -> Sequence[RunSummary]:
+        """Runs, the newest first."""
+
+    async def run_report(self, run: str) -> RunReport:
+        """A run and its steps, by id or by enough of its beginning. Raises InvalidCallError where there is none."""
+
+    async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
+        """What the code of a run printed, in order."""
+
+
+def run_document(run: RunSummary) -> dict[str, Json]:
+    """A run as listings show it: times are ISO 8601 in UTC, ``duration_ms`` null while it goes on."""
+    duration = None if run.started_at is None or run.ended_at is None else (run.ended_at - run.started_at)
+    return {
+        "run_id": run.id,
+        "flow": run.flow,
+        "status": run.status.value,
+        "trigger": dict(run.trigger),
+        "error": error_document(run.error),
+        "parent_id": run.parent_id,
+        "created_at": run.created_at.isoformat(),
+        "started_at": None if run.started_at is None else run.started_at.isoformat(),
+        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+        "duration_ms": None if duration is None else round(duration.total_seconds() * 1000, 3),
+    }
+
+
+def flow_document(summary: FlowSummary) -> dict[str, Json]:
+    """A flow as listings show it."""
+    return {
+        "flow": summary.flow,
+        "version": summary.number,
+        "versions": summary.versions,
+        "digest": summary.digest,
+        "updated_at": summary.updated_at.isoformat(),
+        "last_run": None if summary.last_run is None else run_document(summary.last_run),
+    }
+
+
+def version_document(version: FlowVersion) -> dict[str, Json]:
+    """A version of a flow, with its text and the text of its files by path."""
+    return {
+        "flow": version.flow,
+        "version": version.number,
+        "digest": version.digest,
+        "created_at": version.created_at.isoformat(),
+        "text": version.text,
+        "files": dict(version.files),
+    }
+
+
+def line_document(line: LogLine) -> dict[str, Json]:
+    """A line of output as listings show it; ``item`` is null outside a for-each."""
+    return {
+        "step": line.step_id,
+        "item": line.item,
+        "attempt": line.attempt,
+        "stream": line.stream,
+        "line": line.line,
+        "at": line.at.isoformat(),
+    }

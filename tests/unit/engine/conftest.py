@@ -1,0 +1,148 @@
+"""Runs flows through the real store and the real Prefect engine, with steps of a kind of its own: ``probe: NAME``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+import steps
+import triggers
+from engine.language import Language
+from engine.orchestrator.environment import prepare
+from engine.progress import Progress
+from engine.records import StepRun
+from engine.report import RunReport
+from engine.runs import Runs
+from engine.store import Store
+from engine.tool_calls import ToolCaller
+from flows.contracts import StepCall, StepError, StepExecutor, StepKind, StepResult
+from flows.definition import Definition
+from flows.errors import RefusedError
+from flows.model import StepConfig
+from flows.registry import build_registry
+from flows.values import Json, StepStatus
+from steps.subflow import SubflowExecutor, SubflowStep
+from steps.tools.catalogue import ToolCatalogue
+
+Probe = Callable[[StepCall], Awaitable[Json]]
+
+
+class ProbeStep(StepConfig):
+    """A step that calls a function of the test."""
+
+    probe: str
+
+
+class ProbeError(Exception):
+    """Makes a probe's attempt end with a status."""
+
+    def __init__(self, status: StepStatus = StepStatus.FAILED, message: str = "boom") -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class ProbeExecutor:
+    probes: Mapping[str, Probe]
+    calls: list[str] = field(default_factory=list)
+
+    def refusal(self, config: StepConfig) -> RefusedError | None:
+        return None
+
+    async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
+        assert isinstance(config, ProbeStep)
+        self.calls.append(config.id)
+        try:
+            return StepResult(status=StepStatus.SUCCEEDED, result=await self.probes[config.probe](call))
+        except ProbeError as problem:
+            return StepResult(status=problem.status, error=StepError(code=problem.status.value, message=str(problem)))
+
+
+class Recorder:
+    """An observer that keeps what it sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[Progress] = []
+
+    def notice(self, progress: Progress) -> None:
+        self.seen.append(progress)
+
+
+@dataclass
+class Flows:
+    """Flows of the test, by name."""
+
+    definitions: Mapping[str, Definition]
+
+    async def find(self, name: str) -> Definition | None:
+        return self.definitions.get(name)
+
+
+@dataclass
+class Engine:
+    """Runs flows written as YAML."""
+
+    runs: Runs
+    store: Store
+    language: Language
+    probes: ProbeExecutor
+    observer: Recorder
+
+    def load(self, text: str) -> Definition:
+        return self.language.load_text(text, path="flow.yaml", directory=Path())
+
+    async def run(self, text: str, *others: str, **inputs: Json) -> RunReport:
+        """Run a flow; ``others`` are the flows its subflow steps find."""
+        found = {one.flow.flow: one for one in map(self.load, others)}
+        return await self.runs.run(
+            self.load(text), inputs, source=Flows(found), observer=self.observer, trigger={}
+        )
+
+    async def attempts(self, report: RunReport) -> tuple[StepRun, ...]:
+        return await self.store.steps.list(report.run.id)
+
+
+class RunEngine(Protocol):
+    """Gives an engine whose probes are these functions."""
+
+    def __call__(self, **probes: Probe) -> Engine: ...
+
+
+async def echo(call: StepCall) -> Json:
+    return dict(call.inputs)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
+    prepare(tmp_path, None)
+    from engine.orchestrator.prefect_gears import Orchestrator  # noqa: PLC0415 - after its settings
+
+    registry = build_registry((*steps.KINDS, StepKind(key="probe", config=ProbeStep)), triggers.KINDS)
+    async with (
+        await Store.open(f"sqlite:///{tmp_path}/test.db") as store,
+        Orchestrator(api_url=None, cache_dir=tmp_path / "cache") as orchestrator,
+    ):
+
+        def make(**probes: Probe) -> Engine:
+            executor = ProbeExecutor({"echo": echo, **probes})
+            executors: dict[type[StepConfig], StepExecutor] = {
+                ProbeStep: executor,
+                SubflowStep: SubflowExecutor(),
+            }
+            catalogue = ToolCatalogue()
+            tools: Any = None
+            runs = Runs(
+                workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator
+            )
+            return Engine(
+                runs=runs,
+                store=store,
+                language=Language(registry=registry, catalogue=catalogue),
+                probes=executor,
+                observer=Recorder(),
+            )
+
+        yield make

@@ -1,0 +1,23 @@
+"""The table of commands."""
+
+import typer
+
+from ui.cli import execute, flows, init, run, runs, schema, validate
+from ui.cli.options import show_version
+
+app = typer.Typer(
+    name="stepbox",
+    help="Automations in YAML, whose every code step runs in its own single-use sandbox.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(show_version)
+app.command("init")(init.init)
+app.command("validate")(validate.validate)
+app.command("run")(run.run)
+app.command("exec")(execute.execute)
+app.add_typer(flows.app, name="flows")
+app.add_typer(runs.app, name="runs")
+app.command("schema")(schema.schema)

@@ -1,0 +1,180 @@
+"""The live view of a run, on standard error: moving on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from engine.progress import (
+    AttemptEnded,
+    AttemptStarted,
+    LineLogged,
+    Notice,
+    NoObserver,
+    Observer,
+    Progress,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+)
+from engine.records import StepRun
+from flows.definition import Definition
+from flows.values import StepStatus
+from ui.cli.show import duration, err, styled
+
+
+@contextmanager
+def progress_view(definition: Definition, *, lines: bool) -> Iterator[Observer]:
+    """Show a run while it goes on.
+
+    On a terminal: one row a step, its clock running, with the code's output scrolling above. Elsewhere: a line for each
+    step that ends and for each line of output where ``lines``, else nothing.
+    """
+    console = err()
+    if console.is_terminal:
+        view = LiveView(console, definition)
+        with Live(view, console=console, refresh_per_second=12, transient=False):
+            yield view
+    elif lines:
+        yield PlainView(console)
+    else:
+        yield NoObserver()
+
+
+class PlainView:
+    """A line for each thing that happens."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def notice(self, progress: Progress) -> None:
+        line = describe(progress)
+        if line is not None:
+            self._console.print(line)
+
+
+class LiveView:
+    """A row for each step. Rendered by rich a few times a second."""
+
+    def __init__(self, console: Console, definition: Definition) -> None:
+        self._console = console
+        self._rows = {step.id: _Row(step.name or step.id) for step in definition.flow.steps}
+        self._names = {step_id: step.name or step_id for step_id, step in definition.steps.items()}
+
+    def notice(self, progress: Progress) -> None:
+        match progress:
+            case AttemptStarted(attempt=attempt):
+                self._row(attempt).started(attempt)
+            case AttemptEnded(attempt=attempt, retrying=retrying):
+                self._row(attempt).ended(attempt, retrying=retrying)
+            case StepEnded(attempt=attempt):
+                self._row(attempt).final = attempt
+            case LineLogged() | Notice():
+                line = describe(progress)
+                if line is not None:
+                    self._console.print(line)
+            case RunStarted() | RunEnded():
+                pass
+
+    def _row(self, attempt: StepRun) -> "_Row":
+        # The steps of on_failure and finally get their rows when they begin.
+        name = self._names.get(attempt.step_id, attempt.step_id)
+        return self._rows.setdefault(attempt.step_id, _Row(name))
+
+    def __rich__(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for row in self._rows.values():
+            table.add_row(row.mark(), row.name, row.clock(), row.note())
+        return Group(table)
+
+
+class _Row:
+    def __init__(self, name: str) -> None:
+        self.name = Text(name)
+        self.final: StepRun | None = None
+        self._began: float | None = None
+        self._attempt = 0
+        self._items = 0
+        self._items_done = 0
+        self._retrying: str | None = None
+        self._spinner = Spinner("dots", style="cyan")
+
+    def started(self, attempt: StepRun) -> None:
+        self._began = monotonic() if self._began is None else self._began
+        self._attempt = attempt.attempt
+        self._retrying = None
+        if attempt.item is not None and attempt.attempt == 1:
+            self._items += 1
+
+    def ended(self, attempt: StepRun, *, retrying: bool) -> None:
+        if retrying:
+            self._retrying = attempt.error.message if attempt.error else attempt.status.value
+        elif attempt.item is not None:
+            self._items_done += 1
+
+    def mark(self) -> RenderableType:
+        if self.final is not None:
+            return Text(styled(self.final.status).plain[0], style=styled(self.final.status).style)
+        return Text("·", style="bright_black") if self._began is None else self._spinner
+
+    def clock(self) -> Text:
+        if self.final is not None and self._began is not None:
+            return Text(duration(self.final.duration), style="dim", justify="right")
+        if self._began is not None:
+            return Text(duration(monotonic() - self._began), style="cyan", justify="right")
+        return Text("")
+
+    def note(self) -> Text:
+        if self.final is not None:
+            return _ending(self.final, self._attempt, self._items_done)
+        if self._retrying is not None:
+            return Text(f"attempt {self._attempt} failed, trying again: {_first_line(self._retrying)}", style="yellow")
+        if self._items:
+            return Text(f"{self._items_done} items done", style="dim")
+        return Text(f"attempt {self._attempt}", style="yellow") if self._attempt > 1 else Text("")
+
+
+def describe(progress: Progress) -> Text | None:
+    """Progress as one line of text, None where it isn't worth one."""
+    match progress:
+        case LineLogged(line=line):
+            where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
+            return Text.assemble((f"{where} │ ", "cyan"), (line.line, "red" if line.stream == "stderr" else ""))
+        case AttemptEnded(attempt=attempt, retrying=True):
+            cause = _first_line(attempt.error.message if attempt.error else attempt.status.value)
+            where = attempt.step_id if attempt.item is None else f"{attempt.step_id}[{attempt.item}]"
+            return Text(f"↻ {where}: attempt {attempt.attempt} {attempt.status}: {cause}", style="yellow")
+        case StepEnded(attempt=attempt):
+            return Text.assemble(
+                styled(attempt.status), f" {attempt.step_id} ", (duration(attempt.duration), "dim"), " ",
+                _ending(attempt, 0, 0),
+            )
+        case Notice(message=message):
+            return Text(message, style="dim")
+        case RunStarted() | RunEnded() | AttemptStarted() | AttemptEnded():
+            return None
+
+
+def _ending(attempt: StepRun, attempts: int, items: int) -> Text:
+    """What is worth saying of a step that is over."""
+    if attempt.error is not None:
+        line = f"line {attempt.error.line}: " if attempt.error.line else ""
+        style = "bright_black" if attempt.status is StepStatus.SKIPPED else "red"
+        return Text(line + _first_line(attempt.error.message), style=style)
+    notes = []
+    if items:
+        notes.append(f"{items} items")
+    if attempts > 1:
+        notes.append(f"{attempts} attempts")
+    if attempt.tool_calls:
+        notes.append(f"{attempt.tool_calls} tool call{'s' if attempt.tool_calls > 1 else ''}")
+    return Text(", ".join(notes), style="dim")
+
+
+def _first_line(message: str) -> str:
+    return message.splitlines()[0] if message else ""

@@ -1,0 +1,137 @@
+"""``stepbox runs``: what ran, how it ended and what it printed."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from engine.bootstrap import open_service
+from engine.report import RunReport
+from engine.service import line_document, run_document
+from flows.errors import InvalidCallError
+from flows.values import RunStatus
+from ui.cli.doors import leave
+from ui.cli.options import Output, OutputOption
+from ui.cli.show import duration, out, print_json, styled, table
+
+app = typer.Typer(help="What ran, how it ended and what it printed.", no_args_is_help=True)
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or enough of its beginning.")]
+
+
+@app.command("list")
+def list_(
+    flow: Annotated[str | None, typer.Option(help="Only runs of this flow.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs with this status, such as failed.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List runs, the newest first.
+
+    Example: `stepbox runs list --status failed --limit 5`
+    """
+
+    async def work() -> int:
+        wanted = None if status is None else _status(status)
+        async with open_service() as service:
+            runs = await service.runs(flow=flow, status=wanted, limit=limit)
+        if output is Output.JSON:
+            print_json([run_document(run) for run in runs])
+            return 0
+        grid = table("RUN", "FLOW", "STATUS", "STARTED", "TOOK")
+        for run in runs:
+            took = "" if run.started_at is None or run.ended_at is None else run.ended_at - run.started_at
+            grid.add_row(
+                run.id,
+                run.flow,
+                styled(run.status),
+                f"{run.created_at:%Y-%m-%d %H:%M:%S}",
+                duration(took.total_seconds()) if took else "",
+            )
+        out().print(grid if runs else "[dim]no runs[/]")
+        return 0
+
+    leave(work, output)
+
+
+@app.command()
+def show(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
+    """Show a run: its steps, their results and errors, and its output.
+
+    Example: `stepbox runs show 01JD --output json`
+    """
+
+    async def work() -> int:
+        async with open_service() as service:
+            report = await service.run_report(run)
+        if output is Output.JSON:
+            print_json(report.document())
+        else:
+            _show(report)
+        return 0
+
+    leave(work, output)
+
+
+@app.command()
+def logs(
+    run: RunArgument,
+    step: Annotated[str | None, typer.Option(help="Only of this step.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show what the code of a run printed.
+
+    Example: `stepbox runs logs 01JD --step report`
+    """
+
+    async def work() -> int:
+        async with open_service() as service:
+            lines = await service.run_logs(run, step=step)
+        if output is Output.JSON:
+            print_json([line_document(line) for line in lines])
+            return 0
+        for line in lines:
+            where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
+            style = "red" if line.stream == "stderr" else ""
+            out().print(
+                Text.assemble((f"{line.at:%H:%M:%S.%f}"[:-3] + " ", "dim"), (f"{where} │ ", "cyan"), (line.line, style))
+            )
+        return 0
+
+    leave(work, output)
+
+
+def _status(text: str) -> RunStatus:
+    try:
+        return RunStatus(text)
+    except ValueError:
+        known = ", ".join(status.value for status in RunStatus)
+        raise InvalidCallError(f"--status {text} is not a run's status", fix=f"use one of {known}") from None
+
+
+def _show(report: RunReport) -> None:
+    console, run = out(), report.run
+    console.print(styled(run.status), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]")
+    if run.error is not None:
+        console.print(f"[red]{escape(run.error.message)}[/]")
+    grid = table("STEP", "STATUS", "TOOK", "ATTEMPTS", "ISOLATION", "RESULT")
+    for step_id, step in report.steps.items():
+        final = step.final
+        if final.error is not None:
+            line = f"line {final.error.line}: " if final.error.line else ""
+            result = Text(line + final.error.message, style="red")
+        else:
+            result = Text(_short(final.result))
+        grid.add_row(
+            step_id, styled(final.status), duration(final.duration), str(step.attempts), final.isolation or "–", result
+        )
+    console.print(grid)
+    if run.output is not None:
+        console.print("[bold]output[/]")
+        console.print_json(data=run.output)
+
+
+def _short(value: object, length: int = 80) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= length else text[: length - 1] + "…"
