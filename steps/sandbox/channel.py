@@ -29,6 +29,11 @@ class Ready:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Taken:
+    """The guest has its job; from now on, code may run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log:
     """Raw output, cut anywhere."""
 
@@ -66,7 +71,7 @@ class Exit:
     status: int
 
 
-Frame = Ready | Log | Call | Result | Failure | Exit
+Frame = Ready | Taken | Log | Call | Result | Failure | Exit
 
 
 def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -122,6 +127,7 @@ def _header(text: bytes) -> Mapping[str, Any]:
 def _cap(header: Mapping[str, Any], max_result: int) -> int:
     caps = {
         "ready": 0,
+        "taken": 0,
         "log": MAX_CHUNK,
         "call": MAX_CALL_ARGUMENTS,
         "result": max_result,
@@ -138,6 +144,8 @@ def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:
     match header:
         case {"kind": "ready"}:
             return Ready()
+        case {"kind": "taken"}:
+            return Taken()
         case {"kind": "log", "stream": "stdout" | "stderr" as stream}:
             return Log(stream=stream, data=payload)
         case {"kind": "call", "id": int(number), "tool": str(tool)} if 0 <= number < MAX_ID and len(tool) <= 200:

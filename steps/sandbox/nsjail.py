@@ -15,13 +15,12 @@ from contextlib import suppress
 
 from flows.contracts import Isolation
 from flows.errors import RefusedError
-from steps.sandbox import channel, jail, processes
+from steps.sandbox import channel, interpreter, jail, processes
 from steps.sandbox.cgroups import Cgroup, CgroupTree, find_tree
 from steps.sandbox.conversation import Conversation
-from steps.sandbox.interpreter import Interpreter
 from steps.sandbox.mounts import PublicMounts, publish
 from steps.sandbox.observe import Observation, outcome
-from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile
+from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
 from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
 
 START_TIMEOUT = 30.0
@@ -37,13 +36,12 @@ _ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 97; shift; done; shift
 class NsjailRunner:
     """Starts sandboxes as processes of nsjail.
 
-    ``interpreter`` finds the environment of Python steps; without one they have the standard library only.
+    Where the environment of Python steps has not been built, they have the standard library only.
     """
 
     isolation: Isolation = "jail"
 
-    def __init__(self, interpreter: Interpreter | None = None) -> None:
-        self._interpreter = interpreter
+    def __init__(self) -> None:
         self._opening = asyncio.Lock()
         self._parts: jail.Installation | None = None
         self._mounts = PublicMounts({}, None)
@@ -97,8 +95,7 @@ class NsjailRunner:
     async def _open(self) -> jail.Installation:
         async with self._opening:
             if self._parts is None:
-                environment = await self._interpreter.find() if self._interpreter else None
-                parts = jail.find_installation(environment)
+                parts = jail.find_installation(interpreter.find())
                 await asyncio.to_thread(compileall.compile_dir, jail.GUEST, quiet=2)
                 self._mounts = await publish(parts.sources)
                 self._cgroups = await asyncio.to_thread(find_tree)
@@ -135,6 +132,9 @@ class NsjailSandbox:
         """Whether it could still take a job."""
         return self._process.returncode is None and self._ending is None
 
+    async def ended(self) -> None:
+        await self._process.wait()
+
     async def wait_until_ready(self) -> None:
         assert self._process.stdout is not None
         try:
@@ -169,6 +169,8 @@ class NsjailSandbox:
             if not talking.done():
                 self._kill()
             await talking
+            if not said.taken:
+                raise SandboxLostError
             observation = self._observe(job, duration, timed_out, guarded, cpu_before)
             return outcome(job, said, observation)
         finally:
@@ -203,9 +205,7 @@ class NsjailSandbox:
     ) -> bool:
         """Wait for the end of the job, or bring it about; gives whether its time was over."""
         waiting = {talking} if guarded is None else {talking, guarded[1]}
-        done, _pending = await asyncio.wait(
-            waiting, timeout=job.limits.timeout, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _pending = await asyncio.wait(waiting, timeout=job.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
         if done:
             return False
         said.signal(signal.SIGTERM)

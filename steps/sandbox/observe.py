@@ -55,20 +55,30 @@ def _judge(job: Job, said: Conversation, seen: Observation) -> tuple[StepStatus,
     if seen.out_of_memory:
         return StepStatus.OUT_OF_MEMORY, None, _out_of_memory(job)
     if seen.timed_out:
-        return StepStatus.TIMED_OUT, None, StepError(
-            code="timed_out",
-            message=f"the code ran longer than its timeout of {job.limits.timeout:g} s",
-            fix="raise limits.timeout, or do less in one step",
+        return (
+            StepStatus.TIMED_OUT,
+            None,
+            StepError(
+                code="timed_out",
+                message=f"the code ran longer than its timeout of {job.limits.timeout:g} s",
+                fix="raise limits.timeout, or do less in one step",
+            ),
         )
     if said.too_many_calls:
-        return StepStatus.LIMIT_EXCEEDED, None, StepError(
-            code="too_many_tool_calls",
-            message=f"the code made more than {job.limits.tool_calls} tool calls",
-            fix="raise limits.tool_calls, or make fewer calls",
+        return (
+            StepStatus.LIMIT_EXCEEDED,
+            None,
+            StepError(
+                code="too_many_tool_calls",
+                message=f"the code made more than {job.limits.tool_calls} tool calls",
+                fix="raise limits.tool_calls, or make fewer calls",
+            ),
         )
     if said.violation is not None:
-        return StepStatus.FAILED, None, StepError(
-            code="channel_violation", message=f"the sandbox broke the protocol: {said.violation}"
+        return (
+            StepStatus.FAILED,
+            None,
+            StepError(code="channel_violation", message=f"the sandbox broke the protocol: {said.violation}"),
         )
     if said.result is not None:
         return _returned(said.result)
@@ -82,8 +92,10 @@ def _judge(job: Job, said: Conversation, seen: Observation) -> tuple[StepStatus,
 def _ended(job: Job, said: Conversation) -> tuple[StepStatus, Json, StepError | None]:
     """The code ended without a word of its own."""
     if said.wait_status is None:
-        return StepStatus.KILLED, None, StepError(
-            code="sandbox_lost", message="the sandbox was ended from outside while the code ran"
+        return (
+            StepStatus.KILLED,
+            None,
+            StepError(code="sandbox_lost", message="the sandbox was ended from outside while the code ran"),
         )
     if os.WIFSIGNALED(said.wait_status):
         number = os.WTERMSIG(said.wait_status)
@@ -91,8 +103,10 @@ def _ended(job: Job, said: Conversation) -> tuple[StepStatus, Json, StepError | 
             return StepStatus.KILLED, None, StepError(code="killed", message="the code's process was killed (SIGKILL)")
         if job.language == "javascript" and "out of memory" in said.output.text("stderr"):
             return StepStatus.OUT_OF_MEMORY, None, _out_of_memory(job)
-        return StepStatus.FAILED, None, StepError(
-            code="signal", message=f"the code's process ended by {_signal_name(number)}"
+        return (
+            StepStatus.FAILED,
+            None,
+            StepError(code="signal", message=f"the code's process ended by {_signal_name(number)}"),
         )
     number = os.WEXITSTATUS(said.wait_status)
     if job.language == "shell" and number == 0:
@@ -106,10 +120,14 @@ def _ended(job: Job, said: Conversation) -> tuple[StepStatus, Json, StepError | 
 def _shell_output(job: Job, said: Conversation) -> tuple[StepStatus, Json, StepError | None]:
     text = said.output.text("stdout").strip()
     if said.output.truncated or len(text.encode()) > job.limits.result:
-        return StepStatus.LIMIT_EXCEEDED, None, StepError(
-            code="result_too_large",
-            message="the script's output is its result, and larger than a result or the output may be",
-            fix="write large results to a file in $ARTIFACTS, and a short one to $RESULT",
+        return (
+            StepStatus.LIMIT_EXCEEDED,
+            None,
+            StepError(
+                code="result_too_large",
+                message="the script's output is its result, and larger than a result or the output may be",
+                fix="write large results to a file in $ARTIFACTS, and a short one to $RESULT",
+            ),
         )
     return StepStatus.SUCCEEDED, text, None
 

@@ -16,9 +16,7 @@ class Output:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = limit
-        self._decoders = {
-            stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in ("stdout", "stderr")
-        }
+        self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in ("stdout", "stderr")}
         self._partial: dict[Stream, str] = {"stdout": "", "stderr": ""}
         self._text: dict[Stream, list[str]] = {"stdout": [], "stderr": []}
         self.truncated = False

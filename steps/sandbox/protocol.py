@@ -63,6 +63,10 @@ class Outcome:
     tool_calls: int = 0
 
 
+class SandboxLostError(Exception):
+    """A sandbox ended before it took its job: nothing of the job has run, and another sandbox may take it."""
+
+
 class Host(Protocol):
     """What a running job can reach of the host: its log and its tools."""
 
@@ -76,8 +80,20 @@ class Sandbox(Protocol):
 
     @property
     def profile(self) -> Profile: ...
+    @property
+    def alive(self) -> bool:
+        """Whether it can still take its job, as far as is known."""
+
+    async def ended(self) -> None:
+        """Returns once the sandbox has ended, for whatever reason."""
+
     async def execute(self, job: Job, host: Host) -> Outcome:
-        """Run the job to its end and destroy the sandbox. Cancelling this kills the job and destroys it too."""
+        """Run the job to its end and destroy the sandbox. Cancelling this kills the job and destroys it too.
+
+        Raises:
+            SandboxLostError: the sandbox ended before it took the job.
+            flows.errors.RefusedError: a limit of the job can't be enforced here; nothing has run.
+        """
 
     async def close(self) -> None:
         """Destroy an unused sandbox."""

@@ -21,6 +21,7 @@ def decode(data: bytes, path: str) -> Json:
         NotJsonError: it isn't strict JSON, nests deeper than 200 levels, or holds a number or text that other
             languages can't read back exactly.
     """
+
     def refuse(word: str) -> NoReturn:
         raise NotJsonError(f"{path} contains {word}, which JSON has no word for; return null or text instead")
 

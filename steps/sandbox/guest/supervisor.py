@@ -277,6 +277,7 @@ def main() -> None:
     frame = framing.read_frame(HOST_IN)
     if frame is None:
         return
+    send({"kind": "taken"})
     job, payload = frame
     code = payload[: job["code"]].decode()
     inputs = payload[job["code"] :]

@@ -1,0 +1,145 @@
+"""Executes the steps of code: from a step's configuration to a sandbox's job, and from its outcome to a result."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from flows.contracts import StepCall, StepError, StepResult
+from flows.errors import RefusedError
+from flows.model import StepConfig
+from flows.schemas import mismatches
+from flows.values import Json, StepStatus
+from steps.code import CodeStep, SandboxConfig
+from steps.sandbox import interpreter
+from steps.sandbox.limits import Limits, default_limits
+from steps.sandbox.pool import Sandboxes, profile_of
+from steps.sandbox.protocol import Job, Outcome
+
+_FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
+
+
+class NetworkUnavailableError(RefusedError):
+    """A step asks for a network that no runner here can give and police."""
+
+    code = "network_unavailable"
+
+
+class FeatureUnavailableError(RefusedError):
+    """A step asks for something that this version validates but can't give."""
+
+    code = "feature_unavailable"
+
+
+def refusal(config: SandboxConfig) -> RefusedError | None:
+    """What the step asks for that can't be had or enforced here; None: nothing."""
+    network = config.network
+    if network == "full" or (network != "none" and network.allow):
+        return NetworkUnavailableError(
+            "this version runs code without a network only, and would not be able to enforce anything else",
+            fix="set `network: none` and use tools such as http.request",
+        )
+    if config.secrets:
+        return FeatureUnavailableError("this version can't give secrets to code", fix="leave `secrets` out")
+    if config.files:
+        return FeatureUnavailableError(
+            "this version can't give artifacts to code", fix="leave `files` out and pass values through `with`"
+        )
+    return None
+
+
+class CodeExecutor:
+    """Executes Python, JavaScript and shell steps (:class:`flows.contracts.StepExecutor`)."""
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+
+    def refusal(self, config: StepConfig) -> RefusedError | None:
+        return refusal(_code_step(config))
+
+    def expect(self, config: StepConfig, count: int = 1) -> None:
+        """Say that the step is going to be executed this many times, so that sandboxes are started for it."""
+        self._sandboxes.expect(profile_of(_job(_code_step(config), {})), count)
+
+    async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
+        """Execute the step once.
+
+        Raises:
+            RefusedError: it asks for something that can't be had or enforced here; nothing has run.
+        """
+        step = _code_step(config)
+        refused = refusal(step)
+        if refused is not None:
+            raise refused
+        job = _job(step, call.inputs)
+        error = _unfit(job)
+        if error is not None:
+            return StepResult(status=error[0], error=error[1])
+        outcome = await self._sandboxes.execute(job, call)
+        return _check_result(step, _step_result(outcome))
+
+
+def _code_step(config: StepConfig) -> CodeStep:
+    if not isinstance(config, CodeStep):
+        raise TypeError(f"{type(config).__name__} is no step of code")
+    return config
+
+
+def _job(step: CodeStep, inputs: Mapping[str, Json]) -> Job:
+    return Job(
+        language=step.language,
+        code=step.source,
+        inputs=inputs,
+        limits=_limits(step),
+        tools=tuple(step.tools),
+        filename=_FILENAMES[step.language],
+    )
+
+
+def _limits(step: CodeStep) -> Limits:
+    declared = {name: value for name, value in step.limits.model_dump().items() if value is not None}
+    return replace(default_limits(step.language), **declared)
+
+
+def _unfit(job: Job) -> tuple[Literal[StepStatus.LIMIT_EXCEEDED, StepStatus.FAILED], StepError] | None:
+    """Why the job need not be tried."""
+    size = len(job.code.encode(errors="replace"))
+    if size > job.limits.code:
+        return StepStatus.LIMIT_EXCEEDED, StepError(
+            code="code_too_large",
+            message=f"the code is {size} bytes, the limit is {job.limits.code}",
+            fix="move data out of the code, into inputs or files",
+        )
+    if job.language == "python":
+        missing = interpreter.missing_dependency(job.code, interpreter.find())
+        if missing is not None:
+            return StepStatus.FAILED, missing
+    return None
+
+
+def _step_result(outcome: Outcome) -> StepResult:
+    return StepResult(
+        status=outcome.status,
+        result=outcome.result,
+        error=outcome.error,
+        isolation=outcome.isolation,
+        duration=outcome.duration,
+        tool_calls=outcome.tool_calls,
+        stdout=outcome.stdout,
+        stderr=outcome.stderr,
+        peak_memory=outcome.peak_memory,
+        cpu_time=outcome.cpu_time,
+    )
+
+
+def _check_result(step: CodeStep, result: StepResult) -> StepResult:
+    """The result, or a failure where it doesn't match the step's ``returns``."""
+    if step.returns is None or result.status is not StepStatus.SUCCEEDED:
+        return result
+    wrong = mismatches(step.returns, result.result)
+    if not wrong:
+        return result
+    first = wrong[0]
+    place = "result" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.path)
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    error = StepError(code="result_schema", message=f"{place}: {first.message}{more}", fix=first.fix)
+    return replace(result, status=StepStatus.FAILED, result=None, error=error)
