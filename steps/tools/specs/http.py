@@ -1,0 +1,76 @@
+"""``http.*``: requests to servers."""
+
+from typing import Final
+
+from flows.contracts import ToolSpec
+from steps.tools.specs.shapes import arguments, text
+
+SPECS: Final = (
+    ToolSpec(
+        name="http.request",
+        description="Make one HTTP request. Only servers on the public Internet, and those that the administrator "
+        "lists, can be reached. The response's body may have 1 MB.",
+        arguments={
+            **arguments(
+                {
+                    "url": text("An http or https URL, without a user or password in it.", non_empty=True),
+                    "method": {
+                        "enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+                        "default": "GET",
+                        "description": "The request method.",
+                    },
+                    "headers": {
+                        "type": "object",
+                        "additionalProperties": {"type": "string"},
+                        "description": "Request headers by name.",
+                    },
+                    "query": {
+                        "type": "object",
+                        "additionalProperties": {
+                            "anyOf": [
+                                {"type": ["string", "number", "boolean"]},
+                                {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
+                            ]
+                        },
+                        "description": "Added to the URL's query; a list gives its name several times.",
+                    },
+                    "json": {"description": "Sent as the body, as JSON."},
+                    "body": text("Sent as the body, as it is."),
+                    "timeout": {
+                        "type": "number",
+                        "exclusiveMinimum": 0,
+                        "maximum": 300,
+                        "default": 30,
+                        "description": "Seconds for all of it, redirects included.",
+                    },
+                    "follow_redirects": {
+                        "type": "boolean",
+                        "default": True,
+                        "description": "Follow up to 5 redirects; each is checked like the first request.",
+                    },
+                    "fail_on_error": {
+                        "type": "boolean",
+                        "default": False,
+                        "description": "Let the call fail where the response's status is 400 or above.",
+                    },
+                },
+                "url",
+            ),
+            "not": {"required": ["json", "body"]},
+        },
+        result={
+            "type": "object",
+            "properties": {
+                "status": {"type": "integer"},
+                "url": {"type": "string", "description": "The last one, after redirects."},
+                "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+                "json": {"description": "The body, where it is JSON."},
+                "body": {"type": "string", "description": "The body, where it isn't JSON."},
+                "encoding": {"enum": ["text", "base64"], "description": "Of `body`: base64 where it isn't text."},
+            },
+            "required": ["status", "url", "headers"],
+            "oneOf": [{"required": ["json"]}, {"required": ["body", "encoding"]}],
+        },
+        effect="write",
+    ),
+)
