@@ -97,6 +97,8 @@ class StepKind:
     """Whether expressions in ``with`` see ``secrets``."""
     parks: bool = False
     """Whether it waits for people or time, so that ``defaults.retry`` and ``defaults.timeout`` aren't for it."""
+    flow: Callable[[StepConfig], str | None] = lambda _config: None
+    """The other flow that a step of this kind runs."""
     limits: type[Config] | None = None
     """The model of the key ``limits``, where the kind has one; ``defaults.limits`` are for it."""
 
@@ -109,6 +111,8 @@ class TriggerKind:
     config: type[TriggerConfig]
     check: Callable[[TriggerConfig], Iterable[Finding]] = lambda _config: ()
     wiring: tuple[Wiring, ...] = ()
+    unique: Callable[[TriggerConfig], str | None] = lambda _config: None
+    """What no two triggers of a flow may share, such as a webhook's path."""
     asks_inputs: bool = False
     """Whether whoever starts the run gives the inputs that ``with`` doesn't."""
 
@@ -189,5 +193,8 @@ class StepExecutor(Protocol):
 
     def refusal(self, config: StepConfig) -> RefusedError | None:
         """What the step asks for that can't be had or enforced here, so that its flow isn't begun; None: nothing."""
+
+    def expect(self, config: StepConfig, count: int) -> None:
+        """A hint that the step is about to be executed this many times, so that what it needs can be made ready."""
 
     async def execute(self, config: StepConfig, call: StepCall) -> StepResult: ...

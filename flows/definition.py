@@ -11,8 +11,9 @@ class Definition:
     """A flow that was checked in full.
 
     ``digest`` is the SHA-256, in hex, over the text and the files. ``files`` is the text of the code kept beside the
-    flow, by the path as written in the YAML. ``steps`` holds every step by id, those of ``on_failure`` and ``finally``
-    too. ``kinds`` is the key of each step's kind, by step id, and ``trigger_kinds`` of each trigger's.
+    flow, by its path from the flow's directory on. ``steps`` holds every step by id, those of ``on_failure`` and
+    ``finally`` too, with the flow's defaults applied, as they are in ``flow``. ``kinds`` is the key of each step's
+    kind, by step id, and ``trigger_kinds`` of each trigger's.
     """
 
     flow: Flow

@@ -1,14 +1,17 @@
 """Expressions: CEL inside ``${{ }}``, compiled once and evaluated against names.
 
-An expression that only selects (``steps.a.result``) gives the very value, whatever its size. Any other is evaluated by
-the CEL library, whose results become JSON: a timestamp is RFC 3339 text, a duration is text such as ``90s``, an optional
-is its value or null, the keys of a map are sorted; bytes, NaN, infinities and maps with other keys than text are errors.
+An expression that only selects (``steps.a.result``) gives the very value, whatever its size. Any other is evaluated
+by the CEL library, whose results become JSON: a timestamp is RFC 3339 text, a duration is text such as ``90s``, an
+optional is its value or null, the keys of a map are sorted; bytes, NaN, infinities and maps with other keys than text
+are errors.
 
 What bounds an expression: its length, the nesting that the library's parser allows, how far its ``map`` macros can
 multiply what they read, and the size of what ``replace``, ``join`` and ``lists.range`` give. What is left: the time of
 macros that stand in one another is the product of the lengths of their lists.
 """
 
+import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +20,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flows.document import member
 from flows.errors import StepboxError
 from flows.references import FUNCTIONS, Analysis, analyse
 from flows.templates import OPENING, TemplateError, condition_source, split_template
@@ -136,8 +140,8 @@ def check_expression(source: str) -> Analysis:
 @lru_cache(maxsize=512)
 def _program(source: str) -> "cel.Program":
     try:
-        return _cel().compile(source)
-    except Exception as error:
+        program: cel.Program = _cel().compile(source)
+    except Exception as error:  # noqa: BLE001 - the library raises built-in errors of many kinds
         lines = str(error).splitlines()
         first = lines[0].partition("ERROR: <input>:")[2] if lines else ""
         place, _, reason = first.partition(": ")
@@ -148,6 +152,7 @@ def _program(source: str) -> "cel.Program":
             offset = min(sum(len(line) + 1 for line in before) + int(column) - 1, len(source))
         reason = reason.removeprefix("Syntax error: ").partition(" expecting ")[0] or "it is not CEL"
         raise ExpressionSyntaxError(f"not CEL: {reason[:200]}", offset=offset, fix="correct the expression") from None
+    return program
 
 
 def _resolve_text(text: str, names: Mapping[str, Json]) -> Json:
@@ -170,15 +175,13 @@ def _inserted(value: Json) -> str:
 def _select(source: str, path: tuple[str | int, ...], names: Mapping[str, Json]) -> Json:
     value: Json = names
     for depth, part in enumerate(path):
-        if isinstance(value, Mapping) and isinstance(part, str) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        else:
+        try:
+            value = member(value, part)
+        except KeyError:
             before = _path_text(path[:depth])
             what = f"`{before}` is {_kind(value)} and has no `{part}`" if depth else f"there is no `{part}` here"
             fix = f"check the name, or ask first: `has({_path_text(path[: depth + 1])}) ? … : …`"
-            raise ExpressionError(f"`{_shown(source)}`: {what}", fix=fix)
+            raise ExpressionError(f"`{_shown(source)}`: {what}", fix=fix) from None
     return value
 
 
@@ -207,27 +210,41 @@ def _used(analysis: Analysis, names: Mapping[str, Json]) -> dict[str, Json]:
 
 def _plain(value: Any) -> Json:
     """A value of the CEL library as JSON."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 - NaN is not itself
-            raise ExpressionError("the result is not a finite number", fix="check for zero before dividing")
-        return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ExpressionError("the keys of a map must be text", fix="write `string(key)`")
         return {key: _plain(value[key]) for key in sorted(value)}
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Json:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ExpressionError("the result is not a finite number", fix="check for zero before dividing")
+    if isinstance(value, bytes):
+        raise ExpressionError("the result is bytes, which JSON doesn't have", fix="write `base64.encode(x)`")
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
         return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
-    if isinstance(value, bytes):
-        raise ExpressionError("the result is bytes, which JSON doesn't have", fix="write `base64.encode(x)`")
     if isinstance(value, _cel().OptionalValue):
         return _plain(value.value()) if value.has_value() else None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     raise ExpressionError(f"the result is of the type {type(value).__name__}", fix="convert it, such as by `string(x)`")
+
+
+_EXPLANATIONS = (
+    (IndexError, "there is no item at that index", "check `size(x)` first"),
+    (ZeroDivisionError, "division by zero", "check for zero first: `y == 0 ? null : x / y`"),
+    (OverflowError, "a number is too large for 64 bits", "write `double(x)`, or keep it as text"),
+    (
+        TypeError,
+        "the operation doesn't fit the types of its values",
+        "where whole numbers meet decimal ones write `double(x)`; where they meet text write `string(x)`",
+    ),
+)
 
 
 def _explain(error: Exception) -> tuple[str, str]:
@@ -236,12 +253,6 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, KeyError):
         name = str(error.args[0]).strip("'") if error.args else "?"
         return f"there is no `{name}`", "check the name, or ask first: `has(x.name) ? x.name : null`"
-    if isinstance(error, IndexError):
-        return text, "check `size(x)` first"
-    if isinstance(error, ZeroDivisionError):
-        return "division by zero", "check for zero first: `y == 0 ? null : x / y`"
-    if isinstance(error, OverflowError):
-        return "a number is too large for 64 bits", "write `double(x)`, or keep it as text"
     if "Undefined variable or function" in text:
         name = text.partition("'")[2].partition("'")[0]
         if name in FUNCTIONS:
@@ -249,9 +260,9 @@ def _explain(error: Exception) -> tuple[str, str]:
         return f"there is no `{name}` here", "check the name"
     if match := _FUNCTION_FAILED.match(text):
         return f"`{match['name']}` failed: {match['reason']}", "check what it is called with"
-    if isinstance(error, TypeError):
-        fix = "where whole numbers meet decimal ones write `double(x)`; where they meet text write `string(x)`"
-        return "the operation doesn't fit the types of its values", fix
+    for kind, message, fix in _EXPLANATIONS:
+        if isinstance(error, kind):
+            return message, fix
     return text.partition("\n")[0][:300], "check the values that the expression reads"
 
 
@@ -293,7 +304,7 @@ _BOUNDED: Mapping[str, Callable[..., Any]] = {"replace": _replace, "join": _join
 
 
 def _context(names: dict[str, Json]) -> "cel.Context":
-    context = _cel().Context(names)
+    context: cel.Context = _cel().Context(names)
     from cel import stdlib  # noqa: PLC0415 - after `_cel`, which see
 
     stdlib.add_stdlib_to_context(context)
@@ -314,4 +325,5 @@ def _cel() -> "ModuleType":
             import cel  # noqa: F401, PLC0415 - only what isn't a plain selection needs it
         finally:
             del sys.modules["cel.cli"]
+        logging.getLogger("cel").setLevel(logging.CRITICAL)  # it also logs each error that it raises
     return sys.modules["cel"]

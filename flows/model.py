@@ -4,9 +4,9 @@ The kinds' own models live with their kinds (``steps/``, ``triggers/``) and deri
 :class:`TriggerConfig`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny
 
 from flows.values import Duration, Json
 
@@ -15,8 +15,27 @@ class Config(BaseModel):
     """Base of all definition models: unknown keys are refused, values are immutable, YAML names are aliases."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True, strict=False
+        extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True, strict=True, defer_build=True
     )
+
+
+class CodeFile(Config):
+    """Code kept beside the flow."""
+
+    file: str
+    """Path relative to the directory of the flow; it can't leave it."""
+    _source: str = PrivateAttr(default="")
+
+    @property
+    def source(self) -> str:
+        """The text of the file, which the loader has read."""
+        return self._source
+
+    def with_source(self, source: str) -> Self:
+        """The same file with its text."""
+        copy = self.model_copy()
+        copy._source = source  # noqa: SLF001 - its own
+        return copy
 
 
 class Retry(Config):

@@ -6,25 +6,30 @@ from dataclasses import dataclass
 
 from flows.templates import Token, tokens
 
-RESERVED = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+RESERVED = _words(
     "as break const continue else false for function if import in let loop package namespace null return true var void "
-    "while".split()
+    "while"
 )
 """Words of CEL that can't be names."""
 
 _LITERALS = frozenset({"true", "false", "null", "in"})
 _MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
-_CORE = frozenset(
+_CORE = _words(
     "has size int uint double string bytes bool timestamp duration type dyn contains startsWith endsWith matches "
     "max min sum getFullYear getMonth getDayOfYear getDayOfMonth getDate getDayOfWeek getHours getMinutes getSeconds "
-    "getMilliseconds".split()
+    "getMilliseconds"
 )
-_EXTENSIONS = frozenset(
+_EXTENSIONS = _words(
     "base64.decode base64.encode charAt distinct first flatten indexOf join last lastIndexOf lists.range lowerAscii "
     "math.abs math.bitAnd math.bitNot math.bitOr math.bitShiftLeft math.bitShiftRight math.bitXor math.ceil math.floor "
     "math.greatest math.isFinite math.isInf math.isNaN math.least math.round math.sign math.sqrt math.trunc replace "
     "reverse sets.contains sets.equivalent sets.intersects slice sort split strings.quote substring trim "
-    "upperAscii".split()
+    "upperAscii"
 )
 FUNCTIONS = _MACROS | _CORE | _EXTENSIONS
 """Every function that an expression may call, by its full name."""
@@ -99,7 +104,7 @@ def analyse(source: str) -> Analysis:
         calls=tuple(calls),
         path=path,
         growth=_growth(found, macros),
-        nesting=max((sum(o < i and i <= e for o, (e, _n) in macros.items()) + 1 for i in macros), default=0),
+        nesting=max((sum(o < i <= e for o, (e, _n) in macros.items()) + 1 for i in macros), default=0),
     )
 
 

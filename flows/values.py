@@ -42,8 +42,16 @@ MAX_DURATION = 3650 * 86400.0
 """The longest duration, in seconds: ten years."""
 
 _BYTES = {
-    **{"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
-    **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40},
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
 }
 _BYTE_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|[kKMGT]B|[KMGT]iB)"
 MAX_BYTE_SIZE = 2**50

@@ -4,20 +4,37 @@
 """
 
 from flows.contracts import StepKind
-from steps.approval import ApprovalStep
-from steps.code import JavaScriptStep, PythonStep, ShellStep
-from steps.image import ImageStep
-from steps.subflow import SubflowStep
-from steps.tool import ToolStep
-from steps.wait import WaitStep
+from steps.approval import ApprovalStep, check_approval
+from steps.code import JavaScriptStep, PythonStep, ShellStep, check_code
+from steps.image import ImageStep, check_image
+from steps.sandboxed import LimitsConfig, named_steps
+from steps.subflow import SubflowStep, check_subflow, other_flow
+from steps.tool import ToolStep, check_tool
+from steps.wait import WIRING as WAIT_WIRING
+from steps.wait import WaitStep, check_wait
 
 KINDS: tuple[StepKind, ...] = (
-    StepKind(key="python", config=PythonStep),
-    StepKind(key="javascript", config=JavaScriptStep),
-    StepKind(key="shell", config=ShellStep),
-    StepKind(key="image", config=ImageStep),
-    StepKind(key="tool", config=ToolStep),
-    StepKind(key="flow", config=SubflowStep),
-    StepKind(key="approval", config=ApprovalStep),
-    StepKind(key="wait", config=WaitStep),
+    *(
+        StepKind(
+            key=key,
+            config=config,
+            check=check_code,
+            references=named_steps,
+            code=frozenset({key}),
+            limits=LimitsConfig,
+        )
+        for key, config in (("python", PythonStep), ("javascript", JavaScriptStep), ("shell", ShellStep))
+    ),
+    StepKind(
+        key="image",
+        config=ImageStep,
+        check=check_image,
+        references=named_steps,
+        code=frozenset({"image", "run", "args", "entrypoint"}),
+        limits=LimitsConfig,
+    ),
+    StepKind(key="tool", config=ToolStep, check=check_tool, secrets=True),
+    StepKind(key="flow", config=SubflowStep, check=check_subflow, flow=other_flow),
+    StepKind(key="approval", config=ApprovalStep, check=check_approval, parks=True),
+    StepKind(key="wait", config=WaitStep, check=check_wait, wiring=WAIT_WIRING, parks=True),
 )

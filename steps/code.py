@@ -1,62 +1,30 @@
 """Steps of code: ``python``, ``javascript`` and ``shell``, each executed in a sandbox of its own."""
 
+import ast
+import warnings
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
+from flows.contracts import Catalogue, Finding
+from flows.model import CodeFile, StepConfig
+from flows.templates import OPENING
+from steps.sandbox.limits import Limits
+from steps.sandboxed import Allow, LimitsConfig, SandboxConfig, check_sandboxed, named_steps
 
-from flows.model import Config, StepConfig
-from flows.values import ByteSize, Duration, Json
+__all__ = [
+    "Allow",
+    "CodeFile",
+    "CodeStep",
+    "JavaScriptStep",
+    "LimitsConfig",
+    "PythonStep",
+    "SandboxConfig",
+    "ShellStep",
+    "check_code",
+    "named_steps",
+]
 
-
-class LimitsConfig(Config):
-    """What a step's code may use up; left out: the default of the language (see steps/sandbox/limits.py)."""
-
-    timeout: Duration | None = None
-    """How long the code may run before it is stopped."""
-    memory: ByteSize | None = None
-    cpu: float | None = Field(default=None, gt=0)
-    """Processors: 0.5 is half of one."""
-    pids: int | None = Field(default=None, ge=1)
-    """Processes and threads at once."""
-    disk: ByteSize | None = None
-    """Of the work directory, and the same of /tmp."""
-    output: ByteSize | None = None
-    """stdout and stderr together; what is beyond is dropped and marked."""
-    tool_calls: int | None = Field(default=None, ge=0)
-    requests: int | None = Field(default=None, ge=0)
-    """Requests over the network."""
-
-
-class Allow(Config):
-    """Hosts that the code may reach."""
-
-    allow: list[str]
-    """Exact names, or ``*.example.org`` for every name below; each with an optional ``:port``. Empty: none."""
-
-
-class CodeFile(Config):
-    """Code kept beside the flow: the path, relative to the flow's own file, and (filled by the loader) its text."""
-
-    file: str
-    """Path relative to the directory of the flow; it can't leave it."""
-    source: str = Field(default="", exclude=True)
-    """Filled by the loader, never written in YAML."""
-
-
-class SandboxConfig(StepConfig):
-    """What every step that runs code in a sandbox has."""
-
-    limits: LimitsConfig = Field(default_factory=LimitsConfig)
-    network: Literal["none", "full"] | Allow = "none"
-    """What the code may reach: none, full, or a mapping with ``allow``."""
-    tools: list[str] = Field(default_factory=list)
-    """Full names of the tools that the code may call; nothing else exists for it."""
-    returns: dict[str, Json] | None = None
-    """A JSON Schema that the result must match."""
-    files: list[str] = Field(default_factory=list)
-    """Artifacts of earlier steps to put into the work directory, each as ``STEP/NAME``; ``STEP/*`` is all of them."""
-    secrets: list[str] = Field(default_factory=list)
-    """Names of the secrets given to the code as environment variables, in capitals."""
+_MAX_CODE = Limits().code
 
 
 class CodeStep(SandboxConfig):
@@ -119,3 +87,39 @@ class ShellStep(CodeStep):
     @property
     def code(self) -> str | CodeFile:
         return self.shell
+
+
+def check_code(config: StepConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    """What is wrong with a step of code, the syntax of Python included."""
+    assert isinstance(config, CodeStep)
+    yield from check_sandboxed(config, catalogue)
+    path, source = (config.language,), config.source
+    if not source.strip():
+        yield Finding(path=path, code="empty_code", message="there is no code", fix="write some, or remove the step")
+    elif (size := len(source.encode())) > _MAX_CODE:
+        message = f"the code has {size:,} bytes, more than {_MAX_CODE:,}"
+        yield Finding(path=path, code="code_too_large", message=message, fix="split the step")
+    elif isinstance(config.code, CodeFile) and OPENING in source:
+        before, _, _ = source.partition(OPENING)
+        message = "an expression can't stand inside code, so that no value becomes code"
+        fix = "pass the value through `with:` and read it from the inputs of the code"
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1)
+        yield Finding(path=path, code="expression_not_allowed", message=message, fix=fix, line=line, column=column)
+    elif isinstance(config, PythonStep) and OPENING not in source:
+        yield from _python_syntax(source)
+
+
+def _python_syntax(source: str) -> Iterator[Finding]:
+    """Parsing, unlike compiling, lets ``return`` and ``await`` stand outside a function."""
+    fix = "correct the Python here"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except SyntaxError as error:
+        line, column = error.lineno or 1, max((error.offset or 1) - 1, 0)
+        message = f"the Python code doesn't compile: {error.msg}"
+        yield Finding(path=("python",), code="invalid_python", message=message, fix=fix, line=line, column=column)
+    except (MemoryError, RecursionError, ValueError, OverflowError):
+        message = "the Python code is nested too deeply to compile"
+        yield Finding(path=("python",), code="invalid_python", message=message, fix="split it up")

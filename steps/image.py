@@ -1,8 +1,18 @@
 """Steps of ``image``: a command in a container of any image."""
 
+import re
+from collections.abc import Iterator
 from typing import Literal
 
-from steps.code import SandboxConfig
+from flows.contracts import Catalogue, Finding
+from flows.model import StepConfig
+from steps.sandboxed import SandboxConfig, check_sandboxed
+
+_REFERENCE = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
 
 
 class ImageStep(SandboxConfig):
@@ -19,3 +29,20 @@ class ImageStep(SandboxConfig):
     runtime: str | None = None
     """The container runtime by name, such as ``runsc``; left out: the one that the installation is set to."""
     pull: Literal["missing", "always", "never"] = "missing"
+    """When to pull the image: where it isn't there, before each run, or never."""
+
+
+def check_image(config: StepConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    """What is wrong with a step of ``image``."""
+    assert isinstance(config, ImageStep)
+    yield from check_sandboxed(config, catalogue)
+    if len(config.image) > 400 or not _REFERENCE.fullmatch(config.image):  # noqa: PLR2004 - far beyond any real one
+        message = f"`{config.image[:80]}` is not the reference of an image"
+        yield Finding(path=("image",), code="invalid_image", message=message, fix="write it as `name:tag`")
+    if config.run is not None and config.args is not None:
+        message = "`run` and `args` exclude each other"
+        yield Finding(path=("args",), code="conflicting_keys", message=message, fix="remove one of the two", at="key")
+    if config.run is not None and config.entrypoint is not None:
+        message = "`run` and `entrypoint` exclude each other"
+        fix = "write the command under `args:`"
+        yield Finding(path=("entrypoint",), code="conflicting_keys", message=message, fix=fix, at="key")

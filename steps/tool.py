@@ -1,6 +1,15 @@
 """Steps of ``tool``: one call of a tool, whose arguments are ``with``."""
 
+from collections.abc import Iterator, Mapping
+
+from flows.contracts import Catalogue, Finding, StepCall, StepResult, ToolSpec
+from flows.errors import RefusedError
 from flows.model import StepConfig
+from flows.schemas import mismatches
+from flows.suggestions import closest, listing
+from flows.templates import OPENING
+from flows.values import Json, StepStatus
+from steps.sandboxed import unknown_tool
 
 
 class ToolStep(StepConfig):
@@ -8,3 +17,73 @@ class ToolStep(StepConfig):
 
     tool: str
     """The full name: ``provider.tool``."""
+
+
+def check_tool(config: StepConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    """Whether there is such a tool, and whether it takes the arguments as far as they are known."""
+    assert isinstance(config, ToolStep)
+    spec = catalogue.get(config.tool)
+    if spec is None or spec.name != config.tool:
+        finding = unknown_tool(config.tool, ("tool",), catalogue)
+        if finding is not None:
+            yield finding
+    if spec is not None:
+        yield from _arguments(config.with_, spec)
+
+
+def _arguments(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
+    schema = spec.arguments
+    declared = schema.get("properties")
+    properties: Mapping[str, Json] = declared if isinstance(declared, Mapping) else {}
+    closed = schema.get("additionalProperties") is False
+    for name, value in given.items():
+        path = ("with", name)
+        match = closest(name, properties)
+        if name not in properties:
+            if closed or (match is not None and match not in given and "additionalProperties" not in schema):
+                takes = f"it takes {listing(properties)}" if properties else "it takes none"
+                fix = f"did you mean `{match}`?" if match is not None else f"remove it; {takes}"
+                message = f"`{spec.name}` has no argument `{name[:80]}`"
+                yield Finding(path=path, code="unknown_argument", message=message, fix=fix, at="key")
+        elif isinstance(properties[name], Mapping) and not _is_wired(value):
+            for each in mismatches(properties[name], value):
+                message = f"argument `{name}` of `{spec.name}`: {each.message}"
+                yield Finding(path=(*path, *each.path), code="wrong_argument", message=message, fix=each.fix)
+    required = schema.get("required")
+    for name in required if isinstance(required, list) else ():
+        if name not in given:
+            message = f"`{spec.name}` requires the argument `{name}`"
+            path = ("with",) if given else ("tool",)
+            yield Finding(
+                path=path, code="missing_argument", message=message, fix=f"add `{name}: …` to `with:`", at="key"
+            )
+
+
+def _is_wired(value: Json) -> bool:
+    """Whether an expression stands anywhere in the value, so that it isn't known before the run."""
+    if isinstance(value, Mapping):
+        return any(_is_wired(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_is_wired(item) for item in value)
+    return isinstance(value, str) and OPENING in value
+
+
+class ToolExecutor:
+    """Makes the call (:class:`flows.contracts.StepExecutor`)."""
+
+    def refusal(self, config: StepConfig) -> RefusedError | None:
+        """None: a tool's own policy decides when it is called."""
+
+    def expect(self, config: StepConfig, count: int) -> None:
+        """Do nothing: a call needs nothing made ready."""
+
+    async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
+        """Call the tool once.
+
+        Raises:
+            flows.errors.StepboxError: the tool is unknown, its arguments don't fit, or it failed.
+        """
+        if not isinstance(config, ToolStep):
+            raise TypeError(f"{type(config).__name__} is no step of a tool")
+        result = await call.call_tool(config.tool, dict(call.inputs))
+        return StepResult(status=StepStatus.SUCCEEDED, result=result, tool_calls=1)

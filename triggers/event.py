@@ -1,6 +1,12 @@
 """Triggers of ``event``: a CloudEvent that was sent in, or one of our own."""
 
+import re
+from collections.abc import Iterator
+
+from flows.contracts import Finding
 from flows.model import Config, TriggerConfig
+
+_PATTERN = re.compile(r"[^\s\x00-\x1f]{1,300}")
 
 
 class EventPattern(Config):
@@ -16,3 +22,14 @@ class EventTrigger(TriggerConfig):
     """``event`` has the CloudEvent's attributes and ``data``."""
 
     event: EventPattern
+
+
+def check_event(config: TriggerConfig) -> Iterator[Finding]:
+    """Whether the patterns are ones."""
+    assert isinstance(config, EventTrigger)
+    for key in ("type", "source", "subject"):
+        pattern = getattr(config.event, key)
+        if pattern is not None and not _PATTERN.fullmatch(pattern):
+            message = f"`{key}` must be 1 to 300 characters without spaces"
+            fix = "write a pattern such as `com.example.*`"
+            yield Finding(path=("event", key), code="invalid_value", message=message, fix=fix)

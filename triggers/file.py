@@ -1,9 +1,11 @@
 """Triggers of ``file``: a file that appears or changes in a directory."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
+from flows.contracts import Finding
 from flows.model import Config, TriggerConfig
 from flows.values import Duration
 
@@ -27,3 +29,15 @@ class FileTrigger(TriggerConfig):
     """``event`` has ``path``, ``name``, ``size`` and ``change``."""
 
     file: FilePattern
+
+
+def check_file(config: TriggerConfig) -> Iterator[Finding]:
+    """Whether the directory and the pattern are named."""
+    assert isinstance(config, FileTrigger)
+    if not config.file.path.strip():
+        fix = "name a directory"
+        yield Finding(path=("file", "path"), code="invalid_value", message="`path` is empty", fix=fix)
+    glob = config.file.glob
+    if not glob or glob.startswith("/") or ".." in glob.split("/"):
+        message = f"`{glob[:80]}` is not a pattern of names below `path`"
+        yield Finding(path=("file", "glob"), code="invalid_value", message=message, fix="write a pattern such as *.csv")

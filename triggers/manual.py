@@ -12,4 +12,5 @@ class Manual(Config):
 class ManualTrigger(TriggerConfig):
     """``event`` has ``by``, the principal."""
 
-    manual: Manual
+    manual: Manual | None
+    """May be left empty: ``manual:``."""

@@ -1,11 +1,20 @@
 """Triggers of ``webhook``: an HTTP request to ``/hooks/<path>``."""
 
+import re
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
+from flows.contracts import Finding, Wiring
 from flows.model import Config, TriggerConfig
+from flows.names import name_finding
 from flows.values import Duration, Json
+
+WIRING = (Wiring(path=("webhook", "respond", "body"), run=True, names=frozenset({"steps"})),)
+_PATH = re.compile(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*")
+_MAX_PATH = 200
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
 class Respond(Config):
@@ -41,3 +50,40 @@ class WebhookTrigger(TriggerConfig):
     """``event`` has ``body``, ``headers``, ``query``, ``method`` and ``path``."""
 
     webhook: Webhook
+
+
+def check_webhook(config: TriggerConfig) -> Iterator[Finding]:
+    """Whether the path is one, and requests can be verified as asked."""
+    assert isinstance(config, WebhookTrigger)
+    webhook = config.webhook
+    if len(webhook.path) > _MAX_PATH or not _PATH.fullmatch(webhook.path):
+        message = f"`{webhook.path[:80]}` can't be the path of a webhook"
+        words = re.sub(r"[^a-z0-9_/-]+", "-", webhook.path.lower()[:80]).strip("/-")
+        fix = (
+            f"write `{words}`"
+            if _PATH.fullmatch(words)
+            else "write small letters, digits, - and _, such as `orders/new`"
+        )
+        yield Finding(path=("webhook", "path"), code="invalid_path", message=message, fix=fix)
+    if webhook.verify != "none" and webhook.secret is None:
+        message = f"`verify: {webhook.verify}` needs a secret"
+        fix = "add `secret: <name of the secret>`, or write `verify: none`"
+        yield Finding(path=("webhook",), code="missing_key", message=message, fix=fix, at="key")
+    if webhook.verify == "none" and webhook.secret is not None:
+        message = "the secret is not used with `verify: none`"
+        yield Finding(path=("webhook", "secret"), code="conflicting_keys", message=message, fix="remove one", at="key")
+    if webhook.secret is not None and (finding := name_finding(webhook.secret, ("webhook", "secret"), "a secret")):
+        yield finding
+    if webhook.header is not None and webhook.verify not in {"hmac", "token"}:
+        message = f"`verify: {webhook.verify}` has its own header"
+        yield Finding(path=("webhook", "header"), code="conflicting_keys", message=message, fix="remove it", at="key")
+    elif webhook.header is not None and not _HEADER.fullmatch(webhook.header):
+        message = f"`{webhook.header[:80]}` is not the name of a header"
+        fix = "write a name such as X-Signature"
+        yield Finding(path=("webhook", "header"), code="invalid_value", message=message, fix=fix)
+
+
+def shared_path(config: TriggerConfig) -> str | None:
+    """The path, which no two webhooks of a flow may share."""
+    assert isinstance(config, WebhookTrigger)
+    return config.webhook.path

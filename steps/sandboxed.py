@@ -1,0 +1,194 @@
+"""What every step that runs code in a sandbox has: limits, network, tools, files and secrets, and their checks."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from flows.contracts import Catalogue, Finding
+from flows.model import Config, StepConfig
+from flows.names import name_finding
+from flows.schemas import check_schema
+from flows.suggestions import instead, listing
+from flows.values import ByteSize, Duration, Json
+
+MIN_MEMORY = 16_000_000
+"""Bytes: less than this no interpreter starts in."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?P<name>(?:\*\.)?(?:{_LABEL}\.)*{_LABEL})(?::(?P<port>[0-9]{{1,5}}))?")
+_FILE = re.compile(r"(?P<step>[a-z][a-z0-9_]*)/(?P<name>[^/\x00][^\x00]*)")
+_RESERVED_VARIABLES = frozenset(
+    {"ARTIFACTS", "ENV", "HOME", "IFS", "INPUTS", "LANG", "PATH", "PWD", "RESULT", "SHELL", "TMPDIR", "USER"}
+)
+_RESERVED_PREFIXES = ("BASH", "DENO_", "INPUT_", "LC_", "LD_", "PYTHON", "STEPBOX")
+
+
+class LimitsConfig(Config):
+    """What a step's code may use up; left out: the default of the language (see steps/sandbox/limits.py)."""
+
+    timeout: Duration | None = None
+    """How long the code may run before it is stopped."""
+    memory: ByteSize | None = None
+    cpu: float | None = Field(default=None, gt=0)
+    """Processors: 0.5 is half of one."""
+    pids: int | None = Field(default=None, ge=1)
+    """Processes and threads at once."""
+    disk: ByteSize | None = None
+    """Of the work directory, and the same of /tmp."""
+    output: ByteSize | None = None
+    """stdout and stderr together; what is beyond is dropped and marked."""
+    tool_calls: int | None = Field(default=None, ge=0)
+    requests: int | None = Field(default=None, ge=0)
+    """Requests over the network."""
+
+
+class Allow(Config):
+    """Hosts that the code may reach."""
+
+    allow: list[str]
+    """Exact names, or ``*.example.org`` for every name below; each with an optional ``:port``. Empty: none."""
+
+
+class SandboxConfig(StepConfig):
+    """What every step that runs code in a sandbox has."""
+
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    network: Literal["none", "full"] | Allow = "none"
+    """What the code may reach: none, full, or a mapping with ``allow``."""
+    tools: list[str] = Field(default_factory=list)
+    """Full names of the tools that the code may call; nothing else exists for it."""
+    returns: dict[str, Json] | None = None
+    """A JSON Schema that the result must match."""
+    files: list[str] = Field(default_factory=list)
+    """Artifacts of earlier steps to put into the work directory, each as ``STEP/NAME``; ``STEP/*`` is all of them."""
+    secrets: list[str] = Field(default_factory=list)
+    """Names of the secrets given to the code as environment variables, in capitals."""
+
+
+def check_sandboxed(config: SandboxConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    """What is wrong with anything but the code itself."""
+    yield from _inputs(config)
+    yield from _tools(config.tools, catalogue)
+    yield from _network(config.network)
+    yield from _files(config.files)
+    yield from _secrets(config.secrets)
+    if config.limits.memory is not None and config.limits.memory < MIN_MEMORY:
+        message = f"`memory` must be at least {MIN_MEMORY // 1_000_000}MB"
+        yield Finding(path=("limits", "memory"), code="invalid_value", message=message, fix="write `memory: 128MB`")
+    for path, limit in ((("limits", "timeout"), config.limits.timeout), (("timeout",), config.timeout)):
+        if limit == 0:
+            message = "`timeout` must be more than 0s"
+            yield Finding(path=path, code="invalid_value", message=message, fix="write `timeout: 30s`")
+    for each in check_schema(config.returns) if config.returns is not None else ():
+        path = ("returns", *each.path)
+        at: Literal["key", "value"] = "key" if each.key else "value"
+        yield Finding(path=path, code="invalid_schema", message=each.message, fix=each.fix, at=at)
+
+
+def named_steps(config: StepConfig) -> Iterable[tuple[tuple[str | int, ...], str]]:
+    """The steps whose artifacts ``files`` names, each with its place."""
+    assert isinstance(config, SandboxConfig)
+    for position, name in enumerate(config.files):
+        if (match := _FILE.fullmatch(name)) is not None:
+            yield ("files", position), match["step"]
+
+
+def _inputs(config: SandboxConfig) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for name in config.with_:
+        path = ("with", name)
+        if not _IDENTIFIER.fullmatch(name):
+            message = f"code can't have an input `{name[:80]}`"
+            fix = "use letters, digits and _, and begin with a letter"
+            yield Finding(path=path, code="invalid_name", message=message, fix=fix, at="key")
+        elif name.upper() in seen:
+            message = f"`{name}` and `{seen[name.upper()]}` are the same environment variable"
+            yield Finding(path=path, code="name_clash", message=message, fix="give one another name", at="key")
+        seen.setdefault(name.upper(), name)
+
+
+def _tools(tools: list[str], catalogue: Catalogue) -> Iterator[Finding]:
+    for position, name in enumerate(tools):
+        path = ("tools", position)
+        if (finding := unknown_tool(name, path, catalogue)) is not None:
+            yield finding
+        elif name in tools[:position]:
+            message = f"`{name}` is already granted"
+            yield Finding(path=path, code="duplicate_tool", message=message, fix="remove one of the two")
+
+
+def unknown_tool(name: str, path: tuple[str | int, ...], catalogue: Catalogue) -> Finding | None:
+    """The finding for a tool that isn't in the catalogue, or None where it is."""
+    if catalogue.get(name) is not None:
+        return None
+    known = sorted(catalogue.names())
+    same = [each for each in known if each.rpartition(".")[2] == name]
+    otherwise = f"known: {listing(known, limit=6)}" if known else "there are no tools here"
+    fix = f"write the full name `{same[0]}`" if same else instead(name, known, otherwise=otherwise)
+    return Finding(path=path, code="unknown_tool", message=f"there is no tool `{name[:80]}`", fix=fix)
+
+
+def _network(network: Literal["none", "full"] | Allow) -> Iterator[Finding]:
+    if not isinstance(network, Allow):
+        return
+    for position, host in enumerate(network.allow):
+        if (reason := host_problem(host)) is not None:
+            message, fix = reason
+            yield Finding(path=("network", "allow", position), code="invalid_host", message=message, fix=fix)
+
+
+def host_problem(host: str) -> tuple[str, str] | None:
+    """Why an entry of the allowlist isn't one, and the fix; None where it is.
+
+    An entry is a host name in A-labels and lower case, or ``*.`` before one of at least two labels, with an optional
+    ``:port``.
+    """
+    shown = host[:100]
+    match = _HOST.fullmatch(host)
+    if match is None or len(match["name"]) > 253:  # noqa: PLR2004 - the longest name that DNS allows
+        return _not_a_host(host)
+    labels = match["name"].split(".")
+    if labels[-1].isdigit():
+        return f"`{shown}` is an IP address", "write the host's name; addresses can't be allowed"
+    if labels[0] == "*" and len(labels) < 3:  # noqa: PLR2004 - the star and two labels
+        return f"`{shown}` is a whole top-level domain", "write `*.` before a domain, such as `*.example.org`"
+    if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:  # noqa: PLR2004 - the range of ports
+        return f"`{shown}` has no valid port", "write a port from 1 to 65535"
+    return None
+
+
+def _not_a_host(host: str) -> tuple[str, str]:
+    shown = host[:100]
+    if "/" in host:
+        bare = host.partition("://")[2].partition("/")[0] or host.partition("/")[0]
+        return f"`{shown}` is an address, not a host", f"write only the host: `{bare[:100]}`"
+    if host == "*":
+        return "`*` is every host", "name the hosts, or write `network: full`"
+    if not host.isascii():
+        return f"`{shown}` is not in ASCII", "write the name as DNS has it (`xn--…`)"
+    if host != host.lower():
+        return f"`{shown}` has capitals", f"write `{shown.lower()}`"
+    return f"`{shown}` is not a host", "write a name such as `api.example.com`, `*.example.org` or `example.com:8443`"
+
+
+def _files(files: list[str]) -> Iterator[Finding]:
+    for position, name in enumerate(files):
+        match = _FILE.fullmatch(name)
+        if match is None or ".." in match["name"].split("/"):
+            message = f"`{name[:80]}` doesn't name an artifact of a step"
+            fix = "write `STEP/NAME`, such as `report/table.csv`, or `report/*`"
+            yield Finding(path=("files", position), code="invalid_file", message=message, fix=fix)
+
+
+def _secrets(secrets: list[str]) -> Iterator[Finding]:
+    for position, name in enumerate(secrets):
+        path = ("secrets", position)
+        variable = name.upper()
+        if (finding := name_finding(name, path, "a secret")) is not None:
+            yield finding
+        elif variable in _RESERVED_VARIABLES or variable.startswith(_RESERVED_PREFIXES):
+            message = f"as an environment variable `{variable}` means something already"
+            yield Finding(path=path, code="reserved_name", message=message, fix="give the secret another name")
