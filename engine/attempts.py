@@ -68,6 +68,10 @@ class Attempts:
         self.interrupted: dict[str, StepRun] = {}
         """The attempts that a cancellation cut off, by step id."""
 
+    def expect(self, step: StepConfig, count: int) -> None:
+        """Say that a step is about to be executed this many times."""
+        self.executors[type(step)].expect(step, count)
+
     def work(self, step: StepConfig, inputs: Mapping[str, Json], item: int | None = None) -> "Work":
         """The work of one step, or of one of its items, with its inputs resolved."""
         return Work(self, step, inputs, item)

@@ -5,10 +5,8 @@ Prefect task). The store has every attempt before the next step sees its result.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 from engine.attempts import Attempts, Work
@@ -165,6 +163,7 @@ class Execution:
             error = StepError(code="for_each_not_a_list", message=message, fix="give for_each.in a list")
             await self._end(step, StepResult(status=StepStatus.FAILED, error=error))
             return
+        self._attempts.expect(step, len(items))
         began = asyncio.get_running_loop().time()
         results = await self._items(step, each, items, perform)
         ended = [result for result in results if result is not None]

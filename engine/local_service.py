@@ -4,34 +4,36 @@ import asyncio
 import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ulid import ULID
-
-from engine.code_execution import CodeExecution
+from engine.execution import Execution, RunOutcome
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.language import Language
-from engine.progress import Observer
+from engine.orchestrator.environment import prepare
+from engine.progress import Notice, Observer
 from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
 from engine.report import RunReport, report
-from engine.runs import Driver, Runs
+from engine.runs import Driver, Plan, Runs, UnknownFlowError
 from engine.service import FlowText, Snippet
 from engine.settings import Settings
-from engine.snippets import execute_snippet
+from engine.snippets import DirectDriver, snippet_definition
 from engine.store import Store
 from engine.tool_calls import ToolCaller
-from flows.contracts import StepResult
+from flows.contracts import StepExecutor, StepResult
 from flows.definition import Definition
-from flows.errors import InvalidCallError, InvalidFlowError, Problem
+from flows.errors import InvalidFlowError, Problem
+from flows.model import StepConfig
 from flows.values import Json, RunStatus
+from steps.code import JavaScriptStep, PythonStep, ShellStep
+from steps.sandbox import interpreter
+from steps.sandbox.executor import CodeExecutor
+from steps.sandbox.pool import Sandboxes
+from steps.sandbox.select import choose
+from steps.subflow import SubflowExecutor, SubflowStep
+from steps.tool import ToolExecutor, ToolStep
+from steps.tools.contract import ToolServices
 
 WORKSPACE = "default"
-
-
-class UnknownFlowError(InvalidCallError):
-    """No flow of that name is in the installation."""
-
-    code = "unknown_flow"
 
 
 class LocalService:
@@ -42,7 +44,7 @@ class LocalService:
         self._language = language
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._opened_store: Store | None = None
+        self._open_store: Store | None = None
 
     async def close(self) -> None:
         """Close what was opened, the last first."""
@@ -52,11 +54,23 @@ class LocalService:
         return self._language.load_text(flow.text, path=flow.path, directory=flow.directory)
 
     async def run(self, flow: FlowText, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
-        definition = self.load(flow)
         store = await self._store()
         source = SiblingFlows(flow.directory, self._language, StoredFlows(store, self._language, WORKSPACE))
-        code = await self._code(observer)
-        ...
+        runs = await self._runs(_Prefect(self._settings, self._stack))
+        plan = await runs.plan(self.load(flow), inputs, source)
+        await _prepare_interpreter(plan, observer)
+        directory = flow.directory.resolve()
+        return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(directory,))
+
+    async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
+        definition = snippet_definition(snippet, self._language)
+        driver = DirectDriver()
+        runs = await self._runs(driver)
+        plan = await runs.plan(definition, snippet.inputs, StoredFlows(await self._store(), self._language, WORKSPACE))
+        await _prepare_interpreter(plan, observer)
+        await runs.run(plan, observer=observer, trigger=_BY_HAND)
+        assert driver.result is not None
+        return driver.result
 
     async def apply(self, flows: Sequence[FlowText]) -> Sequence[FlowVersion]:
         definitions: list[Definition] = []
@@ -79,8 +93,7 @@ class LocalService:
         return await (await self._store()).flows.list(workspace=WORKSPACE)
 
     async def flow(self, name: str) -> FlowVersion:
-        store = await self._store()
-        version = await store.flows.current(name, workspace=WORKSPACE)
+        version = await (await self._store()).flows.current(name, workspace=WORKSPACE)
         if version is None:
             raise UnknownFlowError(f"there is no flow '{name}'", fix="see the names with: stepbox flows list")
         return version
@@ -104,10 +117,62 @@ class LocalService:
             lines.extend(page.items)
             if page.next is None:
                 return lines
-            cursor = page.items[-1].cursor
+            cursor = int(page.next)
 
     async def _store(self) -> Store:
         async with self._opening:
-            if self._opened_store is None:
-                self._opened_store = await self._stack.enter_async_context(await Store.open(self._settings.database_url))
-            return self._opened_store
+            if self._open_store is None:
+                home = self._settings.home
+                home.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+                store = await Store.open(self._settings.database_url, files=home.files)
+                self._open_store = await self._stack.enter_async_context(store)
+            return self._open_store
+
+    async def _runs(self, driver: Driver) -> Runs:
+        store = await self._store()
+        sandboxes = Sandboxes(choose(self._settings.runner.runner), concurrency=self._settings.runner.concurrency)
+        self._stack.push_async_callback(sandboxes.close)
+        code = CodeExecutor(sandboxes, min_isolation=self._settings.runner.min_isolation)
+        executors: dict[type[StepConfig], StepExecutor] = {
+            PythonStep: code,
+            JavaScriptStep: code,
+            ShellStep: code,
+            ToolStep: ToolExecutor(),
+            SubflowStep: SubflowExecutor(),
+        }
+        services = ToolServices(
+            content=store.content, shared=str(self._settings.home.shared), internal=self._settings.network.internal
+        )
+        tools = ToolCaller(catalogue=self._language.catalogue, services=services, store=store)
+        return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)
+
+
+_BY_HAND: Mapping[str, Json] = {"trigger": {"kind": "manual"}}
+
+
+class _Prefect:
+    """The orchestrator, imported with prefect when the first run needs it, while the sandboxes are starting."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._opening = asyncio.Lock()
+        self._orchestrator: Driver | None = None
+
+    async def run(self, execution: Execution) -> RunOutcome:
+        async with self._opening:
+            if self._orchestrator is None:
+                home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
+                prepare(home, api_url)
+                gears: Any = await asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
+                orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
+                self._orchestrator = await self._stack.enter_async_context(orchestrator)
+        assert self._orchestrator is not None
+        return await self._orchestrator.run(execution)
+
+
+async def _prepare_interpreter(plan: Plan, observer: Observer) -> None:
+    """Build the environment of Python steps where the flow has some and it isn't there yet."""
+    definitions = (plan.definition, *plan.subflows.values())
+    if any(isinstance(step, PythonStep) for one in definitions for step in one.steps.values()):
+        await interpreter.ensure(lambda message: observer.notice(Notice(kind="setup", message=message)))

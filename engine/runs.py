@@ -1,6 +1,7 @@
 """Runs: from a definition and inputs to a recorded end."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from engine.execution import Execution, RunOutcome
 from engine.flow_sources import FlowSource
 from engine.logbook import Logbook
 from engine.progress import NoObserver, Observer, RunEnded, RunStarted
-from engine.records import FlowVersion, Run
+from engine.records import Run
 from engine.report import RunReport, report
 from engine.store import Store
 from engine.tool_calls import ToolCaller
@@ -27,6 +28,15 @@ _log = structlog.get_logger(__name__)
 
 MAX_DEPTH = 10
 """How deep subflows may start subflows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A flow that can run here, its checked inputs, and by name every flow that it can start."""
+
+    definition: Definition
+    inputs: Mapping[str, Json]
+    subflows: Mapping[str, Definition]
 
 
 class Driver(Protocol):
@@ -71,38 +81,76 @@ class Runs:
         self._tools = tools
         self._driver = driver
 
+    async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
+        """Make sure that a flow can run here, before anything of it does.
+
+        Raises:
+            InvalidCallError: the inputs don't fit, or a subflow doesn't exist.
+            InvalidFlowError: a subflow is not valid.
+            RefusedError: a step asks for what can't be had or enforced here.
+        """
+        inputs = validate_inputs(definition.flow, given)
+        subflows: dict[str, Definition] = {}
+        await self._check(definition, source, subflows, (definition.flow.flow,))
+        return Plan(definition=definition, inputs=inputs, subflows=subflows)
+
     async def run(
         self,
-        definition: Definition,
-        given: Mapping[str, Json],
+        plan: Plan,
         *,
-        source: FlowSource,
         observer: Observer,
         trigger: Mapping[str, Json],
         host_directories: tuple[Path, ...] = (),
+        parent: Run | None = None,
     ) -> RunReport:
-        """Run a flow to its end. ``host_directories`` are those from which its tool steps may import files.
+        """Run a planned flow to its end. ``host_directories`` are those from which its tool steps may import files.
 
         Raises:
-            InvalidCallError: the inputs don't fit, or a subflow doesn't exist; nothing has run.
-            InvalidFlowError: a subflow is not valid; nothing has run.
-            RefusedError: a step asks for what can't be had or enforced here; nothing has run.
+            StepboxError: the driver can't run it; the run is recorded as failed.
             asyncio.CancelledError: the run was cancelled, and is recorded as such.
         """
-        inputs = validate_inputs(definition.flow, given)
-        subflows = await self.check(definition, source)
-        return await self._run(
-            definition, inputs, subflows, observer=observer, trigger=trigger, host_directories=host_directories
+        definition = plan.definition
+        for step in definition.flow.steps:
+            if step.for_each is None:
+                self._executors[type(step)].expect(step, 1)
+        version = await self._store.flows.put_version(
+            self._workspace, definition.flow.flow, definition.text, definition.files, definition.digest
         )
-
-    async def check(self, definition: Definition, source: FlowSource) -> dict[str, Definition]:
-        """Find every flow that this one can start, by name, and refuse up front what can't be executed here.
-
-        Raises: as :meth:`run`.
-        """
-        found: dict[str, Definition] = {}
-        await self._check(definition, source, found, (definition.flow.flow,))
-        return found
+        run = await self._store.runs.create(
+            version, plan.inputs, trigger=trigger, parent_id=None if parent is None else parent.id, running=True
+        )
+        observer.notice(RunStarted(run=run, steps=tuple(definition.steps)))
+        logbook = Logbook(self._store)
+        attempts = Attempts(
+            run=run,
+            store=self._store,
+            executors=self._executors,
+            tools=self._tools,
+            logbook=logbook,
+            observer=observer,
+            children=_Children(self, run, plan.subflows, host_directories),
+            host_directories=host_directories,
+        )
+        execution = Execution(definition=definition, run=run, attempts=attempts, observer=observer)
+        outcome = RunOutcome(
+            status=RunStatus.CANCELLED, error=StepError(code="run_cancelled", message="the run was cancelled")
+        )
+        try:
+            outcome = await self._driver.run(execution)
+        except StepboxError as problem:
+            error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
+            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+            raise
+        except Exception as problem:
+            _log.exception("run failed inside Stepbox", run=run.id)
+            error = StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
+            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+        finally:
+            await logbook.close()
+            await self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
+        run = await self._store.runs.get(run.id)
+        observer.notice(RunEnded(run=run))
+        return report(run, await self._store.steps.list(run.id))
 
     async def _check(
         self, definition: Definition, source: FlowSource, found: dict[str, Definition], chain: tuple[str, ...]
@@ -139,63 +187,6 @@ class Runs:
         if refusal is not None:
             raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
 
-    async def _run(
-        self,
-        definition: Definition,
-        inputs: Mapping[str, Json],
-        subflows: Mapping[str, Definition],
-        *,
-        observer: Observer,
-        trigger: Mapping[str, Json],
-        host_directories: tuple[Path, ...],
-        parent: Run | None = None,
-    ) -> RunReport:
-        version = await self._put_version(definition)
-        run = await self._store.runs.create(
-            version, inputs, trigger=trigger, parent_id=None if parent is None else parent.id, running=True
-        )
-        observer.notice(RunStarted(run=run, steps=tuple(definition.steps)))
-        logbook = Logbook(self._store)
-        attempts = Attempts(
-            run=run,
-            store=self._store,
-            executors=self._executors,
-            tools=self._tools,
-            logbook=logbook,
-            observer=observer,
-            children=_Children(self, run, subflows, host_directories),
-            host_directories=host_directories,
-        )
-        execution = Execution(definition=definition, run=run, attempts=attempts, observer=observer)
-        outcome = RunOutcome(
-            status=RunStatus.CANCELLED, error=StepError(code="run_cancelled", message="the run was cancelled")
-        )
-        try:
-            outcome = await self._driver.run(execution)
-        except StepboxError as problem:
-            error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
-            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
-            raise
-        except Exception as problem:
-            _log.exception("run failed inside Stepbox", run=run.id)
-            error = StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
-            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
-        finally:
-            await logbook.close()
-            await self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
-        run = await self._store.runs.get(run.id)
-        observer.notice(RunEnded(run=run))
-        return report(run, await self._store.steps.list(run.id))
-
-    async def _put_version(self, definition: Definition) -> FlowVersion:
-        return await self._store.flows.put_version(
-            workspace=self._workspace,
-            flow=definition.flow.flow,
-            text=definition.text,
-            files=definition.files,
-            digest=definition.digest,
-        )
-
 
 class _Children:
     """Starts the subflows of one run."""
@@ -208,10 +199,8 @@ class _Children:
 
     async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         definition = self._subflows[name]
-        child = await self._runs._run(  # noqa: SLF001 - its other half
-            definition,
-            validate_inputs(definition.flow, inputs),
-            self._subflows,
+        child = await self._runs.run(
+            Plan(definition=definition, inputs=validate_inputs(definition.flow, inputs), subflows=self._subflows),
             observer=NoObserver(),
             trigger={"trigger": {"kind": "flow", "run": self._parent.id}},
             host_directories=self._host_directories,

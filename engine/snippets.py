@@ -1,17 +1,18 @@
-"""Code executed by itself: a run of one step, driven without Prefect."""
+"""Code executed by itself: a run of one step, driven without Prefect (decision 0004)."""
 
-from collections.abc import Mapping
+from hashlib import sha256
 from json import dumps
-from typing import Any
 
-from engine.execution import Execution, RunOutcome
 from engine.attempts import Work
+from engine.execution import Execution, RunOutcome
 from engine.language import Language
 from engine.service import Snippet
 from flows.contracts import StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError
+from flows.kinds import parse_step
 from flows.model import Flow
+from flows.values import Json
 
 STEP = "code"
 FLOW = "exec"
@@ -38,9 +39,41 @@ class DirectDriver:
         return self.result
 
 
-def definition(snippet: Snippet, language: Language) -> Definition:
+def snippet_definition(snippet: Snippet, language: Language) -> Definition:
     """A snippet as a flow of one step, whose ``with`` passes on the inputs of the run.
+
+    The code itself isn't checked: what is wrong with it is the outcome of its execution.
 
     Raises:
         InvalidSnippetError: what it asks for is not valid; the message names every problem.
     """
+    network = snippet.network if isinstance(snippet.network, str) else {"allow": list(snippet.network)}
+    limits = {"timeout": snippet.timeout, "memory": snippet.memory}
+    step: dict[str, Json] = {
+        "id": STEP,
+        snippet.language: snippet.code,
+        "with": {name: f"${{{{ inputs[{dumps(name)}] }}}}" for name in snippet.inputs},
+        "network": network,
+        "tools": list(snippet.tools),
+        "limits": {name: limit for name, limit in limits.items() if limit is not None},
+    }
+    kind, config, findings = parse_step(step, (), language.registry)
+    if kind is not None and config is not None:
+        findings += kind.check(config, language.catalogue)
+    wrong = [finding for finding in findings if finding.path[:1] != (snippet.language,)]
+    if wrong or kind is None or config is None:
+        raise InvalidSnippetError(
+            "\n".join(f"{finding.message}; {finding.fix}" for finding in wrong), fix="see stepbox exec --help"
+        )
+    flow = Flow(flow=FLOW, inputs={name: {} for name in snippet.inputs}, steps=[config])
+    text = dumps({"flow": FLOW, "inputs": flow.inputs, "steps": [step]}, indent=2, ensure_ascii=False)
+    return Definition(
+        flow=flow,
+        text=text,
+        digest=sha256(text.encode()).hexdigest(),
+        needs={STEP: ()},
+        order=(STEP,),
+        steps={STEP: config},
+        kinds={STEP: kind.key},
+        trigger_kinds={},
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from flows.contracts import StepCall, StepError, StepResult
+from flows.contracts import Isolation, StepCall, StepError, StepResult
 from flows.errors import RefusedError
 from flows.model import StepConfig
 from flows.schemas import mismatches
@@ -15,6 +15,7 @@ from steps.sandbox.limits import Limits, default_limits
 from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job, Outcome
 
+_STRENGTH: Mapping[Isolation, int] = {"jail": 1, "container": 2}
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
 
 
@@ -22,6 +23,12 @@ class NetworkUnavailableError(RefusedError):
     """A step asks for a network that no runner here can give and police."""
 
     code = "network_unavailable"
+
+
+class IsolationUnavailableError(RefusedError):
+    """The runner isolates less than the installation demands."""
+
+    code = "isolation_unavailable"
 
 
 class FeatureUnavailableError(RefusedError):
@@ -50,13 +57,20 @@ def refusal(config: SandboxConfig) -> RefusedError | None:
 class CodeExecutor:
     """Executes Python, JavaScript and shell steps (:class:`flows.contracts.StepExecutor`)."""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: Sandboxes, *, min_isolation: Isolation | None = None) -> None:
         self._sandboxes = sandboxes
+        self._min_isolation = min_isolation
 
     def refusal(self, config: StepConfig) -> RefusedError | None:
+        isolation = self._sandboxes.runner.isolation
+        if self._min_isolation is not None and _STRENGTH[isolation] < _STRENGTH[self._min_isolation]:
+            return IsolationUnavailableError(
+                f"code would run at the isolation level '{isolation}', and '{self._min_isolation}' is the minimum here",
+                fix="choose a stronger runner by STEPBOX_RUNNER, or lower STEPBOX_MIN_ISOLATION",
+            )
         return refusal(_code_step(config))
 
-    def expect(self, config: StepConfig, count: int = 1) -> None:
+    def expect(self, config: StepConfig, count: int) -> None:
         """Say that the step is going to be executed this many times, so that sandboxes are started for it."""
         self._sandboxes.expect(profile_of(_job(_code_step(config), {})), count)
 
@@ -67,7 +81,7 @@ class CodeExecutor:
             RefusedError: it asks for something that can't be had or enforced here; nothing has run.
         """
         step = _code_step(config)
-        refused = refusal(step)
+        refused = self.refusal(step)
         if refused is not None:
             raise refused
         job = _job(step, call.inputs)

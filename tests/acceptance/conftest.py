@@ -1,0 +1,116 @@
+"""Installs the built wheel into an environment of its own, outside the repository, and calls its ``stepbox``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from flows.values import Json
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a command came to."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Json:
+        """Standard output, which must be exactly one JSON document."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepbox:
+    """The installed command, in a directory of its own."""
+
+    bin: Path
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, *arguments: str, stdin: str = "", **environment: str) -> Outcome:
+        run = subprocess.run(
+            [self.bin / "stepbox", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.directory,
+            env={**self.environment, **environment},
+            timeout=170,
+        )
+        return Outcome(status=run.returncode, stdout=run.stdout, stderr=run.stderr)
+
+    def python(self, code: str) -> Outcome:
+        """Run Python code in the environment that the wheel is installed in."""
+        run = subprocess.run(
+            [self.bin / "python", "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.directory,
+            env=dict(self.environment),
+            timeout=60,
+        )
+        return Outcome(status=run.returncode, stdout=run.stdout, stderr=run.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command without waiting for it, in a process group of its own."""
+        return subprocess.Popen(
+            [self.bin / "stepbox", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env=dict(self.environment),
+            start_new_session=True,
+        )
+
+    def flow(self, name: str, text: str) -> str:
+        """Write a flow file and give its name."""
+        path = self.directory / f"{name}.yaml"
+        path.write_text(text)
+        return path.name
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` of a new environment that has the wheel, its pinned dependencies and nothing of the repository."""
+    made = tmp_path_factory.mktemp("installed")
+    uv = Path(sys.executable).parent / "uv"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": made}
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", made / "dist", ROOT], **quiet)  # type: ignore[call-overload]
+    (wheel,) = (made / "dist").glob("*.whl")
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, made / "venv"], **quiet)  # type: ignore[call-overload]
+    install = [uv, "pip", "install", "--quiet", "--python", made / "venv/bin/python"]
+    subprocess.run([*install, "-r", ROOT / "requirements/runtime.txt"], **quiet)  # type: ignore[call-overload]
+    subprocess.run([*install, "--no-deps", wheel], **quiet)  # type: ignore[call-overload]
+    subprocess.run([made / "venv/bin/stepbox", "init"], **quiet, env=clean_environment())  # type: ignore[call-overload]
+    return made / "venv" / "bin"
+
+
+@pytest.fixture
+def stepbox(installed: Path, tmp_path: Path) -> Iterator[Stepbox]:
+    """The installed command with a home of its own."""
+    yield Stepbox(bin=installed, directory=tmp_path, environment=clean_environment())
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would lead back to the repository or colour the output."""
+    dropped = ("STEPBOX_", "PREFECT_", "PYTHON", "VIRTUAL_ENV", "COV_", "FORCE_COLOR", "NO_COLOR")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """What Ctrl-C in a terminal does to a command's process group."""
+    os.killpg(process.pid, signal.SIGINT)
