@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, assert_never
 
 import structlog
 
@@ -204,20 +204,26 @@ class Call:
 
     async def call_tool(self, name: str, arguments: Json) -> Json:
         owner, step = self._attempts, self._work.step
-        is_code = isinstance(step, SandboxConfig)
         caller = Caller(
             workspace=owner.run.workspace,
             run_id=owner.run.id,
             step_id=step.id,
             item=self._work.item,
             attempt=self.attempt,
-            tools_granted=frozenset(step.tools if is_code else [step.tool] if isinstance(step, ToolStep) else []),
-            host_directories=() if is_code else owner.host_directories,
+            tools_granted=frozenset(_granted(step)),
+            host_directories=() if isinstance(step, SandboxConfig) else owner.host_directories,
         )
         return await owner.tools.call(name, arguments, caller)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         return await self._attempts.children.run_child(name, inputs)
+
+
+def _granted(step: StepConfig) -> list[str]:
+    """The tools that a step may call: a tool step its tool, code those it names."""
+    if isinstance(step, SandboxConfig):
+        return step.tools
+    return [step.tool] if isinstance(step, ToolStep) else []
 
 
 def _ended(row: StepRun, result: StepResult) -> StepRun:
@@ -238,5 +244,14 @@ def _ended(row: StepRun, result: StepResult) -> StepRun:
 
 def retry_delays(retry: Retry) -> list[float]:
     """The seconds before each further attempt, before jitter: ``attempts - 1`` of them."""
-    growth = {"constant": lambda n: 1, "linear": lambda n: n + 1, "exponential": lambda n: 2**n}[retry.backoff]
-    return [min(retry.delay * growth(number), retry.max_delay) for number in range(retry.attempts - 1)]
+    factors: list[float]
+    match retry.backoff:
+        case "constant":
+            factors = [1.0] * (retry.attempts - 1)
+        case "linear":
+            factors = [float(number) for number in range(1, retry.attempts)]
+        case "exponential":
+            factors = [2.0**number for number in range(retry.attempts - 1)]
+        case _:
+            assert_never(retry.backoff)
+    return [min(retry.delay * factor, retry.max_delay) for factor in factors]

@@ -13,9 +13,9 @@ from engine.attempts import Attempts, Work
 from engine.progress import Observer, StepEnded
 from engine.records import Run, StepRun
 from flows.contracts import StepError, StepResult
+from flows.definition import Definition
 from flows.errors import StepboxError
 from flows.expressions import condition, resolve
-from flows.definition import Definition
 from flows.model import ForEach, StepConfig
 from flows.values import Json, RunStatus, StepStatus
 
@@ -209,9 +209,7 @@ class Execution:
                 group.create_task(worker())
         return results
 
-    async def _item(
-        self, step: StepConfig, each: ForEach, index: int, item: Json, perform: Performer
-    ) -> StepResult:
+    async def _item(self, step: StepConfig, each: ForEach, index: int, item: Json, perform: Performer) -> StepResult:
         try:
             inputs = resolve(step.with_, {**self._names(), each.as_: item, "index": index})
         except StepboxError as problem:
@@ -252,9 +250,7 @@ def _visible(result: StepResult) -> dict[str, Json]:
     return {
         "result": result.result,
         "status": result.status.value,
-        "error": None
-        if error is None
-        else {"code": error.code, "message": error.message, "line": error.line},
+        "error": None if error is None else {"code": error.code, "message": error.message, "line": error.line},
         "artifacts": [],
     }
 

@@ -92,4 +92,6 @@ def _copy(folder: Path) -> tuple[Path, ...]:
 def _description(folder: Path) -> str:
     """The flow's description, from its text: the library's flows have it on one line."""
     text = (folder / f"{folder.name}.yaml").read_text(encoding="utf-8")
-    return next((line.removeprefix("description: ") for line in text.splitlines() if line.startswith("description: ")), "")
+    return next(
+        (line.removeprefix("description: ") for line in text.splitlines() if line.startswith("description: ")), ""
+    )

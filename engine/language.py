@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.contracts import Catalogue, Registry
+from flows.contracts import Registry
 from flows.definition import Definition
 from flows.errors import InvalidCallError
 from flows.loader import load
+from steps.tools.catalogue import ToolCatalogue
 
 
 class UnreadableFileError(InvalidCallError):
@@ -21,7 +22,7 @@ class Language:
     """Loads definitions with the kinds and tools that are there."""
 
     registry: Registry
-    catalogue: Catalogue
+    catalogue: ToolCatalogue
 
     def load_file(self, path: Path, *, shown_as: str | None = None) -> Definition:
         """Load a flow from a file; ``shown_as`` is what its problems call the file.

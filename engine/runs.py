@@ -141,7 +141,7 @@ class Runs:
             error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
             outcome = RunOutcome(status=RunStatus.FAILED, error=error)
             raise
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
             _log.exception("run failed inside Stepbox", run=run.id)
             error = StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
             outcome = RunOutcome(status=RunStatus.FAILED, error=error)
@@ -191,7 +191,9 @@ class Runs:
 class _Children:
     """Starts the subflows of one run."""
 
-    def __init__(self, runs: Runs, parent: Run, subflows: Mapping[str, Definition], host_directories: tuple[Path, ...]) -> None:
+    def __init__(
+        self, runs: Runs, parent: Run, subflows: Mapping[str, Definition], host_directories: tuple[Path, ...]
+    ) -> None:
         self._runs = runs
         self._parent = parent
         self._subflows = subflows

@@ -48,7 +48,8 @@ class ToolCaller:
         tool = self._catalogue.tool(name)
         if tool.spec.name not in caller.tools_granted:
             raise NotGrantedError(
-                f"step '{caller.step_id}' may not call {tool.spec.name}", fix=f"add it to the step: tools: [{tool.spec.name}]"
+                f"step '{caller.step_id}' may not call {tool.spec.name}",
+                fix=f"add it to the step: tools: [{tool.spec.name}]",
             )
         self._catalogue.check_arguments(tool.spec, arguments)
         record = await self._store.calls.begin(

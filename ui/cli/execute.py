@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from engine.bootstrap import open_service
 from engine.progress import LineLogged, NoObserver, Progress
-from engine.service import CodeLanguage, Snippet, snippet_document
+from engine.service import Snippet, snippet_document
 from flows.contracts import StepResult
 from flows.errors import InvalidCallError
 from flows.values import Json, StepStatus, parse_byte_size, parse_duration
@@ -20,7 +20,7 @@ from ui.cli.show import duration, err, out, print_json, styled
 
 Value = TypeVar("Value")
 
-LANGUAGES: dict[str, CodeLanguage] = {
+LANGUAGES: dict[str, Literal["python", "javascript", "shell"]] = {
     "python": "python",
     "javascript": "javascript",
     "typescript": "javascript",
@@ -94,7 +94,7 @@ def _show(outcome: StepResult) -> None:
         print_json(outcome.result)
 
 
-def _language(name: str) -> CodeLanguage:
+def _language(name: str) -> Literal["python", "javascript", "shell"]:
     try:
         return LANGUAGES[name.lower()]
     except KeyError:
@@ -111,8 +111,10 @@ def _code(file: Path) -> str:
 
 
 def _network(text: str) -> Literal["none", "full"] | tuple[str, ...]:
-    if text == "none" or text == "full":  # noqa: PLR1714 - narrows the type
-        return text
+    if text == "none":
+        return "none"
+    if text == "full":
+        return "full"
     kind, equals, hosts = text.partition("=")
     if kind != "allow" or not equals:
         raise InvalidCallError(f"--network {text} is not known", fix="use none, full or allow=host1,host2")

@@ -14,8 +14,8 @@ from engine.progress import (
     AttemptEnded,
     AttemptStarted,
     LineLogged,
-    Notice,
     NoObserver,
+    Notice,
     Observer,
     Progress,
     RunEnded,
@@ -151,7 +151,10 @@ def describe(progress: Progress) -> Text | None:
             return Text(f"↻ {where}: attempt {attempt.attempt} {attempt.status}: {cause}", style="yellow")
         case StepEnded(attempt=attempt):
             return Text.assemble(
-                styled(attempt.status), f" {attempt.step_id} ", (duration(attempt.duration), "dim"), " ",
+                styled(attempt.status),
+                f" {attempt.step_id} ",
+                (duration(attempt.duration), "dim"),
+                " ",
                 _ending(attempt, 0, 0),
             )
         case Notice(message=message):

@@ -64,7 +64,11 @@ def run(
 def show_report(report: RunReport) -> None:
     """Show how a run ended, for people: the outcome on standard error, its output on standard output."""
     run, console = report.run, err()
-    took = "" if run.started_at is None or run.ended_at is None else f" in {duration((run.ended_at - run.started_at).total_seconds())}"
+    took = (
+        ""
+        if run.started_at is None or run.ended_at is None
+        else f" in {duration((run.ended_at - run.started_at).total_seconds())}"
+    )
     console.print(styled(run.status), f"[bold]{run.flow}[/]{took} [dim]run {run.id}[/]")
     if run.error is not None:
         console.print(f"  {escape(run.error.message)}")

@@ -41,13 +41,13 @@ def list_(
             return 0
         grid = table("RUN", "FLOW", "STATUS", "STARTED", "TOOK")
         for run in runs:
-            took = "" if run.started_at is None or run.ended_at is None else run.ended_at - run.started_at
+            took = (run.ended_at - run.started_at).total_seconds() if run.started_at and run.ended_at else None
             grid.add_row(
                 run.id,
                 run.flow,
                 styled(run.status),
                 f"{run.created_at:%Y-%m-%d %H:%M:%S}",
-                duration(took.total_seconds()) if took else "",
+                "" if took is None else duration(took),
             )
         out().print(grid if runs else "[dim]no runs[/]")
         return 0
@@ -112,7 +112,9 @@ def _status(text: str) -> RunStatus:
 
 def _show(report: RunReport) -> None:
     console, run = out(), report.run
-    console.print(styled(run.status), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]")
+    console.print(
+        styled(run.status), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]"
+    )
     if run.error is not None:
         console.print(f"[red]{escape(run.error.message)}[/]")
     grid = table("STEP", "STATUS", "TOOK", "ATTEMPTS", "ISOLATION", "RESULT")

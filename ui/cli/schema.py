@@ -12,7 +12,9 @@ from ui.cli.show import print_json
 
 
 def schema(
-    tool: Annotated[str | None, typer.Argument(metavar="TOOL", help="A tool, by its full name; `list` for all.")] = None,
+    tool: Annotated[
+        str | None, typer.Argument(metavar="TOOL", help="A tool, by its full name; `list` for all.")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of flow files, so that an editor completes and checks them; or what a tool takes and gives.
 
@@ -27,7 +29,9 @@ def schema(
 
             print_json(json_schema(spoken.registry))
         elif tool == "list":
-            print_json({name: spec.description for name in spoken.catalogue.names() if (spec := spoken.catalogue.get(name))})
+            print_json(
+                {name: spec.description for name in spoken.catalogue.names() if (spec := spoken.catalogue.get(name))}
+            )
         else:
             spec = spoken.catalogue.get(tool)
             if spec is None:

@@ -1,6 +1,5 @@
 """Runs flows through the real store and the real Prefect engine, with steps of a kind of its own: ``probe: NAME``."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,11 @@ from engine.records import StepRun
 from engine.report import RunReport
 from engine.runs import Runs
 from engine.store import Store
-from engine.tool_calls import ToolCaller
 from flows.contracts import StepCall, StepError, StepExecutor, StepKind, StepResult
 from flows.definition import Definition
 from flows.errors import RefusedError
 from flows.model import StepConfig
-from flows.registry import build_registry
+from flows.registry import registry as build_registry
 from flows.values import Json, StepStatus
 from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tools.catalogue import ToolCatalogue
@@ -51,6 +49,9 @@ class ProbeExecutor:
 
     def refusal(self, config: StepConfig) -> RefusedError | None:
         return None
+
+    def expect(self, config: StepConfig, count: int) -> None:
+        """Nothing to make ready."""
 
     async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
         assert isinstance(config, ProbeStep)
@@ -97,9 +98,8 @@ class Engine:
     async def run(self, text: str, *others: str, **inputs: Json) -> RunReport:
         """Run a flow; ``others`` are the flows its subflow steps find."""
         found = {one.flow.flow: one for one in map(self.load, others)}
-        return await self.runs.run(
-            self.load(text), inputs, source=Flows(found), observer=self.observer, trigger={}
-        )
+        plan = await self.runs.plan(self.load(text), inputs, Flows(found))
+        return await self.runs.run(plan, observer=self.observer, trigger={})
 
     async def attempts(self, report: RunReport) -> tuple[StepRun, ...]:
         return await self.store.steps.list(report.run.id)
@@ -134,9 +134,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
             }
             catalogue = ToolCatalogue()
             tools: Any = None
-            runs = Runs(
-                workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator
-            )
+            runs = Runs(workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator)
             return Engine(
                 runs=runs,
                 store=store,

@@ -26,14 +26,17 @@ async def sleep(call: StepCall) -> Json:
 
 
 async def test_steps_pass_results_on_in_order(engine: RunEngine) -> None:
-    report = await engine().run("""
+    report = await engine().run(
+        """
 flow: chain
 inputs: {n: {type: integer}}
 steps:
   - {id: one, probe: echo, with: {n: "${{ inputs.n + 1 }}"}}
   - {id: two, probe: echo, with: {n: "${{ steps.one.result.n * 2 }}", text: "n=${{ inputs.n }}"}}
 output: {final: "${{ steps.two.result }}"}
-""", n=4)
+""",
+        n=4,
+    )
     assert report.run.status is RunStatus.SUCCEEDED
     assert report.run.output == {"final": {"n": 10, "text": "n=4"}}
     assert list(report.steps) == ["one", "two"]
@@ -149,7 +152,9 @@ output: ${{ steps.each.result }}
 
 
 async def test_for_each_over_nothing_gives_an_empty_list(engine: RunEngine) -> None:
-    report = await engine().run("flow: fan\nsteps: [{id: each, probe: echo, for_each: {in: []}}]\noutput: ${{ steps.each.result }}")
+    report = await engine().run(
+        "flow: fan\nsteps: [{id: each, probe: echo, for_each: {in: []}}]\noutput: ${{ steps.each.result }}"
+    )
     assert report.run.output == []
     assert report.run.status is RunStatus.SUCCEEDED
 
@@ -400,7 +405,11 @@ async def test_inputs_a_subflow_does_not_take_fail_its_step(engine: RunEngine) -
         ),
         ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, wait: 1s}]", [], "kind_unavailable"),
         ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, approval: {message: ok}}]", [], "kind_unavailable"),
-        ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, flow: q}]", ["flow: q\nsteps: [{id: w, wait: 1s}]"], "kind_unavailable"),
+        (
+            "flow: p\nsteps: [{id: a, probe: echo}, {id: s, flow: q}]",
+            ["flow: q\nsteps: [{id: w, wait: 1s}]"],
+            "kind_unavailable",
+        ),
         ("flow: p\ninputs: {x: {type: integer}}\nsteps: [{id: a, probe: echo}]", [], "invalid_input"),
     ],
 )
