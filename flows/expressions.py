@@ -150,6 +150,10 @@ def _program(source: str) -> "cel.Program":
         if row.isdigit() and column.isdigit():
             before = source.split("\n")[: int(row) - 1]
             offset = min(sum(len(line) + 1 for line in before) + int(column) - 1, len(source))
+        if "Recursion limit" in reason:
+            raise ExpressionSyntaxError(
+                "the expression is nested too deeply", offset=offset, fix="do the work in a code step"
+            ) from None
         reason = reason.removeprefix("Syntax error: ").partition(" expecting ")[0] or "it is not CEL"
         raise ExpressionSyntaxError(f"not CEL: {reason[:200]}", offset=offset, fix="correct the expression") from None
     return program

@@ -43,9 +43,7 @@ def build_graph(nodes: Sequence[Node]) -> tuple[Graph, list[Finding]]:
     try:
         sorted_ids = tuple(sorter.static_order())
     except CycleError as error:
-        cycle: list[str] = error.args[1][::-1]
-        at = next(node for node in nodes if node.id == cycle[0])
-        findings.append(_cycle_finding(at, cycle))
+        findings.append(_cycle_finding(nodes, error.args[1][::-1]))
         return Graph(needs=needs, order=(), ancestors={}), findings
     ancestors: dict[str, frozenset[str]] = {}
     for each in sorted_ids:
@@ -73,14 +71,14 @@ def _existing(node: Node, known: frozenset[str], findings: list[Finding]) -> Ite
             yield name
 
 
-def _cycle_finding(at: Node, cycle: list[str]) -> Finding:
-    first, second = cycle[0], cycle[1]
-    message = f"the steps need one another in a circle: {' needs '.join(cycle)}"
-    fix = f"remove `{second}` from the needs of `{first}`"
-    if at.needs is None:
-        fix = f"give `{first}` a `needs:` of its own; without one it needs the step before, `{second}`"
-    path = (*at.path, "needs") if at.needs is not None else (*at.path, "id")
-    return Finding(path=path, code="cycle", message=message, fix=fix)
+def _cycle_finding(nodes: Sequence[Node], cycle: list[str]) -> Finding:
+    """``cycle`` ends with its first id. Not every need of it can be a default, since those lead upwards only."""
+    at = next(node for node in nodes if node.id in cycle and node.needs is not None)
+    start = cycle.index(at.id)
+    turned = [*cycle[start:-1], *cycle[:start], at.id]
+    message = f"the steps need one another in a circle: {' needs '.join(turned)}"
+    fix = f"remove `{turned[1]}` from the needs of `{at.id}`"
+    return Finding(path=(*at.path, "needs"), code="cycle", message=message, fix=fix)
 
 
 def _text_order(ids: Sequence[str], needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ class Config(BaseModel):
     """Base of all definition models: unknown keys are refused, values are immutable, YAML names are aliases."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True, strict=True, defer_build=True
+        extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True
     )
 
 

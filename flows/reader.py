@@ -262,6 +262,8 @@ class _Reader:
             return
         value = self._resolve(text, mark) if plain else text
         style = "" if plain else str(event.style)
+        if plain and not text:
+            mark = self._document.keys.get(path, mark)
         self._document.values[path] = Scalar(mark=mark, style=style, raw_index=event.start_mark.index)
         self._store(path, value)
 

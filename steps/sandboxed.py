@@ -92,8 +92,8 @@ def named_steps(config: StepConfig) -> Iterable[tuple[tuple[str | int, ...], str
     """The steps whose artifacts ``files`` names, each with its place."""
     assert isinstance(config, SandboxConfig)
     for position, name in enumerate(config.files):
-        if (match := _FILE.fullmatch(name)) is not None:
-            yield ("files", position), match["step"]
+        if (step := _artifact_step(name)) is not None:
+            yield ("files", position), step
 
 
 def _inputs(config: SandboxConfig) -> Iterator[Finding]:
@@ -176,11 +176,15 @@ def _not_a_host(host: str) -> tuple[str, str]:
 
 def _files(files: list[str]) -> Iterator[Finding]:
     for position, name in enumerate(files):
-        match = _FILE.fullmatch(name)
-        if match is None or ".." in match["name"].split("/"):
+        if _artifact_step(name) is None:
             message = f"`{name[:80]}` doesn't name an artifact of a step"
             fix = "write `STEP/NAME`, such as `report/table.csv`, or `report/*`"
             yield Finding(path=("files", position), code="invalid_file", message=message, fix=fix)
+
+
+def _artifact_step(name: str) -> str | None:
+    match = _FILE.fullmatch(name)
+    return None if match is None or ".." in match["name"].split("/") else match["step"]
 
 
 def _secrets(secrets: list[str]) -> Iterator[Finding]:
