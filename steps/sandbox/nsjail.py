@@ -6,7 +6,6 @@ import os
 import platform
 import random
 import re
-import resource
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
@@ -47,6 +46,11 @@ class NsjailRunner:
         self._mounts = PublicMounts({}, None)
         self._cgroups: CgroupTree | None = None
         self._sandboxes: set[NsjailSandbox] = set()
+
+    @property
+    def sandboxes(self) -> "tuple[NsjailSandbox, ...]":
+        """The sandboxes that exist, ready or running."""
+        return tuple(self._sandboxes)
 
     async def enforcement(self) -> Mapping[str, Enforcement]:
         await self._open()
@@ -128,6 +132,11 @@ class NsjailSandbox:
         return self._profile
 
     @property
+    def pid(self) -> int:
+        """The process, on the host, that has all others of the sandbox below it."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it could still take a job."""
         return self._process.returncode is None and self._ending is None
@@ -171,7 +180,7 @@ class NsjailSandbox:
             await talking
             if not said.taken:
                 raise SandboxLostError
-            observation = self._observe(job, duration, timed_out, guarded, cpu_before)
+            observation = self._observe(duration, timed_out, guarded, cpu_before)
             return outcome(job, said, observation)
         finally:
             if guarded is not None:
@@ -191,7 +200,7 @@ class NsjailSandbox:
         if self._cgroup is not None:
             self._cgroup.limit(job.limits)
             return None
-        limit_by_rlimits(self._process.pid, job.limits)
+        limit_by_rlimits(self._process.pid, job.language, job.limits)
         _pin(self._process.pid, job.limits.cpu)
         dog = Watchdog(self._process.pid, job.limits.memory)
         return dog, asyncio.create_task(dog.wait())
@@ -214,7 +223,6 @@ class NsjailSandbox:
 
     def _observe(
         self,
-        job: Job,
         duration: float,
         timed_out: bool,  # noqa: FBT001 - private, one caller
         guarded: "tuple[Watchdog, asyncio.Task[None]] | None",

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.contracts import Isolation, StepError
 from flows.values import Json, StepStatus
@@ -51,7 +51,10 @@ def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
     )
 
 
-def _judge(job: Job, said: Conversation, seen: Observation) -> tuple[StepStatus, Json, StepError | None]:
+Judgement = tuple[StepStatus, Json, StepError | None]
+
+
+def _judge(job: Job, said: Conversation, seen: Observation) -> Judgement:  # noqa: PLR0911 - in order of precedence
     if seen.out_of_memory:
         return StepStatus.OUT_OF_MEMORY, None, _out_of_memory(job)
     if seen.timed_out:
@@ -84,12 +87,15 @@ def _judge(job: Job, said: Conversation, seen: Observation) -> tuple[StepStatus,
         return _returned(said.result)
     if said.failure is not None:
         error = _told(said.failure)
+        if job.language == "shell" and said.wait_status:
+            status, result, ended = _ended(job, said)
+            return status, result, replace(ended, line=ended.line or error.line) if ended else None
         status = _STATUS_OF_CODE.get(error.code, StepStatus.FAILED)
         return status, None, _out_of_memory(job, error) if status is StepStatus.OUT_OF_MEMORY else error
     return _ended(job, said)
 
 
-def _ended(job: Job, said: Conversation) -> tuple[StepStatus, Json, StepError | None]:
+def _ended(job: Job, said: Conversation) -> Judgement:  # noqa: PLR0911 - one return a way to end
     """The code ended without a word of its own."""
     if said.wait_status is None:
         return (

@@ -10,8 +10,10 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
-from steps.sandbox.limits import Limits, default_limits
+from flows.errors import RefusedError
+from steps.sandbox.limits import default_limits
 from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox, SandboxLostError
 
 LOOKAHEAD = 4
@@ -81,6 +83,11 @@ class Sandboxes:
     def runner(self) -> Runner:
         return self._runner
 
+    @property
+    def ready(self) -> int:
+        """How many sandboxes wait for a job."""
+        return sum(len(shelf.ready) for shelf in self._shelves.values())
+
     def expect(self, profile: Profile, count: int) -> None:
         """Say that this many more jobs of a profile are coming, so that sandboxes are started for them."""
         shelf = self._shelf(profile)
@@ -137,12 +144,14 @@ class Sandboxes:
         if shelf.expected:
             shelf.expected -= 1
         try:
-            for _attempt in range(ATTEMPTS - 1):
+            for _attempt in range(ATTEMPTS):
                 sandbox = await self._take(profile, shelf)
                 with suppress(SandboxLostError):
                     return await sandbox.execute(job, host)
-            sandbox = await self._runner.start(profile)
-            return await sandbox.execute(job, host)
+            raise RefusedError(
+                f"{ATTEMPTS} sandboxes ended, one after the other, before they took their job",
+                fix="look for what kills processes on this machine",
+            )
         finally:
             shelf.running -= 1
             self._slots.release()
@@ -176,7 +185,7 @@ class Sandboxes:
             while wanted > 0 and starting < self._at_once:
                 task = asyncio.create_task(self._runner.start(profile))
                 shelf.starting.append(task)
-                task.add_done_callback(lambda task, shelf=shelf: self._started(shelf, task))
+                task.add_done_callback(partial(self._started, shelf))
                 wanted -= 1
                 starting += 1
 

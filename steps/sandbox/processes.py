@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -56,14 +57,12 @@ def start_time(pid: int) -> int | None:
 
 def threads(pid: int) -> list[int]:
     try:
-        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        return [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return []
 
 
 def kill(pid: int) -> None:
     """SIGKILL, and no complaint where the process is gone."""
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

@@ -41,7 +41,7 @@ def _too_deep(path: str) -> str:
     return f"{path} is nested deeper than {MAX_DEPTH} levels; return a flatter value"
 
 
-def _check(value: Any, path: str, depth: int) -> None:
+def _check(value: Any, path: str, depth: int) -> None:  # noqa: C901 - one case a type
     if depth > MAX_DEPTH:
         raise NotJsonError(_too_deep(path))
     match value:

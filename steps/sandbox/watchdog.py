@@ -5,7 +5,7 @@ import resource
 from contextlib import suppress
 
 from steps.sandbox import processes
-from steps.sandbox.limits import Limits
+from steps.sandbox.limits import Language, Limits
 
 INTERVAL = 0.05
 OVERHEAD_MEMORY = 16_000_000
@@ -14,7 +14,7 @@ SLACK = 64_000_000
 
 
 class Watchdog:
-    """The memory of the processes below ``pid``, as bytes. ``peak`` grows; ``exceeded`` says that it passed the limit."""
+    """The memory, in bytes, of the processes below ``pid``; ``exceeded`` says that it has passed the limit."""
 
     def __init__(self, pid: int, limit: int) -> None:
         self._pid = pid
@@ -31,7 +31,7 @@ class Watchdog:
             await asyncio.sleep(0 if self.exceeded else INTERVAL)
 
 
-def limit_by_rlimits(pid: int, limits: Limits) -> None:
+def limit_by_rlimits(pid: int, language: Language, limits: Limits) -> None:
     """Set what rlimits can for the processes below ``pid``.
 
     The data limit only stops what grows faster than the watchdog looks; the process limit is exact from Linux 5.14,
@@ -41,5 +41,7 @@ def limit_by_rlimits(pid: int, limits: Limits) -> None:
     count = limits.pids + OVERHEAD_PROCESSES
     for process in processes.descendants(pid):
         with suppress(ProcessLookupError):
-            resource.prlimit(process, resource.RLIMIT_DATA, (data, data))
+            if language != "javascript":
+                # V8 takes address space that it may never use, and has a limit of its own.
+                resource.prlimit(process, resource.RLIMIT_DATA, (data, data))
             resource.prlimit(process, resource.RLIMIT_NPROC, (count, count))

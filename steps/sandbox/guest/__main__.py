@@ -4,6 +4,6 @@ import sys
 
 sys.path.insert(0, "/opt/stepbox")
 
-from steps.sandbox.guest import supervisor  # noqa: E402 - only now on the path
+from steps.sandbox.guest import supervisor
 
 supervisor.start()

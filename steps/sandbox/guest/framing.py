@@ -9,6 +9,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+TOOL_SOCKET = "\0stepbox"
+"""Where the supervisor takes the calls of the command ``tool``: in the sandbox's own network namespace, no file."""
+LENGTHS = 8
+"""Bytes of the two lengths before a frame."""
 MAX_HEADER = 64 * 1024
 MAX_PAYLOAD = 64 * 1024 * 1024
 
@@ -37,28 +41,28 @@ class Decoder:
     def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
         """Yields the header and payload of each frame that is now complete."""
         self._buffer += data
-        while len(self._buffer) >= 8:
+        while len(self._buffer) >= LENGTHS:
             head = int.from_bytes(self._buffer[:4], "big")
-            body = int.from_bytes(self._buffer[4:8], "big")
+            body = int.from_bytes(self._buffer[4:LENGTHS], "big")
             if head > MAX_HEADER or body > MAX_PAYLOAD:
                 raise BrokenFrameError
-            end = 8 + head + body
+            end = LENGTHS + head + body
             if len(self._buffer) < end:
                 return
             try:
-                header = json.loads(self._buffer[8 : 8 + head])
+                header = json.loads(self._buffer[LENGTHS : LENGTHS + head])
             except (ValueError, RecursionError) as error:
                 raise BrokenFrameError from error
             if not isinstance(header, dict):
                 raise BrokenFrameError
-            payload = bytes(self._buffer[8 + head : end])
+            payload = bytes(self._buffer[LENGTHS + head : end])
             del self._buffer[:end]
             yield header, payload
 
 
 def read_frame(descriptor: int) -> tuple[dict[str, Any], bytes] | None:
     """Blocks for exactly one frame, and reads nothing behind it; None at the end of the stream."""
-    lengths = _read_exactly(descriptor, 8)
+    lengths = _read_exactly(descriptor, LENGTHS)
     if lengths is None:
         return None
     head, body = int.from_bytes(lengths[:4], "big"), int.from_bytes(lengths[4:], "big")

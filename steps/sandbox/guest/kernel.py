@@ -4,12 +4,13 @@
 """
 
 import _ctypes
-import _signal
+import _signal  # type: ignore[import-not-found] # `signal` adds enumerations that cost as much
 
 PR_SET_DUMPABLE = 4
 SIGNALS_PYTHON_IGNORES = [_signal.SIGPIPE, _signal.SIGXFSZ]
 
-_prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+_THIS_PROCESS = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # typeshed leaves None out
+_prctl = _ctypes.dlsym(_THIS_PROCESS, "prctl")
 
 
 def set_dumpable(dumpable: bool) -> None:  # noqa: FBT001 - the call has one argument

@@ -3,8 +3,11 @@
 Everything here runs in the user's own process, so nothing here guards anything: it makes the code comfortable.
 """
 
+# ruff: noqa: SIM105, PLC0415, T201 - needless imports would slow each start; the code prints for its user
+
 import _thread
 import ast
+import errno
 import json
 import os
 import sys
@@ -61,19 +64,22 @@ class Channel:
             self._next += 1
             number = self._next
             framing.write_all(self._calls, framing.encode({"kind": "call", "id": number, "tool": name}, payload))
-        while True:
-            with self._read_lock:
-                if number in self._waiting:
-                    header, payload = self._waiting.pop(number)
-                    break
-                frame = framing.read_frame(self._replies)
-                if frame is None:
-                    os._exit(1)
-                self._waiting[frame[0]["id"]] = frame
+        header, payload = self._reply(number)
         value = json.loads(payload)
         if header["ok"]:
             return value
         raise ToolError(value["code"], value["message"])
+
+    def _reply(self, number: int) -> tuple[dict[str, Any], bytes]:
+        """Wait for the answer to a call; whichever thread reads puts the others' answers aside."""
+        while True:
+            with self._read_lock:
+                if number in self._waiting:
+                    return self._waiting.pop(number)
+                frame = framing.read_frame(self._replies)
+                if frame is None:
+                    os._exit(1)
+                self._waiting[frame[0]["id"]] = frame
 
 
 class Tools:
@@ -149,9 +155,9 @@ def run(job: dict[str, Any], code: str, inputs: bytes, replies: int, calls: int)
     kernel.default_signals()
     os.chdir("/work")
     sys.argv = [job["filename"]]
-    sys.stdin = open(0)  # noqa: PTH123, SIM115 - the descriptors are new, the objects belong to the supervisor
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
+    sys.stdin = open(0)  # noqa: SIM115 - the descriptors are new, the objects belong to the supervisor
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
     channel = Channel(replies, calls)
     status = 0
@@ -241,7 +247,7 @@ def _code(error: BaseException) -> str:
         return error.code
     if isinstance(error, MemoryError):
         return "out_of_memory"
-    if isinstance(error, OSError) and error.errno == 28:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "disk_full"
     if isinstance(error, SyntaxError):
         return "syntax_error"

@@ -1,6 +1,7 @@
 """Turns what Python code returns, or passes to a tool, into JSON, by the rules of docs/sandbox.md."""
 
 import json
+import math
 from typing import Any
 
 MAX_DEPTH = 200
@@ -72,7 +73,7 @@ def _integer(value: int, path: str) -> int:
 
 
 def _number(value: float, path: str) -> float:
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise NotJsonError(path, f"is {value}, which JSON has no word for; return None or text instead")
     return value
 

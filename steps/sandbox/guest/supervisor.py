@@ -7,6 +7,8 @@ kernel ends everything else in its process namespace.
 Its arguments are the language, the modules to import before the job comes (joined by commas), and KEY=VALUE settings.
 """
 
+# ruff: noqa: PTH102, PTH120, SIM105, PLC0415 - pathlib, contextlib and imports that not every job needs would slow each start
+
 import errno
 import gc
 import os
@@ -21,6 +23,7 @@ HOST_IN, HOST_OUT = 0, 1
 CHUNK = 64 * 1024
 MAX_QUEUED_REPLIES = 256 * 1024 * 1024
 OOM_SCORE_OF_USER = b"1000"
+DENO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": "/nowhere", "NO_COLOR": "1", "TZ": "UTC"}
 FROM_USER = {"python": {"call", "result", "error"}, "javascript": {"call", "result", "error", "log"}, "shell": set()}
 
 
@@ -65,7 +68,7 @@ class Relay:
         if user.frames_out >= 0:
             os.set_blocking(user.frames_out, False)
         if listener is not None:
-            self._watch(listener.fileno(), lambda: listener.accept(self._watch, self._unwatch, send))
+            self._watch(listener.fileno(), lambda: listener.accept(self._watch, self._unwatch))
         self.status: int | None = None
 
     def run(self) -> int:
@@ -171,23 +174,25 @@ class Relay:
         try:
             for header, payload in self._from_user.feed(data):
                 if header.get("kind") not in self._kinds:
-                    raise framing.BrokenFrameError
+                    self._violated()
+                    return
                 send(header, payload)
                 if header["kind"] in ("result", "error"):
                     self._finished = True
                     return
         except framing.BrokenFrameError:
-            self._finished = True
-            send({"kind": "error"}, b'{"code": "channel_violation", "message": "the code wrote to its own channel"}')
+            self._violated()
+
+    def _violated(self) -> None:
+        self._finished = True
+        send({"kind": "error"}, b'{"code": "channel_violation", "message": "the code wrote to its own channel"}')
 
     def _reap(self) -> None:
         _pid, self.status = os.waitpid(self._user.pid, 0)
 
 
-def start_child(
-    language: str, arguments: list[str], environment: Mapping[str, str], *, frames: bool
-) -> tuple[UserProcess, int]:
-    """Start a program as the user's process. Gives it, and the writing end of its stdin (-1 where that is null).
+def start_child(arguments: list[str], environment: Mapping[str, str], *, frames: bool) -> UserProcess:
+    """Start a program as the user's process.
 
     With ``frames`` its stdin and stdout carry frames and only stderr is output.
     """
@@ -213,8 +218,8 @@ def start_child(
         os.close(descriptor)
     give_up_memory_first(pid)
     if frames:
-        return UserProcess(pid, out_read, in_write, {error_read: "stderr"}), in_write
-    return UserProcess(pid, -1, -1, {out_read: "stdout", error_read: "stderr"}), -1
+        return UserProcess(pid, out_read, in_write, {error_read: "stderr"})
+    return UserProcess(pid, -1, -1, {out_read: "stdout", error_read: "stderr"})
 
 
 def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
@@ -242,6 +247,16 @@ def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
     return UserProcess(pid, calls_read, replies_write, {out_read: "stdout", error_read: "stderr"})
 
 
+def deno_command(heap: str) -> list[str]:
+    """Deno without any permission, and with at most ``heap`` MiB of objects."""
+    folder = os.path.dirname(__file__)
+    return [
+        *("/opt/deno", "run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-lock", "--no-config"),
+        *("--no-code-cache", f"--import-map={folder}/imports.json", f"--v8-flags=--max-old-space-size={heap}"),
+        f"{folder}/step.js",
+    ]
+
+
 def give_up_memory_first(pid: int) -> None:
     """Make the kernel end this process, not the supervisor, when memory runs out."""
     try:
@@ -258,19 +273,7 @@ def main() -> None:
     settings = dict(argument.split("=", 1) for argument in sys.argv[3:])
     kernel.set_dumpable(False)
     kernel.ignore_interrupt()
-    os.umask(0o022)
-    user: UserProcess | None = None
-    if language == "python":
-        from steps.sandbox.guest import python_step
-
-        python_step.warm_up(preload)
-    elif language == "javascript":
-        arguments = [settings["deno"], *settings["flags"].split(" "), framing.__file__.replace("framing.py", "step.js")]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": "/dev/shm/deno", "NO_COLOR": "1"}
-        user, _stdin = start_child(language, arguments, environment, frames=True)
-        header = framing.read_frame(user.frames_in)
-        if header is None:
-            sys.exit("deno ended before it was ready")
+    warm = warm_up(language, preload, settings)
     gc.collect()
     gc.freeze()
     send({"kind": "ready"})
@@ -279,30 +282,44 @@ def main() -> None:
         return
     send({"kind": "taken"})
     job, payload = frame
-    code = payload[: job["code"]].decode()
-    inputs = payload[job["code"] :]
+    code, inputs = payload[: job["code"]], payload[job["code"] :]
     os.environ.clear()
     os.environ.update(job["environment"])
-    os.makedirs("/work/artifacts", exist_ok=True)
+    os.mkdir("/work/artifacts")
     listener = None
-    if language == "python":
-        user = fork_python(job, code, inputs)
-    elif language == "javascript":
-        assert user is not None
+    if warm is not None:
+        user = warm
         framing.write_all(user.frames_out, framing.encode(job, payload))
+    elif language == "python":
+        user = fork_python(job, code.decode(), inputs)
     else:
         from steps.sandbox.guest import shell_step
 
-        listener = shell_step.Listener()
-        environment, arguments = shell_step.prepare(job, code, inputs)
-        user, _stdin = start_child(language, arguments, environment, frames=False)
-    assert user is not None
+        listener = shell_step.Listener(job["tools"], send)
+        environment, arguments = shell_step.prepare(job, code.decode(), inputs)
+        user = start_child(arguments, environment, frames=False)
     status = Relay(user, language, listener).run()
-    if language == "shell" and status == 0:
-        shell_step.send_result(send, job["result_limit"])
+    if listener is not None:
+        listener.tell_result(job["result_limit"], succeeded=status == 0)
     send({"kind": "exit", "status": status})
     # The host ends the sandbox; until then nothing here may end before it has read everything.
     framing.read_frame(HOST_IN)
+
+
+def warm_up(language: str, preload: list[str], settings: dict[str, str]) -> UserProcess | None:
+    """Do what can be done before the job is known; gives the user's process where it can already wait for its job."""
+    if language == "python":
+        from steps.sandbox.guest import python_step
+
+        python_step.warm_up(preload)
+    elif language == "shell":
+        from steps.sandbox.guest import shell_step  # noqa: F401 - used once the job is there
+    else:
+        user = start_child(deno_command(settings["heap"]), DENO_ENVIRONMENT, frames=True)
+        if framing.read_frame(user.frames_in) is None:
+            sys.exit("deno ended before it was ready")
+        return user
+    return None
 
 
 def start() -> None:

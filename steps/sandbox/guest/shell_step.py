@@ -1,0 +1,168 @@
+"""Prepares a shell step, answers its ``tool`` commands, and reads its result. Runs in the supervisor."""
+
+# ruff: noqa: PTH102, PTH120, PTH123, SIM105 - pathlib and contextlib would slow each start
+
+import json
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from steps.sandbox.guest import framing, tool_names
+
+FOLDER = "/tmp/.stepbox"  # noqa: S108 - the sandbox's own /tmp
+INPUTS = f"{FOLDER}/inputs.json"
+RESULT = f"{FOLDER}/result.json"
+LINE = f"{FOLDER}/line"
+MAX_VARIABLE = 64 * 1024
+MAX_LINES = 16
+BACKLOG = 64
+
+Send = Callable[..., None]
+
+
+def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, str], list[str]]:
+    """The environment and the command of the script."""
+    os.mkdir(FOLDER)
+    with open(INPUTS, "wb") as file:
+        file.write(inputs)
+    values = json.loads(inputs)
+    environment = {
+        **job["environment"],
+        **{f"INPUT_{variable(name)}": text for name, text in _scalars(values)},
+        "INPUTS": INPUTS,
+        "RESULT": RESULT,
+        "BASH_ENV": f"{os.path.dirname(__file__)}/shell_env.sh",
+    }
+    return environment, ["/bin/bash", "-e", "-o", "pipefail", "-c", code, job["filename"]]
+
+
+def variable(name: str) -> str:
+    """The name of an input as part of a variable's: capitals, digits and underscores."""
+    return re.sub(r"[^A-Z0-9_]", "_", name.upper())
+
+
+def _scalars(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Inputs that fit into a variable: text as it is, numbers and booleans as JSON, null empty."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict | list):
+            continue
+        text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+        if "\0" not in text and len(text) <= MAX_VARIABLE:
+            found.append((name, text.encode(errors="replace").decode()))
+    return found
+
+
+def _read(path: str, limit: int) -> bytes | None:
+    """At most one byte more than the limit, of a real file and nothing else that the script may have put there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        data = b""
+        while len(data) <= limit and (chunk := os.read(descriptor, limit + 1 - len(data))):
+            data += chunk
+        return data
+    finally:
+        os.close(descriptor)
+
+
+class Listener:
+    """Takes tool calls from the script's commands; each connection carries one call."""
+
+    def __init__(self, granted: list[str], send: Send) -> None:
+        self._granted = granted
+        self._names = tool_names.callable_names(granted)
+        self._send = send
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(framing.TOOL_SOCKET)
+        self._socket.listen(BACKLOG)
+        self._lines: dict[int, tuple[socket.socket, framing.Decoder]] = {}
+        self._waiting: dict[int, socket.socket] = {}
+        self._next = 0
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def accept(self, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], None]) -> None:
+        try:
+            line, _address = self._socket.accept()
+        except OSError:
+            return
+        if len(self._lines) >= MAX_LINES:
+            line.close()
+            return
+        line.settimeout(0)
+        number = line.fileno()
+        self._lines[number] = (line, framing.Decoder())
+        watch(number, lambda: self._hear(number, unwatch))
+
+    def reply(self, header: dict[str, Any], payload: bytes) -> None:
+        """Give the answer of the host to the command that waits for it."""
+        line = self._waiting.pop(header["id"], None)
+        if line is not None:
+            self._answer(line, header, payload)
+
+    def _hear(self, number: int, unwatch: Callable[[int], None]) -> None:
+        line, decoder = self._lines[number]
+        try:
+            data = line.recv(64 * 1024)
+            frames = list(decoder.feed(data))
+        except (OSError, framing.BrokenFrameError):
+            data, frames = b"", []
+        if data and not frames:
+            return
+        unwatch(number)
+        del self._lines[number]
+        if not frames:
+            line.close()
+            return
+        header, payload = frames[0]
+        name = header.get("tool")
+        if not isinstance(name, str) or name not in self._names:
+            told = {"code": "tool_not_granted", "message": tool_names.refusal(str(name), self._granted)}
+            self._answer(line, {"kind": "tool_result", "ok": False}, json.dumps(told).encode())
+            return
+        self._next += 1
+        self._waiting[self._next] = line
+        self._send({"kind": "call", "id": self._next, "tool": self._names[name]}, payload)
+
+    @staticmethod
+    def _answer(line: socket.socket, header: dict[str, Any], payload: bytes) -> None:
+        # The command reads at once; a process that connects and then doesn't read is cut off, not waited for.
+        line.settimeout(2)
+        try:
+            line.sendall(framing.encode(header, payload))
+        except OSError:
+            pass
+        line.close()
+
+    def tell_result(self, limit: int, *, succeeded: bool) -> None:
+        """Send what the script left in $RESULT, or the line on which it failed."""
+        if not succeeded:
+            line = _read(LINE, 20)
+            if line is not None and line.isdigit():
+                self._fail({"code": "exit_status", "line": int(line)})
+            return
+        data = _read(RESULT, limit)
+        if data is None:
+            return
+        if len(data) <= limit:
+            self._send({"kind": "result"}, data.strip() or b"null")
+            return
+        self._fail(
+            {
+                "code": "result_too_large",
+                "message": f"the result in $RESULT is larger than the limit of {limit} bytes",
+                "fix": "write large results to a file in $ARTIFACTS, and its name to $RESULT",
+            }
+        )
+
+    def _fail(self, description: dict[str, Any]) -> None:
+        self._send({"kind": "error"}, json.dumps(description).encode())
