@@ -177,8 +177,8 @@ class Content:
 
     async def _create(self, table: type[Table], values: Mapping[str, Any]) -> bool:
         def create(connection: Connection) -> bool:
-            statement = _upsert(connection, table).values(values)
-            return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+            statement = _upsert(connection, table).values(values).on_conflict_do_nothing()
+            return connection.scalar(statement.returning(table.__table__.c.id)) is not None
 
         return await self._database.write(create)
 

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from engine.store.errors import InvalidDatabaseUrlError, StoreUnavailableError
 from engine.store.types import encode_json
@@ -158,7 +158,9 @@ def _transact(engine: Engine, body: Body[Result]) -> Result:
             result = body(connection)
             connection.commit()
             return result
-    except OperationalError as error:
+    except DatabaseError as error:
+        if type(error) not in {DatabaseError, OperationalError}:
+            raise
         raise StoreUnavailableError(
             f"the database {engine.url.render_as_string()} failed: {error.orig}",
             fix="check that it can be reached and written, and that its disk has room",
@@ -204,15 +206,23 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     the database. FULL would add an fsync, milliseconds, to each commit.
     """
     connection.isolation_level = None
-    for pragma in (
-        f"busy_timeout = {_BUSY_TIMEOUT}",
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    # SQLite's own knows only ASCII.
-    connection.create_function("lower", 1, lambda text: None if text is None else text.lower(), deterministic=True)
+    try:
+        for pragma in (
+            f"busy_timeout = {_BUSY_TIMEOUT}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        # SQLite's own knows only ASCII.
+        connection.create_function("lower", 1, _lower, deterministic=True)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -7,7 +7,7 @@ tables at once (a test holds them equal to what the migrations make); Alembic is
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select, text
 
 from engine.store.database import Database
 from engine.store.errors import StoreNewerError
@@ -17,7 +17,12 @@ from engine.store.tables import Table as StoreTable
 REVISIONS: Final = ("0001",)
 HEAD: Final = REVISIONS[-1]
 
-_VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32)),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 _LOCK_KEY: Final = 0x5354_4550_424F_5801
 """Of PostgreSQL's advisory lock: "STEPBOX" and a number."""
 

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaDat
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
-from engine.store.types import PAYLOAD, UtcDateTime
+from engine.store.types import Payload, UtcDateTime
 
 NO_ITEM = -1
 DEFAULT_WORKSPACE = "default"
@@ -66,7 +66,7 @@ class FlowVersionTable(Table, table=True):
     number: int
     digest: str
     text: str = Field(sa_type=Text)
-    files: dict[str, str] = Field(sa_type=PAYLOAD)
+    files: dict[str, str] = Field(sa_type=Payload)
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -85,10 +85,10 @@ class RunTable(Table, table=True):
     flow: str
     flow_version_id: str = Field(foreign_key="flow_version.id", index=True)
     status: str
-    inputs: dict[str, Any] = Field(sa_type=PAYLOAD)
-    trigger: dict[str, Any] = Field(sa_type=PAYLOAD)
-    output: Any = Field(default=None, sa_type=PAYLOAD, nullable=True)
-    error: dict[str, Any] | None = Field(default=None, sa_type=PAYLOAD)
+    inputs: dict[str, Any] = Field(sa_type=Payload)
+    trigger: dict[str, Any] = Field(sa_type=Payload)
+    output: Any = Field(default=None, sa_type=Payload, nullable=True)
+    error: dict[str, Any] | None = Field(default=None, sa_type=Payload)
     parent_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -106,8 +106,8 @@ class StepRunTable(Table, table=True):
     item: int
     attempt: int
     status: str
-    result: Any = Field(default=None, sa_type=PAYLOAD, nullable=True)
-    error: dict[str, Any] | None = Field(default=None, sa_type=PAYLOAD)
+    result: Any = Field(default=None, sa_type=Payload, nullable=True)
+    error: dict[str, Any] | None = Field(default=None, sa_type=Payload)
     isolation: str | None = None
     duration: float = 0.0
     tool_calls: int = 0
@@ -144,11 +144,11 @@ class ToolCallTable(Table, table=True):
     item: int
     attempt: int
     tool: str
-    arguments: Any = Field(sa_type=PAYLOAD, nullable=True)
+    arguments: Any = Field(sa_type=Payload, nullable=True)
     arguments_digest: str
     idempotency_key: str
-    result: Any = Field(default=None, sa_type=PAYLOAD, nullable=True)
-    error: dict[str, Any] | None = Field(default=None, sa_type=PAYLOAD)
+    result: Any = Field(default=None, sa_type=Payload, nullable=True)
+    error: dict[str, Any] | None = Field(default=None, sa_type=Payload)
     started_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
@@ -181,7 +181,7 @@ class TaskTable(Table, table=True):
     status_id: str
     description: str = Field(sa_type=Text)
     assignee_id: str | None = None
-    labels: list[str] = Field(sa_type=PAYLOAD)
+    labels: list[str] = Field(sa_type=Payload)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
 

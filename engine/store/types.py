@@ -5,17 +5,30 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import JSON, DateTime, Dialect, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from flows.contracts import StepError
 
-PAYLOAD = JSON(none_as_null=True)
-"""A JSON value of the user's.
 
-On PostgreSQL it is ``json``, not ``jsonb``: what a step returned comes back as it was, the order of keys, ``1.0`` and
-NUL characters included, all of which ``jsonb`` changes or refuses. Nothing queries inside a payload.
-"""
+class Payload(TypeDecorator[Any]):
+    """A JSON value of the user's, which comes back as it was: the order of keys, ``1.0``, big integers, NUL characters.
+
+    On PostgreSQL it is ``json``, since ``jsonb`` changes or refuses these. On SQLite it is text, since a column of the
+    declared type JSON turns a lone number into an SQLite number. ``None`` is NULL.
+    """
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else JSON(none_as_null=True))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return encode_json(value) if dialect.name == "sqlite" and value is not None else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return json.loads(value) if dialect.name == "sqlite" and value is not None else value
 
 
 class UtcDateTime(TypeDecorator[datetime]):

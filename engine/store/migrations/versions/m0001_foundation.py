@@ -10,6 +10,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_PAYLOAD = sa.JSON().with_variant(sa.Text(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -62,7 +64,7 @@ def upgrade() -> None:
         sa.Column("status_id", sa.String(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("assignee_id", sa.String(), nullable=True),
-        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("labels", _PAYLOAD, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["workspace"], ["workspace.id"], name=op.f("fk_task_workspace_workspace")),
@@ -79,7 +81,7 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("files", sa.JSON(), nullable=False),
+        sa.Column("files", _PAYLOAD, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["flow_id"], ["flow.id"], name=op.f("fk_flow_version_flow_id_flow")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flow_version")),
@@ -93,10 +95,10 @@ def upgrade() -> None:
         sa.Column("flow", sa.String(), nullable=False),
         sa.Column("flow_version_id", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("inputs", sa.JSON(), nullable=False),
-        sa.Column("trigger", sa.JSON(), nullable=False),
-        sa.Column("output", sa.JSON(), nullable=True),
-        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("inputs", _PAYLOAD, nullable=False),
+        sa.Column("trigger", _PAYLOAD, nullable=False),
+        sa.Column("output", _PAYLOAD, nullable=True),
+        sa.Column("error", _PAYLOAD, nullable=True),
         sa.Column("parent_id", sa.String(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
@@ -136,8 +138,8 @@ def upgrade() -> None:
         sa.Column("item", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("result", sa.JSON(), nullable=True),
-        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("result", _PAYLOAD, nullable=True),
+        sa.Column("error", _PAYLOAD, nullable=True),
         sa.Column("isolation", sa.String(), nullable=True),
         sa.Column("duration", sa.Float(), nullable=False),
         sa.Column("tool_calls", sa.Integer(), nullable=False),
@@ -160,11 +162,11 @@ def upgrade() -> None:
         sa.Column("item", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("tool", sa.String(), nullable=False),
-        sa.Column("arguments", sa.JSON(), nullable=True),
+        sa.Column("arguments", _PAYLOAD, nullable=True),
         sa.Column("arguments_digest", sa.String(), nullable=False),
         sa.Column("idempotency_key", sa.String(), nullable=False),
-        sa.Column("result", sa.JSON(), nullable=True),
-        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("result", _PAYLOAD, nullable=True),
+        sa.Column("error", _PAYLOAD, nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_tool_call_run_id_run")),
