@@ -79,7 +79,7 @@ class Stepbox:
     def flow(self, name: str, text: str) -> str:
         """Write a flow file and give its name."""
         path = self.directory / f"{name}.yaml"
-        path.write_text(text)
+        path.write_text(f"{text.rstrip()}\n")
         return path.name
 
 

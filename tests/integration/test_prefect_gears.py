@@ -22,7 +22,7 @@ steps:
   - {id: first, tool: workspace.create_doc, with: {docId: a, content: text}}
   - {id: flaky, tool: workspace.open_resource, with: {sourceKind: doc, sourceId: absent},
      retry: {attempts: 2, delay: 10ms}, on_error: continue}
-  - {id: each, tool: workspace.create_task, for_each: {in: [a, b]}, with: {title: "${{ item }}"}}
+  - {id: each, tool: workspace.create_task, for_each: {in: [a, b]}, with: {title: "${{ item }}", statusId: open}}
   - {id: again, tool: workspace.search_tasks, with: {}, cache: {ttl: 1m}, timeout: 20s}
 output: ${{ size(steps.again.result) }}
 """
@@ -125,7 +125,13 @@ def test_on_a_server_the_flow_run_and_its_task_runs_are_visible(
         (flow_run,) = api.post("/flow_runs/filter", json={"flows": {"name": {"any_": ["gears"]}}}).json()
         assert flow_run["name"] == document["run_id"]
         assert flow_run["state_type"] == "COMPLETED"
-        wanted = {"first": "COMPLETED", "flaky": "FAILED", "each[0]": "COMPLETED", "each[1]": "COMPLETED", "again": "COMPLETED"}
+        wanted = {
+            "first": "COMPLETED",
+            "flaky": "FAILED",
+            "each[0]": "COMPLETED",
+            "each[1]": "COMPLETED",
+            "again": "COMPLETED",
+        }
         deadline = time.monotonic() + 60
         while True:
             tasks = api.post(

@@ -3,7 +3,7 @@
 import typer
 
 from ui.cli import execute, flows, init, run, runs, schema, validate
-from ui.cli.options import show_version
+from ui.cli.options import common
 
 app = typer.Typer(
     name="stepbox",
@@ -13,7 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback()(show_version)
+app.callback()(common)
 app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("run")(run.run)

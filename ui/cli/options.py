@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from importlib.metadata import version
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
 
@@ -34,13 +34,18 @@ InputsOption = Annotated[
 ]
 
 
-def show_version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+def _show_version(show: bool) -> None:
+    if show:
+        typer.echo(f"stepbox {version_of('stepbox')}")
+        raise typer.Exit
+
+
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Automations in YAML, whose every code step runs in its own single-use sandbox."""
-    if show:
-        typer.echo(f"stepbox {version('stepbox')}")
-        raise typer.Exit
 
 
 def split_inputs(pairs: list[str] | None) -> dict[str, str]:
