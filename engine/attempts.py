@@ -1,13 +1,12 @@
 """Attempts of steps: each is recorded as it starts and as it ends, with its log and its tool calls."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, assert_never
-
-import structlog
 
 from engine.logbook import Logbook
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
@@ -21,7 +20,7 @@ from flows.values import Json, StepStatus
 from steps.code import SandboxConfig
 from steps.tool import ToolStep
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 _RETRY_REASON = {
     StepStatus.FAILED: "error",
@@ -163,7 +162,7 @@ class Work:
             error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
             return StepResult(status=StepStatus.FAILED, error=error)
         except Exception as problem:  # noqa: BLE001 - one step's bug must not take the run's record with it
-            _log.exception("step executor failed", run=self._attempts.run.id, step=step.id)
+            _log.exception("the executor of step %s failed in run %s", step.id, self._attempts.run.id)
             message = f"Stepbox failed while executing this step: {type(problem).__name__}: {problem}"
             error = StepError(code="internal_error", message=message, fix="report this as a bug")
             return StepResult(status=StepStatus.FAILED, error=error)

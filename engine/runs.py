@@ -1,11 +1,10 @@
 """Runs: from a definition and inputs to a recorded end."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-import structlog
 
 from engine.attempts import Attempts
 from engine.execution import Execution, RunOutcome
@@ -24,7 +23,7 @@ from flows.model import StepConfig
 from flows.values import Json, RunStatus, StepStatus
 from steps.subflow import SubflowStep
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 MAX_DEPTH = 10
 """How deep subflows may start subflows."""
@@ -142,7 +141,7 @@ class Runs:
             outcome = RunOutcome(status=RunStatus.FAILED, error=error)
             raise
         except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-            _log.exception("run failed inside Stepbox", run=run.id)
+            _log.exception("run %s failed inside Stepbox", run.id)
             error = StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
             outcome = RunOutcome(status=RunStatus.FAILED, error=error)
         finally:

@@ -1,9 +1,8 @@
 """Calls of tools on behalf of a run: only granted ones, with checked arguments, each recorded."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-
-import structlog
 
 from engine.store import Store
 from flows.contracts import StepError
@@ -12,7 +11,7 @@ from flows.values import Json
 from steps.tools.catalogue import ToolCatalogue
 from steps.tools.contract import NotGrantedError, ToolContext, ToolError, ToolServices
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class ToolCaller:
             await self._store.calls.finish(record.id, error=_error(problem))
             raise
         except Exception as problem:
-            _log.exception("tool failed", tool=tool.spec.name, run=caller.run_id)
+            _log.exception("tool %s failed in run %s", tool.spec.name, caller.run_id)
             failure = ToolError(f"{tool.spec.name} failed: {type(problem).__name__}: {problem}")
             await self._store.calls.finish(record.id, error=_error(failure))
             raise failure from problem
