@@ -30,7 +30,8 @@ _SYSTEM_PATHS = ("/usr", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/a
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 # A denied call fails with EPERM; clone3, whose flags a filter can't read, with ENOSYS, so that libc uses clone.
-# 0x7e020080 are the namespace flags. Families 1, 2 and 10 are AF_UNIX, AF_INET and AF_INET6, type 3 is SOCK_RAW.
+# 0x7e020080 are the namespace flags. Modes 0x2000 and 0x6000 are
+# device files. Families 1, 2 and 10 are AF_UNIX, AF_INET and AF_INET6, type 3 is SOCK_RAW.
 # Calls of another architecture (i386) end the process: nsjail's policy language can't say otherwise.
 SECCOMP_POLICY = """
 POLICY stepbox {
@@ -39,10 +40,12 @@ POLICY stepbox {
     keyctl, add_key, request_key,
     bpf, perf_event_open, userfaultfd, io_uring_setup, io_uring_enter, io_uring_register,
     mount, umount, pivot_root, chroot, move_mount, open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr,
-    unshare, setns, open_by_handle_at, name_to_handle_at, mknod, mknodat,
+    unshare, setns, open_by_handle_at, name_to_handle_at,
     kexec_load, kexec_file_load, init_module, finit_module, delete_module, reboot, acct, swapon, swapoff, quotactl,
     syslog, sethostname, setdomainname, settimeofday, clock_settime, adjtimex, clock_adjtime, iopl, ioperm,
     sched_setaffinity, set_mempolicy, mbind, migrate_pages, move_pages, vhangup, uselib, personality, nfsservctl,
+    mknod(path, mode, device) { (mode & 0xf000) == 0x2000 || (mode & 0xf000) == 0x6000 },
+    mknodat(folder, path, mode, device) { (mode & 0xf000) == 0x2000 || (mode & 0xf000) == 0x6000 },
     clone(clone_flags, newsp, parent_tid, child_tid, tls) { (clone_flags & 0x7e020080) != 0 },
     socket(family, type, protocol) { (family != 1 && family != 2 && family != 10) || (type & 15) == 3 }
   },
@@ -134,7 +137,7 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
         *(_read_only(mounts, parts.site, "/opt/packages") if parts.site and profile.language != "javascript" else ()),
         *(_read_only(mounts, parts.deno, "/opt/deno") if profile.language == "javascript" else ()),
         *("--mount", f"none:/work:tmpfs:{disk},mode=0755", "--mount", f"none:/tmp:tmpfs:{disk},mode=1777"),
-        *("--mount", f"none:/dev/shm:tmpfs:size={SHM_SIZE},nr_inodes={SHM_INODES},mode=1777"),
+        *("--mount", f"none:/dev/shm:tmpfs:size={min(SHM_SIZE, profile.disk)},nr_inodes={SHM_INODES},mode=1777"),
         *("--disable_proc", "--mount", "none:/proc:proc:subset=pid,hidepid=ptraceable"),
         *_environment(parts),
         "--",

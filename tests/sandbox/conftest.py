@@ -1,17 +1,20 @@
 """``run_step`` executes code in a real sandbox; the tests are what a sandbox promises."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import pytest
 
 from flows.values import Json
+from steps.sandbox import processes
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
 from steps.sandbox.protocol import Job, Outcome
 
+T = TypeVar("T")
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
 
 
@@ -29,6 +32,21 @@ class RecordingHost:
     async def call_tool(self, name: str, arguments: Json) -> Json:
         self.calls.append((name, arguments))
         return self.tools[name](arguments)
+
+
+async def until(find: Callable[[], T]) -> T:
+    """What ``find`` gives once that is true; fails after a generous while."""
+    async with asyncio.timeout(20):
+        while not (found := find()):  # noqa: ASYNC110 - the kernel sends no event for it
+            await asyncio.sleep(0.01)
+    return found
+
+
+def user_processes(sandboxes: Sandboxes) -> list[int]:
+    """The processes of the code in the running sandboxes, by their pids on the host."""
+    runner = sandboxes.runner
+    assert isinstance(runner, NsjailRunner)
+    return [pid for box in runner.sandboxes for pid in list(processes.descendants(box.pid))[1:]]
 
 
 class RunStep(Protocol):

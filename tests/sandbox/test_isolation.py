@@ -1,6 +1,6 @@
 """What code in a sandbox can't reach."""
 
-import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from flows.values import StepStatus
 from steps.sandbox.limits import Language
 from tests.sandbox.conftest import RunStep
 
+HOST_PATHS = [__file__, str(Path.home()), str(Path(__file__).parents[2] / "engine")]
 SYSCALL = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -18,17 +19,21 @@ def call(number, *arguments):
 """
 
 
-@pytest.mark.parametrize("path", ["/etc/shadow", "/root", "/home", "/var", "/sys", "/proc/sys", "/proc/1", "/boot", "/run"])
+@pytest.mark.parametrize(
+    "path", ["/etc/shadow", "/root", "/home", "/var", "/sys", "/proc/sys", "/proc/1", "/boot", "/run"]
+)
 async def test_host_path_does_not_exist(run_step: RunStep, path: str) -> None:
     outcome = await run_step(f"import os\nreturn os.path.exists('{path}')")
     assert outcome.result is False
 
 
 async def test_engine_source_and_home_do_not_exist(run_step: RunStep) -> None:
-    here = str(Path(__file__).resolve())
-    outcome = await run_step("import os\nreturn [os.path.exists(path) for path in inputs['paths']]", inputs={
-        "paths": [here, os.path.expanduser("~"), str(Path(__file__).parents[2] / "engine")],
-    })
+    outcome = await run_step(
+        "import os\nreturn [os.path.exists(path) for path in inputs['paths']]",
+        inputs={
+            "paths": HOST_PATHS,
+        },
+    )
     assert outcome.result == [False, False, False]
 
 
@@ -60,7 +65,9 @@ async def test_no_descriptor_above_two_reaches_a_program(run_step: RunStep) -> N
 
 
 async def test_only_own_processes_are_visible(run_step: RunStep) -> None:
-    outcome = await run_step("import os\nreturn [name for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid()]")
+    outcome = await run_step(
+        "import os\nreturn [name for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid()]"
+    )
     assert outcome.result == []
 
 
@@ -113,8 +120,15 @@ async def test_clone3_is_unknown_so_that_libc_falls_back(run_step: RunStep) -> N
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [("AF_NETLINK", "SOCK_RAW"), ("AF_PACKET", "SOCK_RAW"), ("AF_VSOCK", "SOCK_STREAM"),
-                         ("AF_INET", "SOCK_RAW"), ("AF_INET6", "SOCK_RAW"), ("AF_ALG", "SOCK_SEQPACKET")]
+    ("family", "kind"),
+    [
+        ("AF_NETLINK", "SOCK_RAW"),
+        ("AF_PACKET", "SOCK_RAW"),
+        ("AF_VSOCK", "SOCK_STREAM"),
+        ("AF_INET", "SOCK_RAW"),
+        ("AF_INET6", "SOCK_RAW"),
+        ("AF_ALG", "SOCK_SEQPACKET"),
+    ],
 )
 async def test_socket_is_denied(run_step: RunStep, family: str, kind: str) -> None:
     code = f"import socket\ntry: socket.socket(socket.{family}, socket.{kind})\nexcept PermissionError: return 'denied'"
@@ -129,11 +143,21 @@ async def test_no_network_is_reachable(run_step: RunStep, address: str) -> None:
     assert outcome.result in (101, 99, 22)
 
 
-async def test_no_name_is_resolved_and_no_interface_but_loopback_exists(run_step: RunStep) -> None:
-    code = "import socket\ntry: socket.getaddrinfo('example.com', 80)\nexcept socket.gaierror: return [name for _, name in socket.if_nameindex()]"
-    outcome = await run_step("ls /sys/class/net 2>/dev/null; curl -sS -m 5 https://example.com || true", "shell")
+async def test_no_name_is_resolved(run_step: RunStep) -> None:
+    outcome = await run_step("curl -sS -m 5 https://example.com", "shell")
+    assert outcome.status is StepStatus.FAILED
     assert "Could not resolve host" in outcome.stderr
-    assert (await run_step(code)).error is not None or True
+
+
+async def test_loopback_is_the_only_interface_and_is_the_sandboxs_own(run_step: RunStep) -> None:
+    code = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+return open("/proc/self/net/dev").read().count(":")
+"""
+    outcome = await run_step(code)
+    assert outcome.result == 1
 
 
 async def test_no_capability_and_no_new_privileges(run_step: RunStep) -> None:
@@ -166,24 +190,30 @@ async def test_daemon_is_gone_when_the_step_ends(run_step: RunStep) -> None:
     marker = "sleep 4242"
     outcome = await run_step(f"(setsid nohup {marker} >/dev/null 2>&1 &) ; echo done", "shell")
     assert outcome.result == "done"
-    running = []
+    assert "sleep\0004242\0" not in command_lines()
+
+
+def command_lines() -> list[str]:
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            running.append(path.read_bytes())
-        except OSError:
-            continue
-    assert b"sleep\x004242\x00" not in running
+        with suppress(OSError):
+            found.append(path.read_text())
+    return found
 
 
 async def test_next_run_sees_nothing_of_the_last(run_step: RunStep) -> None:
-    write = "for place in ('/work', '/tmp', '/dev/shm'): open(f'{place}/left', 'w').write('x')\nimport json; json.evil = 1"
-    look = "import json, os\nreturn [os.listdir(place) for place in ('/work', '/tmp', '/dev/shm')], hasattr(json, 'evil')"
+    write = (
+        "for place in ('/work', '/tmp', '/dev/shm'): open(f'{place}/left', 'w').write('x')\nimport json; json.evil = 1"
+    )
+    look = (
+        "import json, os\nreturn [os.listdir(place) for place in ('/work', '/tmp', '/dev/shm')], hasattr(json, 'evil')"
+    )
     assert (await run_step(write)).status is StepStatus.SUCCEEDED
     assert (await run_step(look)).result == [[["artifacts"], [], []], False]
 
 
 async def test_random_is_seeded_anew_in_each_sandbox(run_step: RunStep) -> None:
-    code = "import random, numpy\nreturn [random.random(), float(numpy.random.rand()), hash('text')]"
+    code = "import random, numpy\nreturn [random.random(), float(numpy.random.rand()), str(hash('text'))]"
     first, second = (await run_step(code)).result, (await run_step(code)).result
     assert all(one != other for one, other in zip(first, second, strict=True))
 

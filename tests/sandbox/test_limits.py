@@ -13,7 +13,7 @@ from steps.sandbox.limits import MB, Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job, Outcome
-from tests.sandbox.conftest import RecordingHost, RunStep
+from tests.sandbox.conftest import RecordingHost, RunStep, until, user_processes
 
 FOREVER = {"python": "while True: pass", "javascript": "for (;;);", "shell": "while :; do :; done"}
 
@@ -191,7 +191,9 @@ async def test_shell_output_too_large_for_a_result_is_refused(run_step: RunStep)
 
 async def test_tool_calls_beyond_the_limit_end_the_step(run_step: RunStep) -> None:
     host = RecordingHost(tools={"demo.echo": lambda arguments: arguments})
-    outcome = await run_step("while True:\n    try: tools.echo({})\n    except Exception: pass", host=host, tool_calls=3)
+    outcome = await run_step(
+        "while True:\n    try: tools.echo({})\n    except Exception: pass", host=host, tool_calls=3
+    )
     assert told(outcome) == (StepStatus.LIMIT_EXCEEDED, "too_many_tool_calls")
     assert (outcome.tool_calls, len(host.calls)) == (3, 3)
 
@@ -212,47 +214,39 @@ while time.monotonic() < end: pass
 
 
 async def test_process_killed_from_outside_is_killed(run_step: RunStep, sandboxes: Sandboxes) -> None:
-    running = asyncio.create_task(run_step("import time; print('up'); time.sleep(60)"))
-    runner = sandboxes.runner
-    assert isinstance(runner, NsjailRunner)
-    while not (below := [pid for box in runner.sandboxes for pid in processes.descendants(box.pid)][1:]):
-        await asyncio.sleep(0.01)
-    os.kill(below[0], signal.SIGKILL)
+    running = asyncio.create_task(run_step("import time; time.sleep(60)"))
+    code = (await until(lambda: user_processes(sandboxes)))[0]
+    os.kill(code, signal.SIGKILL)
     assert told(await running) == (StepStatus.KILLED, "killed")
 
 
 async def test_sandbox_killed_from_outside_is_killed(run_step: RunStep, sandboxes: Sandboxes) -> None:
     running = asyncio.create_task(run_step("import time; time.sleep(60)"))
-    runner = sandboxes.runner
-    assert isinstance(runner, NsjailRunner)
-    while not any(len(list(processes.descendants(box.pid))) > 1 for box in runner.sandboxes):
-        await asyncio.sleep(0.01)
-    for box in runner.sandboxes:
-        os.kill(box.pid, signal.SIGKILL)
+    await until(lambda: user_processes(sandboxes))
+    kill_all(sandboxes)
     assert told(await running) == (StepStatus.KILLED, "sandbox_lost")
 
 
 async def test_cancelled_step_is_destroyed_at_once(run_step: RunStep, sandboxes: Sandboxes) -> None:
     running = asyncio.create_task(run_step("import time; time.sleep(60)"))
-    runner = sandboxes.runner
-    assert isinstance(runner, NsjailRunner)
-    while not (below := [pid for box in runner.sandboxes for pid in processes.descendants(box.pid)][1:]):
-        await asyncio.sleep(0.01)
+    code = (await until(lambda: user_processes(sandboxes)))[0]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    while processes.start_time(below[0]) is not None:
-        await asyncio.sleep(0.01)
+    await until(lambda: processes.start_time(code) is None)
 
 
-async def test_sandbox_that_dies_before_it_takes_its_job_is_replaced(run_step: RunStep, sandboxes: Sandboxes) -> None:
+async def test_sandbox_that_dies_while_it_waits_is_replaced(run_step: RunStep, sandboxes: Sandboxes) -> None:
     job = Job(language="python", code="return 1", inputs={}, limits=default_limits("python"))
-    runner = sandboxes.runner
-    assert isinstance(runner, NsjailRunner)
     sandboxes.expect(profile_of(job), 1)
-    while not sandboxes.ready:
-        await asyncio.sleep(0.01)
-    for box in runner.sandboxes:
-        os.kill(box.pid, signal.SIGKILL)
+    await until(lambda: sandboxes.ready)
+    kill_all(sandboxes)
     outcome = await run_step("return 1")
     assert outcome.result == 1
+
+
+def kill_all(sandboxes: Sandboxes) -> None:
+    runner = sandboxes.runner
+    assert isinstance(runner, NsjailRunner)
+    for box in runner.sandboxes:
+        os.kill(box.pid, signal.SIGKILL)

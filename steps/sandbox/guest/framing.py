@@ -4,9 +4,9 @@ A frame is two big-endian 32-bit lengths, a JSON header of the first length and 
 its own decoder (steps/sandbox/channel.py), because it trusts nothing that comes from here.
 """
 
-import json
 import os
 from collections.abc import Iterator
+from json import dumps, loads
 from typing import Any
 
 TOOL_SOCKET = "\0stepbox"
@@ -22,7 +22,7 @@ class BrokenFrameError(Exception):
 
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
-    text = json.dumps(header).encode()
+    text = dumps(header).encode()
     return len(text).to_bytes(4, "big") + len(payload).to_bytes(4, "big") + text + payload
 
 
@@ -50,7 +50,7 @@ class Decoder:
             if len(self._buffer) < end:
                 return
             try:
-                header = json.loads(self._buffer[LENGTHS : LENGTHS + head])
+                header = loads(self._buffer[LENGTHS : LENGTHS + head])
             except (ValueError, RecursionError) as error:
                 raise BrokenFrameError from error
             if not isinstance(header, dict):
@@ -71,7 +71,7 @@ def read_frame(descriptor: int) -> tuple[dict[str, Any], bytes] | None:
     data = _read_exactly(descriptor, head + body)
     if data is None:
         return None
-    return json.loads(data[:head]), data[head:]
+    return loads(data[:head]), data[head:]
 
 
 def _read_exactly(descriptor: int, count: int) -> bytes | None:

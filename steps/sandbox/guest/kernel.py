@@ -7,6 +7,7 @@ import _ctypes
 import _signal  # type: ignore[import-not-found] # `signal` adds enumerations that cost as much
 
 PR_SET_DUMPABLE = 4
+SIGKILL = _signal.SIGKILL
 SIGNALS_PYTHON_IGNORES = [_signal.SIGPIPE, _signal.SIGXFSZ]
 
 _THIS_PROCESS = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # typeshed leaves None out

@@ -8,10 +8,10 @@ Everything here runs in the user's own process, so nothing here guards anything:
 import _thread
 import ast
 import errno
-import json
 import os
 import sys
 import types
+from json import dumps, loads
 from typing import Any, NoReturn
 
 from steps.sandbox.guest import framing, kernel, results, tool_names
@@ -56,7 +56,7 @@ class Channel:
             framing.write_all(self._calls, framing.encode(header, payload))
 
     def send_error(self, description: dict[str, Any]) -> None:
-        self.send({"kind": "error"}, json.dumps(description).encode())
+        self.send({"kind": "error"}, dumps(description).encode())
 
     def call(self, name: str, arguments: Any) -> Any:
         payload = results.encode(arguments, "arguments")
@@ -65,7 +65,7 @@ class Channel:
             number = self._next
             framing.write_all(self._calls, framing.encode({"kind": "call", "id": number, "tool": name}, payload))
         header, payload = self._reply(number)
-        value = json.loads(payload)
+        value = loads(payload)
         if header["ok"]:
             return value
         raise ToolError(value["code"], value["message"])
@@ -162,7 +162,7 @@ def run(job: dict[str, Any], code: str, inputs: bytes, replies: int, calls: int)
     channel = Channel(replies, calls)
     status = 0
     try:
-        value = _execute(job, code, json.loads(inputs), channel)
+        value = _execute(job, code, loads(inputs), channel)
         payload = results.encode(value, "result")
         if len(payload) > job["result_limit"]:
             channel.send_error(_too_large(len(payload), job["result_limit"]))

@@ -1,7 +1,7 @@
 """Turns what Python code returns, or passes to a tool, into JSON, by the rules of docs/sandbox.md."""
 
-import json
 import math
+from json import dumps
 from typing import Any
 
 MAX_DEPTH = 200
@@ -25,7 +25,7 @@ def encode(value: Any, path: str) -> bytes:
         NotJsonError: it holds something that JSON can't say.
     """
     plain = _plain(value, path, 0, set())
-    return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _plain(value: Any, path: str, depth: int, around: set[int]) -> Any:

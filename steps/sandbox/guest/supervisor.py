@@ -186,6 +186,7 @@ class Relay:
     def _violated(self) -> None:
         self._finished = True
         send({"kind": "error"}, b'{"code": "channel_violation", "message": "the code wrote to its own channel"}')
+        self._signal_everyone(kernel.SIGKILL)
 
     def _reap(self) -> None:
         _pid, self.status = os.waitpid(self._user.pid, 0)
