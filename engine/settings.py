@@ -68,6 +68,9 @@ class NetworkSettings(_Settings):
     internal: Annotated[frozenset[Endpoint], NoDecode] = frozenset()
     """``STEPBOX_INTERNAL``: ``host:port`` pairs, separated by commas, that tools may reach though not public."""
 
+    ca_file: Path | None = None
+    """``STEPBOX_CA_FILE``: certificates (PEM) of authorities that tools trust besides the usual ones."""
+
     @field_validator("internal", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

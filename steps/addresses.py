@@ -21,7 +21,7 @@ Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Awaitable[tuple[Address, ...]]]
 """From an ASCII host name and a port to its addresses, in the order in which to try them."""
 
-_MAX_PORT: Final = 65535
+MAX_PORT: Final = 65535
 _MAX_HOST: Final = 253
 
 _NON_PUBLIC_4: Final = tuple(
@@ -100,7 +100,7 @@ class Endpoint:
             host = host[1:-1]
         elif ":" in host:
             raise ValueError(f"{text!r} is no host:port pair; write an IPv6 address in brackets: [::1]:8080")
-        if not colon or not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
+        if not colon or not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) <= MAX_PORT:
             raise ValueError(f"{text!r} is no host:port pair; write it like db.internal:5432")
         try:
             return cls(normal_host(host), int(port))

@@ -66,13 +66,15 @@ class ToolServices:
     """What the built-in tools work with. Built once, by the engine.
 
     ``shared`` is the root of the ``files.*`` tools: a directory, or an fsspec URL such as ``s3://bucket/prefix``.
-    ``internal`` lists the destinations that may be reached though they aren't public.
+    ``internal`` lists the destinations that may be reached though they aren't public. ``ca_file`` holds certificates
+    (PEM) of authorities to trust besides the usual ones.
     """
 
     content: WorkspaceContent
     shared: str
     internal: frozenset[Endpoint] = frozenset()
     resolver: Resolver = resolve
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

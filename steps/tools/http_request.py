@@ -12,12 +12,13 @@ import ssl
 import zlib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import httpx
 
 from flows.values import Json
-from steps.addresses import Endpoint, normal_host, permitted_addresses
+from steps.addresses import MAX_PORT, Endpoint, normal_host, permitted_addresses
 from steps.tools.contract import EgressDeniedError, InvalidArgumentsError, TooLargeError, ToolContext, ToolError
 
 MAX_RESPONSE: Final = 1_000_000
@@ -134,7 +135,7 @@ def _parse(text: str) -> httpx.URL:
         url = httpx.URL(text)
     except (httpx.InvalidURL, ValueError) as error:
         raise InvalidArgumentsError(f"{text!r} is no URL: {error}", fix="write it like https://example.com/") from None
-    if url.scheme not in _DEFAULT_PORTS or not url.host:
+    if url.scheme not in _DEFAULT_PORTS or not url.host or not 0 < (url.port or 1) <= MAX_PORT:
         raise InvalidArgumentsError(f"{text!r} is no http or https URL", fix="write it like https://example.com/")
     if url.userinfo:
         raise InvalidArgumentsError("the URL holds a user or password", fix="pass them in an Authorization header")
@@ -156,7 +157,7 @@ async def _send(
     if port != _DEFAULT_PORTS[url.scheme]:
         authority = str(Endpoint(host, port))
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-    async with httpx.AsyncClient(verify=_tls(), trust_env=False, limits=limits, timeout=None) as client:  # noqa: S113
+    async with httpx.AsyncClient(verify=_tls(services.ca_file), trust_env=False, limits=limits, timeout=None) as client:  # noqa: S113
         for number, address in enumerate(addresses, 1):
             outgoing = client.build_request(
                 method,
@@ -188,8 +189,11 @@ def _reason(error: httpx.HTTPError) -> str:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 async def _read(response: httpx.Response, url: httpx.URL) -> bytes:
@@ -197,12 +201,15 @@ async def _read(response: httpx.Response, url: httpx.URL) -> bytes:
     if encoding not in {"identity", "gzip", "x-gzip", ""}:
         raise ToolError(f"{url} answered compressed by {encoding}, though asked for gzip")
     inflate = None if encoding in {"identity", ""} else zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    body = bytearray()
+    body, received = bytearray(), False
     try:
         async for chunk in response.aiter_raw():
+            received = True
             body += chunk if inflate is None else inflate.decompress(chunk, MAX_RESPONSE + 1 - len(body))
             if len(body) > MAX_RESPONSE or (inflate is not None and inflate.unconsumed_tail):
                 raise TooLargeError(f"the body of {url} has more than {MAX_RESPONSE} bytes", fix="ask for a part of it")
+        if received and inflate is not None and (not inflate.eof or inflate.unused_data):
+            raise ToolError(f"{url} answered with gzip that isn't one whole part")
     except zlib.error as error:
         raise ToolError(f"{url} answered with broken gzip: {error}") from None
     return bytes(body)
@@ -215,12 +222,19 @@ def _decoded(headers: httpx.Headers, body: bytes) -> dict[str, Json]:
             return {"json": json.loads(body, parse_constant=_no_constant)}
         except (ValueError, RecursionError):
             pass
-    charset = httpx.Response(200, headers=headers).charset_encoding or "utf-8"
-    try:
-        text = body.decode(charset)
-    except (UnicodeDecodeError, LookupError):
+    text = _decode(body, httpx.Response(200, headers=headers).charset_encoding or "utf-8")
+    if text is None:
         return {"body": base64.b64encode(body).decode(), "encoding": "base64"}
     return {"body": text, "encoding": "text"}
+
+
+def _decode(body: bytes, charset: str) -> str | None:
+    try:
+        return body.decode(charset)
+    except UnicodeDecodeError:
+        return None
+    except LookupError:
+        return _decode(body, "utf-8")
 
 
 def _no_constant(name: str) -> None:
