@@ -108,7 +108,7 @@ class Execution:
             result = self._results[step.id]
             if self._blocking[step.id] and result.status is not StepStatus.SKIPPED:
                 cause = result.error.message if result.error else result.status.value
-                return StepError(code="step_failed", message=f"step '{step.id}' {result.status.value}: {cause}")
+                return StepError(code="step_failed", message=f"step '{step.id}' {_words(result.status)}: {cause}")
         return None
 
     async def _when_ready(self, step: StepConfig, needed: list[asyncio.Task[None]], perform: Performer) -> None:
@@ -130,8 +130,7 @@ class Execution:
     def _blocked(self, step: StepConfig) -> Blocked | None:
         for need in self.definition.needs[step.id]:
             if self._blocking.get(need):
-                status = self._results[need].status.value
-                message = f"step '{need}', which this one needs, {'was' if status == 'skipped' else 'has'} {status}"
+                message = f"step '{need}', which this one needs, {_words(self._results[need].status)}"
                 return Blocked(error=StepError(code="needs_failed", message=message), blocks=True)
         if step.if_ is None:
             return None
@@ -242,6 +241,21 @@ class Execution:
                 "error": None if self._error is None else {"code": self._error.code, "message": self._error.message},
             },
         }
+
+
+_WORDS = {
+    StepStatus.TIMED_OUT: "timed out",
+    StepStatus.OUT_OF_MEMORY: "ran out of memory",
+    StepStatus.LIMIT_EXCEEDED: "exceeded a limit",
+    StepStatus.KILLED: "was killed",
+    StepStatus.CANCELLED: "was cancelled",
+    StepStatus.SKIPPED: "was skipped",
+}
+
+
+def _words(status: StepStatus) -> str:
+    """A status as a sentence has it: ``ran out of memory``."""
+    return _WORDS.get(status, status.value)
 
 
 def _visible(result: StepResult) -> dict[str, Json]:

@@ -141,8 +141,9 @@ class Runs:
             outcome = RunOutcome(status=RunStatus.FAILED, error=error)
             raise
         except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
+            cause = _first_cause(problem)
             _log.exception("run %s failed inside Stepbox", run.id)
-            error = StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
+            error = StepError(code="internal_error", message=f"{type(cause).__name__}: {cause}")
             outcome = RunOutcome(status=RunStatus.FAILED, error=error)
         finally:
             await logbook.close()
@@ -185,6 +186,13 @@ class Runs:
         refusal = executor.refusal(step)
         if refusal is not None:
             raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
+
+
+def _first_cause(problem: BaseException) -> BaseException:
+    """What went wrong first, out of the groups that concurrent steps wrap it in."""
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem
 
 
 class _Children:
