@@ -1,0 +1,123 @@
+"""No operation of a run gets slower as the tables grow: every statement finds its rows by an index."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+
+from engine.records import LogLine
+from engine.store import Store
+from flows.contracts import StepResult
+from flows.values import RunStatus, StepStatus
+from steps.tools.content import Task, TaskChanges, TaskQuery
+
+NOW = datetime.now(UTC)
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
+    """What is executed meanwhile, with its parameters."""
+    found: list[tuple[str, Any]] = []
+
+    def remember(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:  # noqa: FBT001
+        found.append((statement, parameters[0] if many else parameters))
+
+    engine = store._database._engine
+    event.listen(engine, "before_cursor_execute", remember)
+    yield found
+    event.remove(engine, "before_cursor_execute", remember)
+
+
+async def everything_a_run_does(store: Store) -> None:
+    version = await store.flows.put_version("default", "flow", "text", {}, "digest")
+    await store.flows.put_version("default", "flow", "text", {}, "digest")
+    await store.flows.current("flow")
+    await store.flows.get(version.id)
+    run = await store.runs.create(version, {})
+    await store.runs.start(run.id)
+    step = await store.steps.start(run.id, "s")
+    await store.logs.append([LogLine(run_id=run.id, step_id="s", attempt=1, stream="stdout", line="x", at=NOW)])
+    call = await store.calls.begin(run.id, "s", "files.read", {})
+    await store.calls.finish(call.id)
+    await store.calls.list(run.id, step_id="s")
+    await store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED))
+    await store.steps.list(run.id)
+    await store.runs.finish(run.id, RunStatus.SUCCEEDED)
+    await store.runs.get(run.id)
+    await store.runs.find(run.id[:20])
+    await store.logs.list(run.id, cursor=0)
+    for flow in (None, "flow"):
+        for status in (None, RunStatus.FAILED):
+            await store.runs.list(flow=flow, status=status, cursor=run.id)
+    await store.flows.list()
+    content = store.content
+    await content.create_task("default", Task(id="t", title="T", status_id="open", created_at=NOW, updated_at=NOW))
+    await content.get_task("default", "t")
+    await content.update_task("default", "t", TaskChanges(status_id="done"))
+    await content.search_tasks("default", TaskQuery(statuses=["open"], updated_before=NOW))
+    await content.search_tasks("default", TaskQuery(updated_before=NOW))
+    await content.get_document("default", "d")
+    await content.read_file("default", "f")
+
+
+def plan(connection: Connection, statement: str, parameters: Any) -> list[str]:
+    explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+    return [str(row) for row in connection.exec_driver_sql(explain + statement, parameters)]
+
+
+async def test_every_statement_of_a_run_finds_its_rows_by_an_index(store: Store) -> None:
+    with statements(store) as found:
+        await everything_a_run_does(store)
+    found = [(sql, given) for sql, given in found if sql.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))]
+    assert len(found) > 25
+
+    def plans(connection: Connection) -> dict[str, list[str]]:
+        if connection.dialect.name == "postgresql":
+            # On tables this small a scan would be right; what is asked is whether there is another way.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        return {sql: plan(connection, sql, given) for sql, given in found if "advisory" not in sql}
+
+    scans = {
+        sql: lines
+        for sql, lines in (await store._database.read(plans)).items()
+        for line in lines
+        if "Seq Scan" in line or ("SCAN " in line and "CONSTANT" not in line)
+    }
+    assert scans == {}
+
+
+async def test_ten_thousand_runs_do_not_change_how_much_is_read(store: Store) -> None:
+    version = await store.flows.put_version("default", "flow", "text", {}, "digest")
+    template = await store.runs.create(version, {})
+
+    def fill(connection: Connection) -> None:
+        columns = "workspace, flow, flow_version_id, status, inputs, trigger, created_at"
+        numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000)"
+        connection.execute(
+            text(
+                f"INSERT INTO run (id, {columns}) {numbers} "
+                f"SELECT substr('0000000000000000000000' || n, -22), {columns} FROM n, run WHERE run.id = :id"
+            )
+            if connection.dialect.name == "sqlite"
+            else text(
+                f"INSERT INTO run (id, {columns}) {numbers} "
+                f"SELECT lpad(n::text, 22, '0'), {columns} FROM n, run WHERE run.id = :id"
+            ),
+            {"id": template.id},
+        )
+        connection.execute(text("ANALYZE"))
+
+    await store._database.write(fill)
+    page = await store.runs.list(flow="flow", status=RunStatus.QUEUED, limit=10)
+    assert (len(page.items), page.items[0].id) == (10, template.id)
+    assert page.next is not None
+    with statements(store) as found:
+        await store.runs.list(flow="flow", status=RunStatus.QUEUED, limit=10, cursor=page.next)
+        await store.runs.list(status=RunStatus.FAILED, limit=10)
+        await store.flows.list()
+    queries = [(sql, given) for sql, given in found if sql.startswith("SELECT")]
+    for sql, given in queries:
+        lines = await store._database.read(lambda connection, sql=sql, given=given: plan(connection, sql, given))  # type: ignore[misc]
+        assert not [line for line in lines if ("Seq Scan on run" in line) or "SCAN run" in line], (sql, lines)
