@@ -144,7 +144,7 @@ def describe(progress: Progress) -> Text | None:
     match progress:
         case LineLogged(line=line):
             where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
-            return Text.assemble((f"{where} │ ", "cyan"), (line.line, "red" if line.stream == "stderr" else ""))
+            return Text.assemble((f"{where} │ ", "cyan"), (line.line, "dim" if line.stream == "stderr" else ""))
         case AttemptEnded(attempt=attempt, retrying=True):
             cause = _first_line(attempt.error.message if attempt.error else attempt.status.value)
             where = attempt.step_id if attempt.item is None else f"{attempt.step_id}[{attempt.item}]"

@@ -93,7 +93,7 @@ def logs(
             return 0
         for line in lines:
             where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
-            style = "red" if line.stream == "stderr" else ""
+            style = "dim" if line.stream == "stderr" else ""
             out().print(
                 Text.assemble((f"{line.at:%H:%M:%S.%f}"[:-3] + " ", "dim"), (f"{where} │ ", "cyan"), (line.line, style))
             )
