@@ -90,17 +90,13 @@ class Cgroup:
         return None if microseconds is None else microseconds / 1e6
 
     def kill(self) -> None:
-        """End every process in the cgroup, also those that fork meanwhile."""
+        """End every process that is in the cgroup now."""
         if self._version == 2:  # noqa: PLR2004 - the version of cgroups
             with suppress(OSError):
                 self._write("memory", "cgroup.kill", 1)
                 return
-        for _attempt in range(100):
-            pids = self._pids()
-            if not pids:
-                return
-            for pid in pids:
-                processes.kill(pid)
+        for pid in self._pids():
+            processes.kill(pid)
 
     def remove(self) -> bool:
         """Remove the cgroup; False where processes that are ending still hold it."""

@@ -24,6 +24,7 @@ from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
 
 START_TIMEOUT = 30.0
 END_TIMEOUT = 10.0
+END_INTERVAL = 0.005
 PIPE_BUFFER = 1 << 20
 NAMESPACED_PROCESS_COUNT = (5, 14)
 """From this Linux on, RLIMIT_NPROC counts within the user namespace."""
@@ -253,14 +254,11 @@ class NsjailSandbox:
 
     def _kill(self) -> None:
         """End every process of the sandbox now: the kernel ends a pid namespace with its first process."""
-        if self._supervisor is not None and self._process.returncode is None:
-            processes.kill(self._supervisor)
-        if self._process.returncode is None:
-            for child in processes.children(self._process.pid):
-                processes.kill(child)
-            processes.kill(self._process.pid)
-        if self._cgroup is not None:
-            self._cgroup.kill()
+        if self._process.returncode is not None:
+            return
+        for child in [self._supervisor] if self._supervisor else processes.children(self._process.pid):
+            processes.kill(child)
+        processes.kill(self._process.pid)
 
     def _end(self) -> "asyncio.Task[None]":
         if self._ending is None:
@@ -278,7 +276,7 @@ class NsjailSandbox:
             deadline = time.monotonic() + END_TIMEOUT
             while not self._cgroup.remove() and time.monotonic() < deadline:
                 self._cgroup.kill()
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(END_INTERVAL)
         self._siblings.discard(self)
 
 

@@ -4,10 +4,18 @@ A frame is two big-endian 32-bit lengths, a JSON header of the first length and 
 its own decoder (steps/sandbox/channel.py), because it trusts nothing that comes from here.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
-from json import dumps, loads
-from typing import Any
+
+from steps.sandbox.guest.json_text import dumps, loads
+
+# Importing `typing` alone would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 
 TOOL_SOCKET = "\0stepbox"
 """Where the supervisor takes the calls of the command ``tool``: in the sandbox's own network namespace, no file."""
@@ -50,7 +58,7 @@ class Decoder:
             if len(self._buffer) < end:
                 return
             try:
-                header = loads(self._buffer[LENGTHS : LENGTHS + head])
+                header = loads(bytes(self._buffer[LENGTHS : LENGTHS + head]))
             except (ValueError, RecursionError) as error:
                 raise BrokenFrameError from error
             if not isinstance(header, dict):

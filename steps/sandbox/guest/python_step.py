@@ -5,16 +5,23 @@ Everything here runs in the user's own process, so nothing here guards anything:
 
 # ruff: noqa: SIM105, PLC0415, T201 - needless imports would slow each start; the code prints for its user
 
+from __future__ import annotations
+
+import _ast
 import _thread
-import ast
 import errno
 import os
 import sys
 import types
-from json import dumps, loads
-from typing import Any, NoReturn
 
 from steps.sandbox.guest import framing, kernel, results, tool_names
+from steps.sandbox.guest.json_text import dumps, loads
+
+# Importing `typing` alone would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
 
 STEP = "<step>"
 
@@ -28,7 +35,7 @@ def warm_up(preload: list[str]) -> None:
             __import__(name)
         except Exception:  # noqa: BLE001 - the code itself will meet the same error and say so
             sys.modules.pop(name, None)
-    compile(_function([ast.Pass()]), STEP, "exec")
+    compile(_function([]), STEP, "exec")
 
 
 class ToolError(Exception):
@@ -56,7 +63,7 @@ class Channel:
             framing.write_all(self._calls, framing.encode(header, payload))
 
     def send_error(self, description: dict[str, Any]) -> None:
-        self.send({"kind": "error"}, dumps(description).encode())
+        self.send({"kind": "error"}, dumps(description).encode(errors="replace"))
 
     def call(self, name: str, arguments: Any) -> Any:
         payload = results.encode(arguments, "arguments")
@@ -131,7 +138,7 @@ class Refusal:
         self._name = name
         self._granted = granted
 
-    def __getattr__(self, name: str) -> "Refusal":
+    def __getattr__(self, name: str) -> Refusal:
         if name.startswith("__"):
             raise AttributeError(name)
         return Refusal(f"{self._name}.{name}", self._granted)
@@ -200,8 +207,8 @@ def _execute(job: dict[str, Any], code: str, inputs: dict[str, Any], channel: Ch
     scope = module.__dict__
     scope["inputs"] = inputs
     scope["tools"] = Tools(channel, job["tools"])
-    tree = ast.parse(code, filename)
-    if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "main" for node in tree.body):
+    tree: _ast.Module = compile(code, filename, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[assignment]
+    if any(isinstance(node, _ast.FunctionDef | _ast.AsyncFunctionDef) and node.name == "main" for node in tree.body):
         exec(compile(tree, filename, "exec", dont_inherit=True), scope)  # noqa: S102 - this is what a step is
         value = scope["main"](**inputs)
     else:
@@ -214,13 +221,19 @@ def _execute(job: dict[str, Any], code: str, inputs: dict[str, Any], channel: Ch
     return value
 
 
-def _function(body: list[ast.stmt]) -> ast.Module:
+def _function(body: list[_ast.stmt]) -> _ast.Module:
     """The body as a function of no arguments, with every line where it was."""
-    future = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
-    rest = [node for node in body if node not in future] or [ast.Pass(lineno=1, col_offset=0)]
-    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-    function = ast.FunctionDef(name=STEP, args=nothing, body=rest, decorator_list=[], lineno=1, col_offset=0)
-    return ast.fix_missing_locations(ast.Module(body=[*future, function], type_ignores=[]))
+    future = [node for node in body if isinstance(node, _ast.ImportFrom) and node.module == "__future__"]
+    rest = [node for node in body if node not in future] or [
+        _ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+    ]
+    nothing = _ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    function = _ast.FunctionDef(
+        name=STEP, args=nothing, body=rest, decorator_list=[], lineno=1, col_offset=0, end_lineno=1, end_col_offset=0
+    )
+    # A list that Python 3.11 doesn't know, and 3.12 wants.
+    function.type_params = []  # type: ignore[attr-defined]
+    return _ast.Module(body=[*future, function], type_ignores=[])
 
 
 def _tell(error: BaseException, channel: Channel, filename: str) -> int:

@@ -1,8 +1,16 @@
 """Turns what Python code returns, or passes to a tool, into JSON, by the rules of docs/sandbox.md."""
 
+from __future__ import annotations
+
 import math
-from json import dumps
-from typing import Any
+
+from steps.sandbox.guest.json_text import dumps
+
+# Importing `typing` alone would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MAX_DEPTH = 200
 MAX_EXACT_INTEGER = 2**53 - 1
@@ -25,7 +33,7 @@ def encode(value: Any, path: str) -> bytes:
         NotJsonError: it holds something that JSON can't say.
     """
     plain = _plain(value, path, 0, set())
-    return dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return dumps(plain).encode()
 
 
 def _plain(value: Any, path: str, depth: int, around: set[int]) -> Any:

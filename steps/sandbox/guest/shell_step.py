@@ -1,16 +1,25 @@
 """Prepares a shell step, answers its ``tool`` commands, and reads its result. Runs in the supervisor."""
 
-# ruff: noqa: PTH102, PTH120, PTH123, SIM105 - pathlib and contextlib would slow each start
+# ruff: noqa: PTH102, PTH120, PTH123 - pathlib and contextlib would slow each start
 
-import json
+from __future__ import annotations
+
+import _socket
 import os
-import re
-import socket
+import select
 import stat
-from collections.abc import Callable
-from typing import Any
 
 from steps.sandbox.guest import framing, tool_names
+from steps.sandbox.guest.json_text import dumps, loads
+
+# Importing `typing` alone would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Send = Callable[..., None]
+
 
 FOLDER = "/tmp/.stepbox"  # noqa: S108 - the sandbox's own /tmp
 INPUTS = f"{FOLDER}/inputs.json"
@@ -19,8 +28,8 @@ LINE = f"{FOLDER}/line"
 MAX_VARIABLE = 64 * 1024
 MAX_LINES = 16
 BACKLOG = 64
-
-Send = Callable[..., None]
+ANSWER_TIMEOUT_MS = 2000
+IN_VARIABLES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
 def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, str], list[str]]:
@@ -28,7 +37,7 @@ def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, st
     os.mkdir(FOLDER)
     with open(INPUTS, "wb") as file:
         file.write(inputs)
-    values = json.loads(inputs)
+    values = loads(inputs)
     environment = {
         **job["environment"],
         **{f"INPUT_{variable(name)}": text for name, text in _scalars(values)},
@@ -41,7 +50,7 @@ def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, st
 
 def variable(name: str) -> str:
     """The name of an input as part of a variable's: capitals, digits and underscores."""
-    return re.sub(r"[^A-Z0-9_]", "_", name.upper())
+    return "".join(letter if letter in IN_VARIABLES else "_" for letter in name.upper())
 
 
 def _scalars(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -50,7 +59,7 @@ def _scalars(values: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, dict | list):
             continue
-        text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+        text = value if isinstance(value, str) else "" if value is None else dumps(value)
         if "\0" not in text and len(text) <= MAX_VARIABLE:
             found.append((name, text.encode(errors="replace").decode()))
     return found
@@ -80,11 +89,11 @@ class Listener:
         self._granted = granted
         self._names = tool_names.callable_names(granted)
         self._send = send
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         self._socket.bind(framing.TOOL_SOCKET)
         self._socket.listen(BACKLOG)
-        self._lines: dict[int, tuple[socket.socket, framing.Decoder]] = {}
-        self._waiting: dict[int, socket.socket] = {}
+        self._lines: dict[int, framing.Decoder] = {}
+        self._waiting: dict[int, int] = {}
         self._next = 0
 
     def fileno(self) -> int:
@@ -92,16 +101,16 @@ class Listener:
 
     def accept(self, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], None]) -> None:
         try:
-            line, _address = self._socket.accept()
+            # What `socket` itself uses; importing that would be slow.
+            line, _address = self._socket._accept()  # type: ignore[attr-defined] # noqa: SLF001
         except OSError:
             return
         if len(self._lines) >= MAX_LINES:
-            line.close()
+            os.close(line)
             return
-        line.settimeout(0)
-        number = line.fileno()
-        self._lines[number] = (line, framing.Decoder())
-        watch(number, lambda: self._hear(number, unwatch))
+        os.set_blocking(line, False)
+        self._lines[line] = framing.Decoder()
+        watch(line, lambda: self._hear(line, unwatch))
 
     def reply(self, header: dict[str, Any], payload: bytes) -> None:
         """Give the answer of the host to the command that waits for it."""
@@ -109,39 +118,41 @@ class Listener:
         if line is not None:
             self._answer(line, header, payload)
 
-    def _hear(self, number: int, unwatch: Callable[[int], None]) -> None:
-        line, decoder = self._lines[number]
+    def _hear(self, line: int, unwatch: Callable[[int], None]) -> None:
         try:
-            data = line.recv(64 * 1024)
-            frames = list(decoder.feed(data))
+            data = os.read(line, 64 * 1024)
+            frames = list(self._lines[line].feed(data))
         except (OSError, framing.BrokenFrameError):
             data, frames = b"", []
         if data and not frames:
             return
-        unwatch(number)
-        del self._lines[number]
+        unwatch(line)
+        del self._lines[line]
         if not frames:
-            line.close()
+            os.close(line)
             return
         header, payload = frames[0]
         name = header.get("tool")
         if not isinstance(name, str) or name not in self._names:
             told = {"code": "tool_not_granted", "message": tool_names.refusal(str(name), self._granted)}
-            self._answer(line, {"kind": "tool_result", "ok": False}, json.dumps(told).encode())
+            self._answer(line, {"kind": "tool_result", "ok": False}, dumps(told).encode(errors="replace"))
             return
         self._next += 1
         self._waiting[self._next] = line
         self._send({"kind": "call", "id": self._next, "tool": self._names[name]}, payload)
 
     @staticmethod
-    def _answer(line: socket.socket, header: dict[str, Any], payload: bytes) -> None:
-        # The command reads at once; a process that connects and then doesn't read is cut off, not waited for.
-        line.settimeout(2)
+    def _answer(line: int, header: dict[str, Any], payload: bytes) -> None:
+        """Give an answer to a command, which reads at once: one that doesn't is cut off, not waited for."""
+        poll = select.poll()
+        poll.register(line, select.POLLOUT)
+        rest = memoryview(framing.encode(header, payload))
         try:
-            line.sendall(framing.encode(header, payload))
+            while rest and poll.poll(ANSWER_TIMEOUT_MS):
+                rest = rest[os.write(line, rest) :]
         except OSError:
             pass
-        line.close()
+        os.close(line)
 
     def tell_result(self, limit: int, *, succeeded: bool) -> None:
         """Send what the script left in $RESULT, or the line on which it failed."""
@@ -165,4 +176,4 @@ class Listener:
         )
 
     def _fail(self, description: dict[str, Any]) -> None:
-        self._send({"kind": "error"}, json.dumps(description).encode())
+        self._send({"kind": "error"}, dumps(description).encode())

@@ -9,15 +9,22 @@ Its arguments are the language, the modules to import before the job comes (join
 
 # ruff: noqa: PTH102, PTH120, SIM105, PLC0415 - pathlib, contextlib and imports that not every job needs would slow each start
 
+from __future__ import annotations
+
 import errno
 import gc
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from steps.sandbox.guest import framing, kernel
+
+# Importing `typing` alone would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
 
 HOST_IN, HOST_OUT = 0, 1
 CHUNK = 64 * 1024

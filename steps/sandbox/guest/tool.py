@@ -6,14 +6,14 @@ denied or failed, and stderr says ``CODE: MESSAGE``; 2: the command was used wro
 
 # ruff: noqa: T201 - a command prints
 
-import json
+import _socket
 import os
-import socket
 import sys
 
 sys.path.insert(0, "/opt/stepbox")
 
 from steps.sandbox.guest import framing
+from steps.sandbox.guest.json_text import dumps, loads
 
 USED_WRONGLY = 2
 
@@ -27,23 +27,23 @@ def main() -> int:
     if text == "-":
         text = sys.stdin.read()
     try:
-        arguments = json.loads(text)
+        arguments = loads(text.encode())
     except ValueError as error:
         print(f"tool: the arguments are not JSON: {error}", file=sys.stderr)
         return USED_WRONGLY
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     line.connect(framing.TOOL_SOCKET)
-    request = framing.encode({"tool": name}, json.dumps(arguments).encode())
+    request = framing.encode({"tool": name}, dumps(arguments).encode())
     framing.write_all(line.fileno(), request)
     frame = framing.read_frame(line.fileno())
     if frame is None:
         return 1
     header, payload = frame
-    value = json.loads(payload)
+    value = loads(payload)
     if not header["ok"]:
         print(f"{value['code']}: {value['message']}", file=sys.stderr)
         return 1
-    print(json.dumps(value, ensure_ascii=False))
+    print(dumps(value))
     return 0
 
 

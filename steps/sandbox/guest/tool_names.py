@@ -1,6 +1,11 @@
 """By which names code may call the tools that it was granted."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+# Importing `typing` alone would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def callable_names(granted: Iterable[str]) -> dict[str, str]:
