@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlmodel import col
 from ulid import ULID
 
@@ -15,6 +15,12 @@ from engine.store.tables import NO_ITEM, ToolCallTable
 from engine.store.types import canonical_json, error_from_json, error_to_json
 from flows.contracts import StepError
 from flows.values import Json
+
+_TABLE = ToolCallTable.__table__
+_THIS = _TABLE.c.id == bindparam("this")
+_INSERT = insert(_TABLE)
+_FINISH = update(_TABLE).where(_THIS, _TABLE.c.ended_at.is_(None))
+_KNOWN = select(_TABLE.c.id).where(_THIS)
 
 
 class Calls:
@@ -48,18 +54,19 @@ class Calls:
             started_at=datetime.now(UTC),
         )
         await self._database.execute(
-            insert(ToolCallTable).values(
-                id=call.id,
-                run_id=call.run_id,
-                step_id=call.step_id,
-                item=NO_ITEM if item is None else item,
-                attempt=call.attempt,
-                tool=call.tool,
-                arguments=call.arguments,
-                arguments_digest=call.arguments_digest,
-                idempotency_key=call.idempotency_key,
-                started_at=call.started_at,
-            )
+            _INSERT,
+            {
+                "id": call.id,
+                "run_id": call.run_id,
+                "step_id": call.step_id,
+                "item": NO_ITEM if item is None else item,
+                "attempt": call.attempt,
+                "tool": call.tool,
+                "arguments": call.arguments,
+                "arguments_digest": call.arguments_digest,
+                "idempotency_key": call.idempotency_key,
+                "started_at": call.started_at,
+            },
         )
         return call
 
@@ -70,14 +77,12 @@ class Calls:
             UnknownRecordError: there is no such call.
             AlreadyFinishedError: it has ended before; it stays as it is.
         """
-        values = {"result": result, "error": error_to_json(error), "ended_at": datetime.now(UTC)}
-        this = col(ToolCallTable.id) == call_id
+        ended = {"result": result, "error": error_to_json(error), "ended_at": datetime.now(UTC), "this": call_id}
 
         def change(connection: Connection) -> None:
-            unfinished = update(ToolCallTable).where(this, col(ToolCallTable.ended_at).is_(None))
-            if connection.execute(unfinished.values(values)).rowcount == 1:
+            if connection.execute(_FINISH, ended).rowcount == 1:
                 return
-            if connection.scalar(select(col(ToolCallTable.id)).where(this)) is None:
+            if connection.scalar(_KNOWN, {"this": call_id}) is None:
                 raise UnknownRecordError(f"there is no tool call {call_id!r}")
             raise AlreadyFinishedError(f"tool call {call_id} has already ended; it is never changed")
 

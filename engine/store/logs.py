@@ -40,7 +40,7 @@ class Logs:
                 # Lines of a run become visible in the order of their ids, so that a reader's cursor skips none.
                 for run_id in sorted({line.run_id for line in lines}):
                     connection.execute(_LOCK_RUN, {"run": run_id})
-            connection.execute(insert(LogLineTable), values)
+            connection.execute(insert(LogLineTable.__table__), values)
 
         await self._database.write(insert_all)
 

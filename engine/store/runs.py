@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 from sqlmodel import col
 from ulid import ULID
 
@@ -12,7 +12,7 @@ from engine.records import FlowVersion, Page, Run, RunSummary
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, UnknownRecordError
 from engine.store.tables import DEFAULT_WORKSPACE, RunTable
-from engine.store.types import error_from_json, error_to_json
+from engine.store.types import UtcDateTime, error_from_json, error_to_json
 from flows.contracts import StepError
 from flows.values import Json, RunStatus
 
@@ -31,7 +31,18 @@ _SUMMARY = (
     "started_at",
     "ended_at",
 )
-SUMMARY_COLUMNS = tuple(RunTable.__table__.c[name] for name in _SUMMARY)
+_TABLE = RunTable.__table__
+SUMMARY_COLUMNS = tuple(_TABLE.c[name] for name in _SUMMARY)
+
+_THIS = _TABLE.c.id == bindparam("this")
+_INSERT = insert(_TABLE)
+_FINISH = update(_TABLE).where(_THIS, _TABLE.c.status.in_(_UNFINISHED))
+_START = _FINISH.values(
+    status=RunStatus.RUNNING.value,
+    started_at=func.coalesce(_TABLE.c.started_at, bindparam("now", type_=UtcDateTime())),
+)
+_GET = select(_TABLE).where(_THIS)
+_STATUS = select(_TABLE.c.status).where(_THIS)
 
 
 class Runs:
@@ -64,18 +75,19 @@ class Runs:
             started_at=now if running else None,
         )
         await self._database.execute(
-            insert(RunTable).values(
-                id=run.id,
-                workspace=run.workspace,
-                flow=run.flow,
-                flow_version_id=run.flow_version_id,
-                status=run.status.value,
-                inputs=run.inputs,
-                trigger=run.trigger,
-                parent_id=run.parent_id,
-                created_at=run.created_at,
-                started_at=run.started_at,
-            )
+            _INSERT,
+            {
+                "id": run.id,
+                "workspace": run.workspace,
+                "flow": run.flow,
+                "flow_version_id": run.flow_version_id,
+                "status": run.status.value,
+                "inputs": run.inputs,
+                "trigger": run.trigger,
+                "parent_id": run.parent_id,
+                "created_at": run.created_at,
+                "started_at": run.started_at,
+            },
         )
         return run
 
@@ -86,8 +98,7 @@ class Runs:
             UnknownRecordError: there is no such run.
             AlreadyFinishedError: the run has ended.
         """
-        started_at = func.coalesce(col(RunTable.started_at), datetime.now(UTC))
-        await self._change(run_id, {"status": RunStatus.RUNNING.value, "started_at": started_at})
+        await self._change(run_id, _START, {"now": datetime.now(UTC)})
 
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
@@ -102,6 +113,7 @@ class Runs:
             raise ValueError(f"{status} doesn't end a run")
         await self._change(
             run_id,
+            _FINISH,
             {"status": status.value, "output": output, "error": error_to_json(error), "ended_at": datetime.now(UTC)},
         )
 
@@ -111,7 +123,7 @@ class Runs:
         Raises:
             UnknownRecordError: there is none.
         """
-        rows = await self._database.rows(select(RunTable.__table__).where(col(RunTable.id) == run_id))
+        rows = await self._database.rows(_GET, {"this": run_id})
         if not rows:
             raise _unknown(run_id)
         return _run(rows[0])
@@ -168,12 +180,11 @@ class Runs:
         items = tuple(summary(row) for row in rows[:limit])
         return Page(items=items, next=items[-1].id if len(rows) > limit else None)
 
-    async def _change(self, run_id: str, values: Mapping[str, Any]) -> None:
+    async def _change(self, run_id: str, unfinished: Update, values: Mapping[str, Any]) -> None:
         def change(connection: Connection) -> None:
-            unfinished = update(RunTable).where(col(RunTable.id) == run_id, col(RunTable.status).in_(_UNFINISHED))
-            if connection.execute(unfinished.values(values)).rowcount == 1:
+            if connection.execute(unfinished, {**values, "this": run_id}).rowcount == 1:
                 return
-            status = connection.scalar(select(col(RunTable.status)).where(col(RunTable.id) == run_id))
+            status = connection.scalar(_STATUS, {"this": run_id})
             if status is None:
                 raise _unknown(run_id)
             raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")

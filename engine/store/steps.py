@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
-from sqlmodel import col
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from ulid import ULID
 
 from engine.records import StepRun
@@ -14,6 +13,13 @@ from engine.store.tables import NO_ITEM, StepRunTable
 from engine.store.types import error_from_json, error_to_json
 from flows.contracts import StepResult
 from flows.values import StepStatus
+
+_TABLE = StepRunTable.__table__
+_THIS = _TABLE.c.id == bindparam("this")
+_INSERT = insert(_TABLE)
+_FINISH = update(_TABLE).where(_THIS, _TABLE.c.status == StepStatus.RUNNING.value)
+_STATUS = select(_TABLE.c.status).where(_THIS)
+_OF_RUN = select(_TABLE).where(_TABLE.c.run_id == bindparam("run")).order_by(_TABLE.c.id)
 
 
 class Steps:
@@ -45,14 +51,12 @@ class Steps:
         """
         if result.status is StepStatus.RUNNING:
             raise ValueError("running doesn't end an attempt")
-        values = {**_outcome(result), "ended_at": datetime.now(UTC)}
-        this = col(StepRunTable.id) == step_run_id
+        values = {**_outcome(result), "ended_at": datetime.now(UTC), "this": step_run_id}
 
         def change(connection: Connection) -> None:
-            unfinished = update(StepRunTable).where(this, col(StepRunTable.status) == StepStatus.RUNNING.value)
-            if connection.execute(unfinished.values(values)).rowcount == 1:
+            if connection.execute(_FINISH, values).rowcount == 1:
                 return
-            status = connection.scalar(select(col(StepRunTable.status)).where(this))
+            status = connection.scalar(_STATUS, {"this": step_run_id})
             if status is None:
                 raise UnknownRecordError(f"there is no step attempt {step_run_id!r}")
             raise AlreadyFinishedError(f"step attempt {step_run_id} has already ended as {status}; it is never changed")
@@ -87,8 +91,7 @@ class Steps:
 
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
-        query = select(StepRunTable.__table__).where(col(StepRunTable.run_id) == run_id).order_by(col(StepRunTable.id))
-        return tuple(_step(row) for row in await self._database.rows(query))
+        return tuple(_step(row) for row in await self._database.rows(_OF_RUN, {"run": run_id}))
 
     async def _insert(self, step: StepRun) -> None:
         values = {
@@ -101,7 +104,7 @@ class Steps:
             "started_at": step.started_at,
             "ended_at": step.ended_at,
         }
-        await self._database.execute(insert(StepRunTable).values(values))
+        await self._database.execute(_INSERT, values)
 
 
 def _outcome(result: StepResult | StepRun) -> dict[str, Any]:
