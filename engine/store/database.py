@@ -62,7 +62,7 @@ class Database:
     async def write(self, body: Body[Result]) -> Result:
         """Run ``body`` and commit, or roll back if it raises; inside :meth:`transaction`, leave both to that.
 
-        A caller that is cancelled meanwhile doesn't know whether it was committed; it is, all or nothing.
+        A caller that is cancelled meanwhile doesn't know whether it was committed; if it was, all of it.
         """
         if (transaction := self._joined()) is not None:
             return await transaction.run(body)
@@ -89,9 +89,10 @@ class Database:
             yield
             return
         transaction = _Transaction()
-        done = self._writers.submit(_transact, self._writing_engine, transaction.serve)
+        done = self._writers.submit(transaction.occupy, self._writing_engine)
         token = self._open.set((transaction, asyncio.current_task()))
         try:
+            await asyncio.wrap_future(transaction.begun)
             yield
         except BaseException:
             transaction.end(commit=False)
@@ -130,6 +131,7 @@ class _Transaction:
     """One open transaction: it occupies a thread, which runs what comes until the end."""
 
     def __init__(self) -> None:
+        self.begun: Future[None] = Future()
         self.afterwards: list[Body[object]] = []
         self._bodies: SimpleQueue[tuple[Future[Any], Body[Any]] | bool] = SimpleQueue()
 
@@ -141,7 +143,19 @@ class _Transaction:
     def end(self, *, commit: bool) -> None:
         self._bodies.put(commit)
 
-    def serve(self, connection: Connection) -> None:
+    def occupy(self, engine: Engine) -> None:
+        """Run the transaction to its end, in the thread that it occupies."""
+        try:
+            _transact(engine, self._serve)
+        except BaseException as error:
+            if not self.begun.done():
+                self.begun.set_exception(error)
+            raise
+
+    def _serve(self, connection: Connection) -> None:
+        connection.begin()
+        if self.begun.set_running_or_notify_cancel():
+            self.begun.set_result(None)
         while not isinstance(entry := self._bodies.get(), bool):
             future, body = entry
             if not future.set_running_or_notify_cancel():

@@ -47,10 +47,10 @@ async def everything_a_run_does(store: Store) -> None:
     await store.runs.finish(run.id, RunStatus.SUCCEEDED)
     await store.runs.get(run.id)
     await store.runs.find(run.id[:20])
-    await store.logs.list(run.id, cursor=0)
+    await store.logs.list(run.id)
     for flow in (None, "flow"):
         for status in (None, RunStatus.FAILED):
-            await store.runs.list(flow=flow, status=status, cursor=run.id)
+            await store.runs.list(flow=flow, status=status)
     await store.flows.list()
     content = store.content
     await content.create_task("default", Task(id="t", title="T", status_id="open", created_at=NOW, updated_at=NOW))

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -123,6 +124,21 @@ async def test_a_database_that_cannot_be_reached_says_so_without_its_password() 
         await Store.open("postgresql://me:s3cret@127.0.0.1:1/none")
 
 
+async def test_a_database_that_goes_away_is_an_error_and_not_a_hang(postgresql_url: str, files: Path) -> None:
+    async with await Store.open(postgresql_url, files=files) as store:
+        server, _, name = postgresql_url.rpartition("/")
+        async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
+            await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+            await connection.execute(
+                b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+        async with asyncio.timeout(60):
+            with pytest.raises(StoreUnavailableError):
+                await store.flows.current("flow")
+            with pytest.raises(StoreUnavailableError):
+                await read_in_a_transaction(store)
+
+
 async def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database " * 100)
     with pytest.raises(StoreUnavailableError, match="not a database"):
@@ -134,6 +150,11 @@ async def test_sqlite_keeps_what_it_accepts_and_checks_what_refers(tmp_path: Pat
     for use in (database.read, database.write):
         assert await use(pragmas) == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
     await database.close()
+
+
+async def read_in_a_transaction(store: Store) -> None:
+    async with store.transaction():
+        await store.flows.current("flow")
 
 
 def describe(connection: Connection) -> dict[str, Any]:
