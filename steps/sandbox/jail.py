@@ -101,7 +101,7 @@ def find_installation(environment: Path | None) -> Installation:
             "deno, which runs JavaScript steps, is not installed",
             fix="install the package deno into Stepbox's environment",
         ) from None
-    base = _base_interpreter()
+    base = base_interpreter()
     prefix = base.parent.parent
     return Installation(
         nsjail=nsjail,
@@ -174,7 +174,7 @@ def step_environment(parts: Installation) -> dict[str, str]:
     }
 
 
-def _base_interpreter() -> Path:
+def base_interpreter() -> Path:
     """The real interpreter behind the one that runs Stepbox, out of any virtual environment."""
     prefix = Path(sysconfig.get_config_var("installed_base") or sysconfig.get_config_var("base"))
     name = f"python{sysconfig.get_python_version()}"

@@ -24,7 +24,24 @@ ATTEMPTS = 3
 """How many sandboxes a job is offered where they die before they take it."""
 
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+([\w., \t]+))", re.MULTILINE)
-_PRELOADED = frozenset({"pandas", "numpy", "requests", "httpx", "yaml"})
+_PRELOADED = frozenset(
+    {
+        *("pandas", "numpy", "requests", "httpx", "yaml"),
+        *(
+            "asyncio",
+            "collections",
+            "csv",
+            "dataclasses",
+            "datetime",
+            "decimal",
+            "json",
+            "logging",
+            "pathlib",
+            "random",
+        ),
+        *("re", "statistics", "subprocess", "typing"),
+    }
+)
 
 
 def profile_of(job: Job) -> Profile:

@@ -42,7 +42,7 @@ def _too_deep(path: str) -> str:
 
 
 def _check(value: Any, path: str, depth: int) -> None:  # noqa: C901 - one case a type
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH and isinstance(value, list | dict):
         raise NotJsonError(_too_deep(path))
     match value:
         case bool() | None:

@@ -220,7 +220,7 @@ async def test_random_is_seeded_anew_in_each_sandbox(run_step: RunStep) -> None:
 
 @pytest.mark.parametrize("name", ["json.py", "sitecustomize.py", "usercustomize.py"])
 async def test_module_in_the_work_directory_does_not_shadow(run_step: RunStep, name: str) -> None:
-    code = f"open('{name}', 'w').write('raise SystemExit(9)')\nimport importlib, sys\nsys.modules.pop("json", None)\nimport json\nreturn json.loads('1')"
+    code = f"open('{name}', 'w').write('raise SystemExit(9)')\nimport importlib, sys\nsys.modules.pop('json', None)\nimport json\nreturn json.loads('1')"
     assert (await run_step(code)).result == 1
 
 

@@ -1,0 +1,114 @@
+"""The same promises for an ordinary user, who can't write cgroups, and for a checkout that only root can reach."""
+
+import asyncio
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from steps.sandbox import interpreter
+from steps.sandbox.jail import base_interpreter
+from steps.sandbox.mounts import is_public
+from tests.sandbox.conftest import RunStep
+
+ROOT = Path(__file__).parents[2]
+ORDINARY_UID = 12345
+ONE_OF_EACH = """
+    infinite_loop or ignores_sigterm or memory_bomb or fork_bomb or process_limit or full_disk or output_beyond
+    or exactly_the_limit or killed_from_outside or host_path or host_environment or no_network or next_run
+    or supervisor_is_out_of_reach or only_own_processes or inputs_reach or snippet or lines_come or packages
+"""
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+OTHER_TESTS = [str(path) for path in sorted(Path(__file__).parent.glob("test_*.py")) if path != Path(__file__)]
+
+
+@pytest.fixture
+def home_of_ordinary_user(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, ORDINARY_UID, ORDINARY_UID)
+    tmp_path.chmod(0o755)
+    return home
+
+
+@as_root
+async def test_an_ordinary_user_gets_the_same(tmp_path: Path, home_of_ordinary_user: Path) -> None:
+    """Runs one test of each kind again as a user without privileges, in a world where that user can reach Python."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " ".join(ONE_OF_EACH.split())]
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", public_world(tmp_path / "world"), "sh"),
+        *("setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups", "--bounding-set=-all"),
+        *("env", f"HOME={home_of_ordinary_user}", "PYTHONDONTWRITEBYTECODE=1", *command, *OTHER_TESTS),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 0, told.decode()[-5000:]
+
+
+def public_world(place: Path) -> str:
+    """A script that makes every directory private to root, on the way to Python, one that all may traverse."""
+    place.mkdir()
+    lines = ["set -e"]
+    for source in {base_interpreter().parent.parent, ROOT, Path(sys.prefix)}:
+        if is_public(source):
+            continue
+        top = next(path for path in reversed(source.parents) if not path.stat().st_mode & 0o001)
+        lines += [
+            f"mkdir -p '{place}/kept' && mount --bind '{source}' '{place}/kept'",
+            f"mount -t tmpfs -o mode=0755 none '{top}'",
+            f"mkdir -p '{source}' && mount --bind '{place}/kept' '{source}'",
+        ]
+    return "\n".join([*lines, 'exec "$@"'])
+
+
+@as_root
+async def test_an_installation_in_a_private_home_works_for_root(tmp_path: Path) -> None:
+    """Copies the sandbox's own code below a directory that only root may enter, and runs a step from there."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for package in ("flows", "steps"):
+        shutil.copytree(ROOT / package, private / package)
+    code = """
+import asyncio
+from steps.sandbox.limits import default_limits
+from steps.sandbox.nsjail import NsjailRunner
+from steps.sandbox.pool import Sandboxes
+from steps.sandbox.protocol import Job
+import steps
+
+class Host:
+    async def log(self, stream, line): pass
+
+async def main():
+    pool = Sandboxes(NsjailRunner())
+    for language, text in {"python": "return 1", "javascript": "return 1", "shell": "echo 1 > $RESULT"}.items():
+        outcome = await pool.execute(Job(language=language, code=text, inputs={}, limits=default_limits(language)), Host())
+        print(steps.__file__, outcome.result)
+    await pool.close()
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code),
+        cwd=private,
+        env={**os.environ, "PYTHONPATH": str(private)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    assert told.decode().split() == [f"{private}/steps/__init__.py", "1"] * 3
+
+
+async def test_interpreter_of_steps_is_built_for_this_python(run_step: RunStep) -> None:
+    environment = await interpreter.ensure()
+    outcome = await run_step("import sys\nreturn '.'.join(map(str, sys.version_info[:2]))")
+    assert outcome.result == sysconfig.get_python_version()
+    assert interpreter.find() == environment

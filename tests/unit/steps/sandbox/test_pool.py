@@ -1,0 +1,208 @@
+"""The pool, over a runner whose sandboxes live in memory."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from flows.contracts import Isolation
+from flows.errors import RefusedError
+from flows.values import Json, StepStatus
+from steps.sandbox.limits import default_limits
+from steps.sandbox.pool import LOOKAHEAD, Sandboxes, profile_of
+from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
+
+
+class MemorySandbox:
+    """Takes one job, "runs" it until it is told to go on, and never another."""
+
+    def __init__(self, profile: Profile, runner: "MemoryRunner") -> None:
+        self.profile = profile
+        self.used = 0
+        self._runner = runner
+        self._gone = asyncio.Event()
+
+    @property
+    def alive(self) -> bool:
+        return not self._gone.is_set()
+
+    async def ended(self) -> None:
+        await self._gone.wait()
+
+    async def execute(self, job: Job, host: Host) -> Outcome:
+        if not self.alive:
+            raise SandboxLostError
+        self.used += 1
+        self._runner.running += 1
+        self._runner.most_running = max(self._runner.most_running, self._runner.running)
+        try:
+            await self._runner.go_on.wait()
+        finally:
+            self._runner.running -= 1
+            self.end()
+        return Outcome(status=StepStatus.SUCCEEDED, result=job.code, isolation="jail", duration=0)
+
+    async def close(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self._gone.set()
+
+
+class MemoryRunner:
+    isolation: Isolation = "jail"
+
+    def __init__(self) -> None:
+        self.started: list[MemorySandbox] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.refuses = False
+        self.running = 0
+        self.most_running = 0
+        self.closed = False
+
+    async def enforcement(self) -> Mapping[str, Enforcement]:
+        return {}
+
+    async def start(self, profile: Profile) -> MemorySandbox:
+        await asyncio.sleep(0)
+        if self.refuses:
+            raise RefusedError("no sandbox today")
+        self.started.append(MemorySandbox(profile, self))
+        return self.started[-1]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class SilentHost:
+    async def log(self, stream: str, line: str) -> None: ...
+    async def call_tool(self, name: str, arguments: Json) -> Json:
+        raise NotImplementedError
+
+
+def job(code: str = "return 1") -> Job:
+    return Job(language="python", code=code, inputs={}, limits=default_limits("python"))
+
+
+async def settle() -> None:
+    for _turn in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def runner() -> MemoryRunner:
+    return MemoryRunner()
+
+
+async def test_nothing_is_started_that_nobody_expects(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner)
+    await settle()
+    assert runner.started == []
+    await pool.execute(job(), SilentHost())
+    await settle()
+    assert len(runner.started) == 1
+    await pool.close()
+
+
+async def test_no_more_is_started_than_expected_and_each_is_used_once(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner)
+    pool.expect(profile_of(job()), 7)
+    await settle()
+    assert pool.ready == LOOKAHEAD
+    for _number in range(7):
+        await pool.execute(job(), SilentHost())
+        await settle()
+    assert [sandbox.used for sandbox in runner.started] == [1] * 7
+    await pool.close()
+    assert runner.closed
+
+
+async def test_service_keeps_as_many_ready_as_were_in_use_at_once(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=3)
+    await pool.execute(job(), SilentHost())
+    await settle()
+    assert pool.ready == 2
+    runner.go_on.clear()
+    running = [asyncio.create_task(pool.execute(job(), SilentHost())) for _number in range(5)]
+    await settle()
+    assert pool.ready == 3
+    runner.go_on.set()
+    await asyncio.gather(*running)
+    await pool.close()
+
+
+async def test_ready_sandbox_that_ends_is_replaced(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner)
+    pool.expect(profile_of(job()), 1)
+    await settle()
+    runner.started[0].end()
+    await settle()
+    assert (pool.ready, len(runner.started)) == (1, 2)
+    await pool.close()
+
+
+async def test_jobs_beyond_the_concurrency_wait_and_are_counted(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, concurrency=2)
+    runner.go_on.clear()
+    running = [asyncio.create_task(pool.execute(job(str(number)), SilentHost())) for number in range(5)]
+    await settle()
+    assert (runner.running, pool.queued) == (2, 3)
+    runner.go_on.set()
+    assert [outcome.result for outcome in await asyncio.gather(*running)] == ["0", "1", "2", "3", "4"]
+    assert runner.most_running == 2
+    await pool.close()
+
+
+async def test_cancelled_job_frees_its_place(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, concurrency=1)
+    runner.go_on.clear()
+    first, second = (asyncio.create_task(pool.execute(job(), SilentHost())) for _number in range(2))
+    await settle()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    runner.go_on.set()
+    assert (await second).status is StepStatus.SUCCEEDED
+    await pool.close()
+
+
+async def test_refusal_to_start_reaches_the_job_and_the_next_tries_again(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner)
+    runner.refuses = True
+    pool.expect(profile_of(job()), 2)
+    await settle()
+    with pytest.raises(RefusedError, match="no sandbox today"):
+        await pool.execute(job(), SilentHost())
+    runner.refuses = False
+    assert (await pool.execute(job(), SilentHost())).status is StepStatus.SUCCEEDED
+    await pool.close()
+
+
+async def test_closing_waits_for_running_jobs(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner)
+    runner.go_on.clear()
+    running = asyncio.create_task(pool.execute(job(), SilentHost()))
+    await settle()
+    closing = asyncio.create_task(pool.close())
+    await settle()
+    assert not closing.done()
+    runner.go_on.set()
+    await closing
+    assert running.done()
+    with pytest.raises(RuntimeError, match="closed"):
+        await pool.execute(job(), SilentHost())
+
+
+@pytest.mark.parametrize(
+    ("code", "preload"),
+    [
+        ("import pandas as pd", {"pandas"}),
+        ("  import json, numpy as np", {"json", "numpy"}),
+        ("from requests.adapters import HTTPAdapter", {"requests"}),
+        ("import os, evil_module", set()),
+        ("# import pandas\nx = 'import pandas'", set()),
+    ],
+)
+def test_profile_preloads_what_the_code_imports_and_we_trust(code: str, preload: set[str]) -> None:
+    assert profile_of(job(code)).preload == preload
