@@ -141,7 +141,10 @@ class LocalService:
             SubflowStep: SubflowExecutor(),
         }
         services = ToolServices(
-            content=store.content, shared=str(self._settings.home.shared), internal=self._settings.network.internal
+            content=store.content,
+            shared=str(self._settings.home.shared),
+            internal=self._settings.network.internal,
+            ca_file=self._settings.network.ca_file,
         )
         tools = ToolCaller(catalogue=self._language.catalogue, services=services, store=store)
         return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)

@@ -54,7 +54,7 @@ class Database:
         self._open: ContextVar[tuple[_Transaction, asyncio.Task[Any] | None] | None] = ContextVar("open", default=None)
 
     async def read(self, body: Body[Result]) -> Result:
-        """What ``body`` reads, from one consistent view; inside :meth:`transaction`, from that."""
+        """What ``body`` reads; inside :meth:`transaction`, with what that has written."""
         if (transaction := self._joined()) is not None:
             return await transaction.run(body)
         return await asyncio.wrap_future(self._readers.submit(_transact, self._engine, body))
