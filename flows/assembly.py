@@ -64,7 +64,10 @@ def assemble(
     for step in (step for steps in lists.values() for step in steps):
         _code_files(step, file, assembly)
     inputs = data.get("inputs")
-    triggers = assemble_triggers(data.get("triggers"), inputs if isinstance(inputs, Mapping) else {}, registry)
+    ids = frozenset(step.id for step in lists.get("steps", ()) if step.id is not None)
+    triggers = assemble_triggers(
+        data.get("triggers"), inputs if isinstance(inputs, Mapping) else {}, ids, registry
+    )
     assembly.findings += triggers.findings
     assembly.trigger_kinds = triggers.kinds
     _flow(data, lists, triggers.configs, assembly)

@@ -6,8 +6,8 @@ optional is its value or null, the keys of a map are sorted; bytes, NaN, infinit
 are errors.
 
 What bounds an expression: its length, the nesting that the library's parser allows, how far its ``map`` macros can
-multiply what they read, and the size of what ``replace``, ``join`` and ``lists.range`` give. What is left: the time of
-macros that stand in one another is the product of the lengths of their lists.
+multiply what they read, the length of the lists that macros read (the library's ``map`` and ``filter`` take quadratic
+time), and the size of what functions give. What is left is time and memory in proportion to what it reads.
 """
 
 import logging
@@ -39,7 +39,11 @@ _FUNCTION_FAILED = re.compile(
     r"(?:\. Check function arguments and their types\.)?$",
     re.DOTALL,
 )
+_MAX_WORK = 25_000_000
+"""Of a macro, about a second: the items it reads to the power of its nesting, and once more where it makes a list."""
 _MAX_RANGE = 100_000
+_MAX_COMPARED = 5_000
+"""Items that functions which compare all with all may be given."""
 
 
 class ExpressionError(StepboxError):
@@ -108,7 +112,8 @@ def evaluate(source: str, names: Mapping[str, Json]) -> Json:
         return _select(source, analysis.path, names)
     used = _used(analysis, names)
     try:
-        return _plain(_program(source).execute(_context(used)))
+        limit = _item_limit(analysis, used)
+        return _plain(_program(source).execute(_cel().Context(used, dict(_functions(limit)))))
     except ExpressionError as error:
         raise ExpressionError(f"`{_shown(source)}`: {error.message}", fix=error.fix) from None
     except Exception as error:  # noqa: BLE001 - the library raises built-in errors of many kinds
@@ -284,6 +289,68 @@ def _shown(source: str) -> str:
     return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - enough to find it again
 
 
+def _item_limit(analysis: Analysis, used: Mapping[str, Json]) -> int:
+    """How many items a list may have that a macro of the expression reads."""
+    if not analysis.nesting:
+        return _MAX_TEXT
+    limit = int(_MAX_WORK ** (1 / (analysis.nesting + analysis.collects)))
+    longest = max(analysis.literal, _longest(used)) * analysis.sums
+    if longest > limit:
+        message = f"its macros read up to {limit:,} items here, but a list has {longest:,}"
+        raise ExpressionError(message, fix="do the work in a code step")
+    return limit
+
+
+def _longest(value: Json) -> int:
+    """The length of the longest list or mapping in a value."""
+    if isinstance(value, Mapping):
+        return max(len(value), max(map(_longest, value.values()), default=0))
+    if isinstance(value, list):
+        return max(len(value), max(map(_longest, value), default=0))
+    return 0
+
+
+@lru_cache(maxsize=16)
+def _functions(limit: int) -> Mapping[str, Callable[..., Any]]:
+    """The functions beyond the core of CEL; those that give lists give at most ``limit`` items."""
+    context: cel.Context = _cel().Context()
+    from cel import stdlib  # noqa: PLC0415 - after `_cel`, which see
+
+    stdlib.add_stdlib_to_context(context)
+    functions = context.functions
+
+    def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            result = function(*arguments)
+            if len(result) > limit:
+                raise ValueError(f"it would give more than {limit:,} items")
+            return result
+
+        return call
+
+    def comparing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if any(isinstance(each, list) and len(each) > _MAX_COMPARED for each in arguments):
+                raise ValueError(f"it takes at most {_MAX_COMPARED:,} items")
+            return function(*arguments)
+
+        return call
+
+    def numbers(length: int) -> list[int]:
+        if length > (most := min(limit, _MAX_RANGE)):
+            raise ValueError(f"it would give more than {most:,} items")
+        return list(range(length))
+
+    return {
+        **functions,
+        **{name: bounded(functions[name]) for name in ("split", "flatten")},
+        **{name: comparing(functions[name]) for name in functions if name == "distinct" or name.startswith("sets.")},
+        "lists.range": numbers,
+        "replace": _replace,
+        "join": _join,
+    }
+
+
 def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
     if len(text) + (text.count(old) if limit < 0 else min(limit, text.count(old))) * len(new) > _MAX_TEXT:
         raise ValueError(f"it would give more than {_MAX_TEXT:,} characters")
@@ -296,25 +363,6 @@ def _join(items: list[str], separator: str = "") -> str:
     if sum(map(len, items)) + len(items) * len(separator) > _MAX_TEXT:
         raise ValueError(f"it would give more than {_MAX_TEXT:,} characters")
     return separator.join(items)
-
-
-def _range(length: int) -> list[int]:
-    if length > _MAX_RANGE:
-        raise ValueError(f"it gives at most {_MAX_RANGE:,} items")
-    return list(range(length))
-
-
-_BOUNDED: Mapping[str, Callable[..., Any]] = {"replace": _replace, "join": _join, "lists.range": _range}
-
-
-def _context(names: dict[str, Json]) -> "cel.Context":
-    context: cel.Context = _cel().Context(names)
-    from cel import stdlib  # noqa: PLC0415 - after `_cel`, which see
-
-    stdlib.add_stdlib_to_context(context)
-    for name, function in _BOUNDED.items():
-        context.add_function(name, function)
-    return context
 
 
 def _cel() -> "ModuleType":

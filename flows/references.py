@@ -63,7 +63,9 @@ class Analysis:
     """What is known of an expression without evaluating it.
 
     ``path`` is set where the expression is nothing but one reference. ``growth`` bounds how many times larger than
-    what it reads the result can be made by its ``map`` macros; ``nesting`` is how deep its macros stand in one another.
+    what it reads the result can be made by its ``map`` macros. ``nesting`` is how deep its macros stand in one another,
+    and ``collects`` says that one of them makes a list. ``literal`` bounds the length of a list that is written out,
+    and ``sums`` how many lists can be put together before a macro reads them.
     """
 
     references: tuple[Reference, ...]
@@ -71,6 +73,9 @@ class Analysis:
     path: tuple[str | int, ...] | None
     growth: int
     nesting: int
+    collects: bool
+    literal: int
+    sums: int
 
 
 def analyse(source: str) -> Analysis:
@@ -99,12 +104,17 @@ def analyse(source: str) -> Analysis:
             if not (token.text in NAMESPACES and len(reference.path) == 1 and _text(found, position + 1) == "."):
                 references.append(reference)
     path = references[0].path if len(references) == 1 and _PATH.fullmatch(source) else None
+    nesting = max((sum(begin <= each < end for begin, (end, _) in macros.items()) for each in macros), default=0)
+    sums = [position for position, token in enumerate(found) if token.text == "+"]
     return Analysis(
         references=tuple(references),
         calls=tuple(calls),
         path=path,
         growth=_growth(found, macros),
-        nesting=max((sum(o < i <= e for o, (e, _n) in macros.items()) + 1 for i in macros), default=0),
+        nesting=nesting,
+        collects=any(found[begin - 1].text in {"map", "filter"} for begin in macros),
+        literal=sum(token.text == "," for token in found) + 1,
+        sums=sum(nesting > 1 or not any(b < each < e for b, (e, _) in macros.items()) for each in sums) + 1,
     )
 
 

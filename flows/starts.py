@@ -24,8 +24,10 @@ class Triggers:
     findings: list[Finding] = field(default_factory=list)
 
 
-def assemble_triggers(items: Json, inputs: Mapping[str, Json], registry: Registry) -> Triggers:
-    """Put the triggers together; ``inputs`` are the schemas of the flow's inputs as written."""
+def assemble_triggers(
+    items: Json, inputs: Mapping[str, Json], steps: frozenset[str], registry: Registry
+) -> Triggers:
+    """Put the triggers together; ``inputs`` are the schemas of the flow's inputs as written, ``steps`` its ids."""
     triggers = Triggers()
     taken: set[str] = set()
     unique: set[tuple[str, str]] = set()
@@ -36,7 +38,7 @@ def assemble_triggers(items: Json, inputs: Mapping[str, Json], registry: Registr
         if not isinstance(item, Mapping):
             continue
         triggers.findings += _id(item, path, taken)
-        triggers.findings += check_wiring(item, path, _scope(kind, tuple(inputs)))
+        triggers.findings += check_wiring(item, path, _scope(kind, tuple(inputs), steps))
         triggers.findings += _given(item, path, inputs, kind)
         if kind is None or config is None:
             continue
@@ -69,16 +71,16 @@ def _shared(kind: TriggerKind, config: TriggerConfig, path: Path, unique: set[tu
     unique.add((kind.key, value))
 
 
-def _scope(kind: TriggerKind | None, inputs: tuple[str, ...]) -> Scope:
+def _scope(kind: TriggerKind | None, inputs: tuple[str, ...], steps: frozenset[str]) -> Scope:
     names: Mapping[str, tuple[str, ...] | None] = {"event": None, "trigger": None}
-    run: Mapping[str, tuple[str, ...] | None] = {"inputs": inputs, "run": RUN_ATTRIBUTES, "output": None}
+    run: Mapping[str, tuple[str, ...] | None] = {"inputs": inputs, "steps": None, "run": RUN_ATTRIBUTES, "output": None}
     own = kind.wiring if kind is not None else ()
     fields = (
         (Wiring(path=("with",)), {}),
         (Wiring(path=("if",), condition=True), {}),
         *((wiring, {**dict.fromkeys(wiring.names), **(run if wiring.run else {})}) for wiring in own),
     )
-    return Scope(names=names, fields=fields)
+    return Scope(names=names, visible=steps, known=steps, fields=fields)
 
 
 def _given(

@@ -36,7 +36,8 @@ class RunStatus(StrEnum):
 
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:d|h|ms|m|s))+"
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_DURATION = "(?=.)" + "".join(f"(?:{_NUMBER}{unit})?" for unit in _SECONDS)
 _DURATION_PART = re.compile(r"([0-9.]+)(d|h|ms|m|s)")
 MAX_DURATION = 3650 * 86400.0
 """The longest duration, in seconds: ten years."""

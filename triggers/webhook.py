@@ -11,7 +11,7 @@ from flows.model import Config, TriggerConfig
 from flows.names import name_finding
 from flows.values import Duration, Json
 
-WIRING = (Wiring(path=("webhook", "respond", "body"), run=True, names=frozenset({"steps"})),)
+WIRING = (Wiring(path=("webhook", "respond", "body"), run=True),)
 _PATH = re.compile(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*")
 _MAX_PATH = 200
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")

@@ -43,7 +43,9 @@ TEXT = [
     Case("flow: f\nsteps: [\n", 3, 1, "yaml_syntax", "quotes"),
     Case("flow: f\nsteps:\n\t- id: a\n", 3, 1, "yaml_syntax", "spaces, not tabs"),
     Case("flow: f\ndescription: a: b\n" + SHELL, 2, 15, "yaml_syntax", "in quotes"),
-    Case(one("tool: http.request\nwith: {url: ${{ x }}}"), 5, 18, "yaml_syntax", 'put quotes around an expression: "${{'),
+    Case(
+        one("tool: http.request\nwith: {url: ${{ x }}}"), 5, 18, "yaml_syntax", 'put quotes around an expression: "${{'
+    ),
     Case('flow: "\\U99999999"\n', 1, 1, "yaml_syntax", "escapes"),
     Case("flow: f\nflow: g\n" + SHELL, 2, 1, "duplicate_key", "remove one"),
     Case("flow: f\n---\nflow: g\n", 2, 1, "several_documents", "one flow per file"),
@@ -106,7 +108,13 @@ SHAPE = [
     Case(one("shell: ls\nlimits: {memory: 1MB}"), 5, 22, "invalid_value", "128MB"),
     Case(flow("defaults: {limits: {memori: 1MB}}\n" + SHELL), 2, 21, "unknown_key", "did you mean `memory`?"),
     Case(flow("defaults: {limits: {memory: x}}\n" + SHELL), 2, 29, "invalid_value", "such as 128MB"),
-    Case(flow("steps:\n" + "".join(f"- {{id: s{i}, wait: 1s}}\n" for i in range(1001))), 1003, 3, "too_many_steps", "for_each"),
+    Case(
+        flow("steps:\n" + "".join(f"- {{id: s{i}, wait: 1s}}\n" for i in range(1001))),
+        1003,
+        3,
+        "too_many_steps",
+        "for_each",
+    ),
 ]
 
 NAMES = [
@@ -117,7 +125,11 @@ NAMES = [
     Case(flow("steps: [{id: a, shell: ls}, {id: a, shell: ls}]\n"), 2, 34, "duplicate_id", "its own"),
     Case(flow(SHELL + "finally: [{id: a, shell: ls}]\n"), 3, 16, "duplicate_id", "of its own"),
     Case(
-        flow("triggers: [{id: m, manual: }, {id: m, manual: }]\n" + SHELL), 2, 36, "duplicate_id", "each trigger its own"
+        flow("triggers: [{id: m, manual: }, {id: m, manual: }]\n" + SHELL),
+        2,
+        36,
+        "duplicate_id",
+        "each trigger its own",
     ),
     Case(flow("triggers: [{id: M, manual: }]\n" + SHELL), 2, 17, "invalid_name", "`m`"),
     Case(flow("inputs: {a-b: {type: string}}\n" + SHELL), 2, 10, "invalid_name", "`a_b`"),
@@ -144,7 +156,11 @@ GRAPH = [
         flow("steps: [{id: a, shell: ls}, {id: b, shell: ls, needs: [a, a]}]\n"), 2, 59, "duplicate_need", "remove one"
     ),
     Case(
-        flow("steps: [{id: a, shell: ls, needs: [b]}, {id: b, shell: ls}]\n"), 2, 35, "cycle", "remove `b` from the needs of `a`"
+        flow("steps: [{id: a, shell: ls, needs: [b]}, {id: b, shell: ls}]\n"),
+        2,
+        35,
+        "cycle",
+        "remove `b` from the needs of `a`",
     ),
     Case(flow(SHELL + "finally: [{id: z, shell: ls, needs: [a]}]\n"), 3, 38, "unknown_step", "remove it"),
 ]
@@ -161,7 +177,13 @@ EXPRESSIONS = [
     Case(one("shell: ls\nwith: {x: '${{ 1 2 }}'}"), 5, 22, "invalid_expression", "correct"),
     Case(one("shell: ls\nwith: {x: '${{ 1 # 2 }}'}"), 5, 22, "invalid_expression", "remove it"),
     Case(one("shell: ls\nwith: {x: '${{ 1" + " + 1" * 1000 + " }}'}"), 5, 19, "invalid_expression", "code step"),
-    Case(one("shell: ls\nwith: {x: '${{ " + "(" * 200 + "1" + ")" * 200 + " }}'}"), 5, 116, "invalid_expression", "code step"),
+    Case(
+        one("shell: ls\nwith: {x: '${{ " + "(" * 200 + "1" + ")" * 200 + " }}'}"),
+        5,
+        116,
+        "invalid_expression",
+        "code step",
+    ),
     Case(
         one("shell: ls\nwith: {x: '${{ [1].map(a, [1].map(b, [1].map(c, [1].map(d, d)))) }}'}"),
         5,
@@ -268,9 +290,7 @@ INPUTS = [
 KINDS = [
     Case(one("tool: workspace.search_task"), 4, 11, "unknown_tool", "did you mean `workspace.search_tasks`?"),
     Case(one("tool: search_tasks"), 4, 11, "unknown_tool", "full name `workspace.search_tasks`"),
-    Case(
-        one("tool: workspace.search_tasks\nwith: {statu: x}"), 5, 12, "unknown_argument", "did you mean `status`?"
-    ),
+    Case(one("tool: workspace.search_tasks\nwith: {statu: x}"), 5, 12, "unknown_argument", "did you mean `status`?"),
     Case(one("tool: workspace.search_tasks\nwith: {limit: x}"), 5, 19, "wrong_argument", "of type integer"),
     Case(
         one("tool: workspace.update_task\nwith: {taskId: a, statusId: archivd}"),
@@ -335,9 +355,7 @@ TRIGGERS = [
     Case(trigger("schedule: {cron: '0 0 30 2 *'}"), 4, 22, "invalid_cron", "a day that exists"),
     Case(trigger("schedule: {cron: 'H * * * *'}"), 4, 22, "invalid_cron", "five fields"),
     Case(trigger("schedule: {cron: '" + "1," * 200 + "1 * * * *'}"), 4, 22, "invalid_cron", "five fields"),
-    Case(
-        trigger("schedule: {interval: 1h, timezone: Europe/Berln}"), 4, 40, "unknown_timezone", "`Europe/Berlin`"
-    ),
+    Case(trigger("schedule: {interval: 1h, timezone: Europe/Berln}"), 4, 40, "unknown_timezone", "`Europe/Berlin`"),
     Case(trigger("schedule: {interval: 1h, timezone: ../../x}"), 4, 40, "unknown_timezone", "UTC"),
     Case(trigger("webhook: {path: /Orders, verify: none}"), 4, 21, "invalid_path", "`orders`"),
     Case(trigger("webhook: {path: orders}"), 4, 5, "missing_key", "add `secret:"),
@@ -365,7 +383,8 @@ TRIGGERS = [
     ),
     Case(
         flow(
-            "triggers:\n- {id: t, webhook: {path: o, verify: none}}\n- {id: u, webhook: {path: o, verify: none}}\n" + SHELL
+            "triggers:\n- {id: t, webhook: {path: o, verify: none}}\n- {id: u, webhook: {path: o, verify: none}}\n"
+            + SHELL
         ),
         4,
         20,

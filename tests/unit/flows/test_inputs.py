@@ -1,0 +1,111 @@
+"""Inputs of a run: what is given against what is declared."""
+
+from collections.abc import Callable
+
+import pytest
+
+from flows.definition import Definition
+from flows.inputs import InvalidInputError, parse_input, validate_inputs
+from flows.model import Flow
+from flows.values import Json
+
+
+@pytest.fixture(scope="module")
+def flow(load_flow: Callable[..., Definition]) -> Flow:
+    return load_flow(
+        "flow: f\n"
+        "inputs:\n"
+        "  customer: {type: string, minLength: 1, pattern: '^[a-z]+$'}\n"
+        "  limit: {type: integer, default: 10, minimum: 1}\n"
+        "  rows: {type: array, items: {type: object, required: [n]}, default: []}\n"
+        "  mode: {enum: [fast, slow], default: fast}\n"
+        "  anything: {default: null}\n"
+        "steps: [{id: a, shell: ls}]\n"
+    ).flow
+
+
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        ({}, "input `customer` is missing"),
+        ({"customer": "a", "limt": 1}, "did you mean `limit`?"),
+        ({"customer": "a", "qqq": 1}, "known: `customer`"),
+        ({"customer": 5}, "input `customer`: the value must be of type string"),
+        ({"customer": ""}, "input `customer`"),
+        ({"customer": "A"}, "does not match the pattern"),
+        ({"customer": "a", "limit": 0}, "less than the minimum"),
+        ({"customer": "a", "limit": True}, "of type integer"),
+        ({"customer": "a", "limit": 1.5}, "of type integer"),
+        ({"customer": "a", "rows": [{"n": 1}, {}]}, "input `rows`[1]: `n` is missing"),
+        ({"customer": "a", "mode": "fats"}, "did you mean `fast`?"),
+    ],
+)
+def test_wrong_inputs_are_refused(flow: Flow, given: dict[str, Json], fragment: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        validate_inputs(flow, given)
+    assert fragment in caught.value.message
+    assert (caught.value.code, caught.value.exit_status) == ("invalid_input", 2)
+
+
+def test_all_that_is_wrong_comes_at_once(flow: Flow) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        validate_inputs(flow, {"x": 1, "limit": "a", "mode": "z"})
+    assert len(caught.value.message.splitlines()) == 4
+
+
+def test_defaults_fill_what_is_not_given(flow: Flow) -> None:
+    assert validate_inputs(flow, {"customer": "a", "limit": 3, "anything": [1]}) == {
+        "customer": "a",
+        "limit": 3,
+        "rows": [],
+        "mode": "fast",
+        "anything": [1],
+    }
+
+
+def test_a_pattern_takes_linear_time(load_flow: Callable[..., Definition]) -> None:
+    flow = load_flow("flow: f\ninputs: {a: {type: string, pattern: '^(a+)+$'}}\nsteps: [{id: a, shell: ls}]\n").flow
+    with pytest.raises(InvalidInputError):
+        validate_inputs(flow, {"a": "a" * 5000 + "!"})
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"type": "string"}, "5", "5"),
+        ({"type": "string"}, '{"a": 1}', '{"a": 1}'),
+        ({"type": "integer"}, "5", 5),
+        ({"type": "integer"}, "5.0", 5),
+        ({"type": "number"}, "5.5", 5.5),
+        ({"type": "boolean"}, "true", True),
+        ({"type": "null"}, "null", None),
+        ({"type": "array"}, "[1, 2]", [1, 2]),
+        ({"type": "object"}, '{"a": 1}', {"a": 1}),
+        ({"type": ["string", "null"]}, "null", None),
+        ({"type": ["string", "integer"]}, "5", 5),
+        ({"type": ["string", "integer"]}, "[1]", "[1]"),
+        ({"type": ["string", "integer"]}, "abc", "abc"),
+        ({}, "5", 5),
+        ({}, "abc", "abc"),
+    ],
+)
+def test_text_is_read_by_the_declared_type(schema: dict[str, Json], text: str, value: Json) -> None:
+    parsed = parse_input(schema, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "integer"}, "five"),
+        ({"type": "number"}, "NaN"),
+        ({"type": "array"}, "[1"),
+        ({"type": "object"}, "a: 1"),
+        ({"type": "array"}, "[" * 100_000),
+        ({"type": "boolean"}, "yes"),
+    ],
+)
+def test_text_of_another_type_is_refused(schema: dict[str, Json], text: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not of type"):
+        parse_input(schema, text)
