@@ -33,6 +33,12 @@ NAMESPACED_PROCESS_COUNT = (5, 14)
 _ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 97; shift; done; shift; exec "$@"'
 
 
+class LimitUnavailableError(RefusedError):
+    """A limit that can't be enforced on this machine."""
+
+    code = "limit_unavailable"
+
+
 class NsjailRunner:
     """Starts sandboxes as processes of nsjail.
 
@@ -167,7 +173,11 @@ class NsjailSandbox:
     async def execute(self, job: Job, host: Host) -> Outcome:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        guarded = self._guard(job)
+        try:
+            guarded = self._guard(job)
+        except BaseException:
+            self._end()
+            raise
         cpu_before = self._cpu_time()
         said = Conversation(self._process.stdout, self._process.stdin, self._with_environment(job), host)
         started = time.perf_counter()
@@ -201,6 +211,11 @@ class NsjailSandbox:
         if self._cgroup is not None:
             self._cgroup.limit(job.limits)
             return None
+        if job.limits.cpu < 1:
+            raise LimitUnavailableError(
+                f"a limit of {job.limits.cpu:g} processors can't be enforced without cgroups",
+                fix="set limits.cpu to 1 or more, or run Stepbox as root or in a delegated cgroup",
+            )
         limit_by_rlimits(self._process.pid, job.language, job.limits)
         _pin(self._process.pid, job.limits.cpu)
         dog = Watchdog(self._process.pid, job.limits.memory)

@@ -1,0 +1,179 @@
+"""Steps as their YAML says them, in real sandboxes."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from flows.contracts import StepResult
+from flows.errors import RefusedError
+from flows.values import Json, StepStatus
+from steps.code import JavaScriptStep, PythonStep, ShellStep
+from steps.sandbox.executor import CodeExecutor
+from steps.sandbox.nsjail import NsjailRunner
+from steps.sandbox.pool import Sandboxes
+from steps.sandbox.select import choose
+from tests.sandbox.conftest import until
+
+
+@dataclass
+class Call:
+    """One attempt, as the engine would hand it over."""
+
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    run_id: str = "run"
+    step_id: str = "step"
+    attempt: int = 1
+
+    async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None: ...
+
+    async def call_tool(self, name: str, arguments: Json) -> Json:
+        return [name, arguments]
+
+    async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def executor(sandboxes: Sandboxes) -> CodeExecutor:
+    return CodeExecutor(sandboxes)
+
+
+def python(code: str, **more: Any) -> PythonStep:
+    return PythonStep.model_validate({"id": "step", "python": code, **more})
+
+
+async def test_step_gives_its_result_and_what_it_took(executor: CodeExecutor) -> None:
+    step = python("print('x')\nreturn [inputs, tools.echo(a=1)]", tools=["demo.echo"])
+    result = await executor.execute(step, Call(inputs={"n": 1}))
+    assert result.result == [{"n": 1}, ["demo.echo", {"a": 1}]]
+    assert (result.status, result.isolation, result.tool_calls) == (StepStatus.SUCCEEDED, "jail", 1)
+    assert (result.stdout, result.stderr) == ("x\n", "")
+    assert result.duration > 0
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        JavaScriptStep.model_validate({"id": "step", "javascript": "return 2 as number"}),
+        ShellStep.model_validate({"id": "step", "shell": "echo 2 > $RESULT"}),
+    ],
+)
+async def test_other_languages_run_too(executor: CodeExecutor, step: JavaScriptStep | ShellStep) -> None:
+    assert (await executor.execute(step, Call())).result == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "status"),
+    [
+        ({"timeout": "200ms"}, "while True: pass", StepStatus.TIMED_OUT),
+        ({"memory": "64MB"}, "return len(bytearray(100_000_000))", StepStatus.OUT_OF_MEMORY),
+        ({"memory": "512MB"}, "return len(bytearray(b'x') * 300_000_000)", StepStatus.SUCCEEDED),
+        ({"disk": "1MB"}, "open('x', 'wb').write(bytes(2_000_000))", StepStatus.FAILED),
+        ({"disk": "128MB"}, "open('x', 'wb').write(bytes(100_000_000))", StepStatus.SUCCEEDED),
+        ({"pids": 1}, "import os\nos.fork()", StepStatus.FAILED),
+        ({"tool_calls": 0}, "tools.echo()", StepStatus.LIMIT_EXCEEDED),
+    ],
+)
+async def test_declared_limits_hold(
+    executor: CodeExecutor, limits: dict[str, Json], code: str, status: StepStatus
+) -> None:
+    result = await executor.execute(python(code, limits=limits, tools=["demo.echo"]), Call())
+    assert (result.status, result.error) == (status, result.error)
+
+
+async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executor: CodeExecutor) -> None:
+    fits = "return 1" + "#" * (100_000 - 8)
+    assert (await executor.execute(python(fits), Call())).result == 1
+    beyond = await executor.execute(python(fits + "#"), Call())
+    assert beyond.error is not None
+    assert (beyond.status, beyond.error.code) == (StepStatus.LIMIT_EXCEEDED, "code_too_large")
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"network": "full"}, "network_unavailable"),
+        ({"network": {"allow": ["example.com"]}}, "network_unavailable"),
+        ({"secrets": ["key"]}, "feature_unavailable"),
+        ({"files": ["other/*"]}, "feature_unavailable"),
+    ],
+)
+async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
+    executor: CodeExecutor, more: dict[str, Json], code: str
+) -> None:
+    step = python("return 1", **more)
+    refused = executor.refusal(step)
+    assert refused is not None
+    assert (refused.code, refused.exit_status) == (code, 3)
+    assert refused.fix
+    with pytest.raises(RefusedError):
+        await executor.execute(step, Call())
+
+
+async def test_an_empty_allowlist_is_no_network_at_all(executor: CodeExecutor) -> None:
+    assert executor.refusal(python("return 1", network={"allow": []})) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("return {'total': 1.5}", StepStatus.SUCCEEDED), ("return {'total': 'x'}", StepStatus.FAILED)]
+)
+async def test_result_is_checked_against_returns(executor: CodeExecutor, code: str, status: StepStatus) -> None:
+    schema = {"type": "object", "properties": {"total": {"type": "number"}}}
+    result = await executor.execute(python(code, returns=schema), Call())
+    assert result.status is status
+    if result.error is not None:
+        assert result.error.code == "result_schema"
+        assert result.error.message.startswith("result.total: ")
+
+
+@pytest.mark.parametrize(
+    ("block", "code"),
+    [
+        ("dependencies = ['pandas>=1', 'requests']", None),
+        ("requires-python = '>=3.11'", None),
+        ("dependencies = ['torch']", "missing_dependency"),
+        ("dependencies = ['pandas<1']", "missing_dependency"),
+        ("dependencies = ['torch; python_version < \"3\"']", None),
+        ("requires-python = '<3.11'", "missing_dependency"),
+        ("dependencies = ['not a requirement!']", "invalid_script_block"),
+        ("dependencies = 5", "invalid_script_block"),
+        ("no toml", "invalid_script_block"),
+    ],
+)
+async def test_script_block_is_checked(executor: CodeExecutor, block: str, code: str | None) -> None:
+    step = python(f"x = 1\n# /// script\n# {block}\n# ///\nreturn 1")
+    result = await executor.execute(step, Call())
+    assert (result.error.code if result.error else None) == code
+    if result.error is not None:
+        assert result.error.line == 2
+
+
+async def test_expected_steps_find_ready_sandboxes(executor: CodeExecutor, sandboxes: Sandboxes) -> None:
+    executor.expect(python("return 1"), 2)
+    assert await until(lambda: sandboxes.ready == 2)
+    assert (await executor.execute(python("return 1"), Call())).result == 1
+    assert sandboxes.ready == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has cgroups, which can")
+async def test_part_of_a_processor_is_refused_without_cgroups(executor: CodeExecutor) -> None:
+    with pytest.raises(RefusedError, match="can't be enforced without cgroups"):
+        await executor.execute(python("return 1", limits={"cpu": 0.5}), Call())
+
+
+async def test_runner_is_chosen_by_the_setting() -> None:
+    assert isinstance(choose("auto"), NsjailRunner)
+    with pytest.raises(RefusedError, match="no docker runner yet"):
+        choose("docker")
+
+
+async def test_enforcement_tells_how_each_limit_holds() -> None:
+    runner = NsjailRunner()
+    told = await runner.enforcement()
+    await runner.close()
+    assert set(told) == {"timeout", "memory", "cpu", "pids", "disk", "output", "network"}
+    assert "missing" not in told.values()
+    assert (told["memory"] == "hard") == (os.geteuid() == 0)
