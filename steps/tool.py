@@ -1,15 +1,19 @@
 """Steps of ``tool``: one call of a tool, whose arguments are ``with``."""
 
+import json
 from collections.abc import Iterator, Mapping
 
-from flows.contracts import Catalogue, Finding, StepCall, StepResult, ToolSpec
+from flows.contracts import Catalogue, Finding, StepCall, StepError, StepResult, ToolSpec
 from flows.errors import RefusedError
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.suggestions import closest, listing
 from flows.templates import OPENING
 from flows.values import Json, StepStatus
+from steps.sandbox.limits import Limits
 from steps.sandboxed import unknown_tool
+
+MAX_RESULT = Limits().result
 
 
 class ToolStep(StepConfig):
@@ -86,4 +90,12 @@ class ToolExecutor:
         if not isinstance(config, ToolStep):
             raise TypeError(f"{type(config).__name__} is no step of a tool")
         result = await call.call_tool(config.tool, dict(call.inputs))
-        return StepResult(status=StepStatus.SUCCEEDED, result=result, tool_calls=1)
+        size = len(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+        if size <= MAX_RESULT:
+            return StepResult(status=StepStatus.SUCCEEDED, result=result, tool_calls=1)
+        error = StepError(
+            code="result_too_large",
+            message=f"the result of {config.tool} is {size} bytes of JSON, the limit is {MAX_RESULT}",
+            fix="ask the tool for less, or call it from a code step that gives only what is needed",
+        )
+        return StepResult(status=StepStatus.LIMIT_EXCEEDED, error=error, tool_calls=1)

@@ -57,7 +57,7 @@ async def isolated() -> None:
     """The flow in this process: Prefect, store and a sandbox for each step."""
     async with open_service() as service:
         report = await service.run(sequential_flow(), {}, NoObserver())
-    assert report.run.output == 55, report  # noqa: PLR2004 - fibo(10)
+    assert report.run.output == 55, report
 
 
 async def plain_processes() -> None:
