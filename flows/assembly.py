@@ -65,9 +65,7 @@ def assemble(
         _code_files(step, file, assembly)
     inputs = data.get("inputs")
     ids = frozenset(step.id for step in lists.get("steps", ()) if step.id is not None)
-    triggers = assemble_triggers(
-        data.get("triggers"), inputs if isinstance(inputs, Mapping) else {}, ids, registry
-    )
+    triggers = assemble_triggers(data.get("triggers"), inputs if isinstance(inputs, Mapping) else {}, ids, registry)
     assembly.findings += triggers.findings
     assembly.trigger_kinds = triggers.kinds
     _flow(data, lists, triggers.configs, assembly)

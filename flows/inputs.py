@@ -33,7 +33,10 @@ def validate_inputs(flow: Flow, given: Mapping[str, Json]) -> dict[str, Json]:
     for name, schema in flow.inputs.items():
         if name in given:
             values[name] = given[name]
-            wrong += [f"input `{name}`{_place(each.path)}: {each.message}; {each.fix}" for each in mismatches(schema, given[name])]
+            wrong += [
+                f"input `{name}`{_place(each.path)}: {each.message}; {each.fix}"
+                for each in mismatches(schema, given[name])
+            ]
         elif "default" in schema:
             values[name] = schema["default"]
         else:

@@ -14,9 +14,7 @@ from flows.values import Duration, Json
 class Config(BaseModel):
     """Base of all definition models: unknown keys are refused, values are immutable, YAML names are aliases."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True)
 
 
 class CodeFile(Config):
@@ -81,41 +79,56 @@ class StepConfig(Config):
     """What every step has, whatever its kind."""
 
     id: str
+    """The name by which other steps and expressions refer to it."""
     name: str | None = None
+    """What people see; left out: the id."""
     needs: list[str] | None = None
     """Ids of the steps that must end first; left out: the step before; []: none."""
     if_: str | bool | None = Field(default=None, alias="if")
+    """A condition in CEL: where it says no, the step is skipped."""
     with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+    """The step's inputs; may hold expressions at any depth."""
     for_each: ForEach | None = None
+    """Run it for each item of a list."""
     retry: Retry | None = None
+    """Make further attempts where one did not succeed."""
     timeout: Duration | None = None
     """How long one attempt may take, everything included."""
     on_error: Literal["fail", "continue"] = "fail"
+    """Whether its failure fails the run."""
     cache: Cache | None = None
+    """Reuse an earlier result."""
 
 
 class TriggerConfig(Config):
     """What every trigger has, whatever its kind."""
 
     id: str
+    """The trigger's name in the flow."""
     if_: str | bool | None = Field(default=None, alias="if")
+    """A condition in CEL on the ``event``: where it says no, no run starts."""
     with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+    """The flow's inputs; may hold expressions over ``event``."""
 
 
 class Concurrency(Config):
     """How many runs of the flow go on at once."""
 
     limit: int = Field(default=1, ge=1)
+    """Runs at once."""
     key: str | None = None
     """An expression: runs with different values don't count against each other."""
     policy: Literal["queue", "skip", "cancel_running"] = "queue"
+    """What a run beyond the limit does: wait, not start, or cancel the one that runs."""
 
 
 class Defaults(Config):
     """Values for the steps that don't say otherwise."""
 
     retry: Retry | None = None
+    """As ``retry`` of a step; not for those that wait."""
     timeout: Duration | None = None
+    """As ``timeout`` of a step; not for those that wait."""
     limits: dict[str, Json] = Field(default_factory=dict)
     """As ``limits`` of a code step."""
 
@@ -124,15 +137,26 @@ class Flow(Config):
     """One automation. ``inputs`` are JSON Schemas by name; ``steps`` are of the registered kinds."""
 
     flow: str
+    """The flow's name."""
     description: str | None = None
+    """What the flow is for."""
     inputs: dict[str, dict[str, Json]] = Field(default_factory=dict)
+    """JSON Schemas by name; an input with a ``default`` is optional."""
     triggers: list[SerializeAsAny[TriggerConfig]] = Field(default_factory=list)
+    """What starts a run."""
     steps: list[SerializeAsAny[StepConfig]]
+    """What a run does; a step needs the one before unless ``needs`` says otherwise."""
     output: Json = None
+    """What the run gives; may hold expressions over ``steps``."""
     concurrency: Concurrency | None = None
+    """How many runs go on at once."""
     on_failure: list[SerializeAsAny[StepConfig]] = Field(default_factory=list)
+    """Steps that run after a failed run."""
     finally_: list[SerializeAsAny[StepConfig]] = Field(default_factory=list, alias="finally")
+    """Steps that run at the end in any case."""
     defaults: Defaults = Field(default_factory=Defaults)
+    """Values for the steps that don't say otherwise."""
     timeout: Duration | None = None
+    """How long the whole run may take."""
     expose: bool = False
     """Offer the flow as a tool to agents over MCP."""

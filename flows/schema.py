@@ -99,7 +99,11 @@ def _docstrings(model: type) -> dict[str, str]:
     """The strings below the attributes of a class, by attribute. Read here, since only the schema needs them."""
     module = sys.modules.get(model.__module__)
     try:
-        tree = ast.parse(inspect.getsource(module)) if module is not None and model is not BaseModel else ast.Module([], [])
+        tree = (
+            ast.parse(inspect.getsource(module))
+            if module is not None and model is not BaseModel
+            else ast.Module([], [])
+        )
     except (OSError, TypeError, SyntaxError):
         return {}
     found: dict[str, str] = {}

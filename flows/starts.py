@@ -24,9 +24,7 @@ class Triggers:
     findings: list[Finding] = field(default_factory=list)
 
 
-def assemble_triggers(
-    items: Json, inputs: Mapping[str, Json], steps: frozenset[str], registry: Registry
-) -> Triggers:
+def assemble_triggers(items: Json, inputs: Mapping[str, Json], steps: frozenset[str], registry: Registry) -> Triggers:
     """Put the triggers together; ``inputs`` are the schemas of the flow's inputs as written, ``steps`` its ids."""
     triggers = Triggers()
     taken: set[str] = set()

@@ -15,6 +15,7 @@ class Approval(Config):
     """What is asked of whom. ``with`` of the step is shown beside the message."""
 
     message: str
+    """What is asked."""
     form: dict[str, Json] | None = None
     """A JSON Schema of what the approver fills in; it becomes the ``values`` of the step's result."""
     approvers: list[str] = Field(default_factory=list)
@@ -29,6 +30,7 @@ class ApprovalStep(StepConfig):
     """Parks the run until it is decided. A yes gives ``{approved, by, at, values}``; a no fails the step."""
 
     approval: Approval
+    """What is asked of whom."""
 
 
 def check_approval(config: StepConfig, _catalogue: Catalogue) -> Iterator[Finding]:

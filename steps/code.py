@@ -51,6 +51,7 @@ class PythonStep(CodeStep):
     """The body of a Python function, or a module with a ``main``."""
 
     python: str | CodeFile
+    """The code, or a mapping with ``file``."""
 
     @property
     def language(self) -> Literal["python"]:
@@ -65,6 +66,7 @@ class JavaScriptStep(CodeStep):
     """The body of an async JavaScript or TypeScript function."""
 
     javascript: str | CodeFile
+    """The code, or a mapping with ``file``."""
 
     @property
     def language(self) -> Literal["javascript"]:
@@ -79,6 +81,7 @@ class ShellStep(CodeStep):
     """A bash script."""
 
     shell: str | CodeFile
+    """The code, or a mapping with ``file``."""
 
     @property
     def language(self) -> Literal["shell"]:

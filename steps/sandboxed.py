@@ -32,6 +32,7 @@ class LimitsConfig(Config):
     timeout: Duration | None = None
     """How long the code may run before it is stopped."""
     memory: ByteSize | None = None
+    """Of all its processes together."""
     cpu: float | None = Field(default=None, gt=0)
     """Processors: 0.5 is half of one."""
     pids: int | None = Field(default=None, ge=1)
@@ -41,6 +42,7 @@ class LimitsConfig(Config):
     output: ByteSize | None = None
     """stdout and stderr together; what is beyond is dropped and marked."""
     tool_calls: int | None = Field(default=None, ge=0)
+    """Calls of tools."""
     requests: int | None = Field(default=None, ge=0)
     """Requests over the network."""
 
@@ -56,6 +58,7 @@ class SandboxConfig(StepConfig):
     """What every step that runs code in a sandbox has."""
 
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    """What the code may use up."""
     network: Literal["none", "full"] | Allow = "none"
     """What the code may reach: none, full, or a mapping with ``allow``."""
     tools: list[str] = Field(default_factory=list)

@@ -34,6 +34,7 @@ class WaitStep(StepConfig):
     """Parks the run. The result is the event, or null where only time was waited for."""
 
     wait: Duration | Wait
+    """A duration, or a mapping with ``until`` or ``event``."""
 
 
 def check_wait(config: StepConfig, _catalogue: Catalogue) -> Iterator[Finding]:

@@ -15,13 +15,16 @@ class EventPattern(Config):
     type: str
     """Such as com.example.order.created or stepbox.run.failed."""
     source: str | None = None
+    """Where it comes from; left out: anywhere."""
     subject: str | None = None
+    """What it is about; left out: anything."""
 
 
 class EventTrigger(TriggerConfig):
     """``event`` has the CloudEvent's attributes and ``data``."""
 
     event: EventPattern
+    """Which events."""
 
 
 def check_event(config: TriggerConfig) -> Iterator[Finding]:

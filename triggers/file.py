@@ -21,6 +21,7 @@ class FilePattern(Config):
         default_factory=lambda: ["added", "modified"],  # type: ignore[arg-type]
         min_length=1,
     )
+    """Which changes."""
     settle: Duration = 1.0
     """How long the size must stay the same before the file counts as whole."""
 
@@ -29,6 +30,7 @@ class FileTrigger(TriggerConfig):
     """``event`` has ``path``, ``name``, ``size`` and ``change``."""
 
     file: FilePattern
+    """Which files."""
 
 
 def check_file(config: TriggerConfig) -> Iterator[Finding]:

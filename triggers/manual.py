@@ -7,6 +7,7 @@ class Manual(Config):
     """What is shown where the flow can be started."""
 
     label: str | None = None
+    """What the button says."""
 
 
 class ManualTrigger(TriggerConfig):

@@ -12,6 +12,7 @@ class Queue(Config):
     """Which stream."""
 
     stream: str
+    """The stream's key."""
     group: str = "stepbox"
     """The consumer group: each message goes to one member of it."""
     url: str | None = None
@@ -24,6 +25,7 @@ class QueueTrigger(TriggerConfig):
     """``event`` has ``id`` and ``fields`` of the message."""
 
     queue: Queue
+    """Which stream."""
 
 
 def check_queue(config: TriggerConfig) -> Iterator[Finding]:

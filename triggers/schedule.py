@@ -18,6 +18,7 @@ class Schedule(Config):
     cron: str | None = None
     """Five fields: minute, hour, day of month, month, day of week."""
     interval: Duration | None = None
+    """Time from one start to the next, instead of ``cron``."""
     timezone: str = "UTC"
     """A name of the IANA database, such as Europe/Berlin."""
     jitter: Duration = 0.0
@@ -32,6 +33,7 @@ class ScheduleTrigger(TriggerConfig):
     """``event`` has ``scheduled_at``, the time of the plan."""
 
     schedule: Schedule
+    """The plan."""
 
 
 def check_schedule(config: TriggerConfig) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ class Respond(Config):
     """An answer of one's own, sent once the run has ended."""
 
     status: int = Field(default=200, ge=200, le=599)
+    """The HTTP status."""
     body: Json = None
     """What to answer as JSON; it may use expressions over ``output``, ``steps``, ``inputs``, ``event`` and ``run``."""
 
@@ -34,6 +35,7 @@ class Webhook(Config):
         default_factory=lambda: ["POST"],  # type: ignore[arg-type]
         min_length=1,
     )
+    """Which HTTP methods are taken."""
     verify: Literal["standard", "github", "hmac", "token", "none"] = "standard"
     """Standard Webhooks, GitHub's signature, a plain HMAC-SHA256, a shared token, or nothing."""
     secret: str | None = None
@@ -50,6 +52,7 @@ class WebhookTrigger(TriggerConfig):
     """``event`` has ``body``, ``headers``, ``query``, ``method`` and ``path``."""
 
     webhook: Webhook
+    """Where requests come in."""
 
 
 def check_webhook(config: TriggerConfig) -> Iterator[Finding]:

@@ -1,0 +1,64 @@
+"""Hosts that code may be allowed to reach."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steps.sandboxed import host_problem
+
+
+@pytest.mark.parametrize(
+    "host", ["api.example.com", "*.example.org", "a-b.example:8443", "localhost", "xn--e1afmkfd.example", "1e100.net", "a.b.c.d.e:1"]
+)
+def test_a_host_can_be_allowed(host: str) -> None:
+    assert host_problem(host) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        " ",
+        "*",
+        "*.",
+        "*.com",
+        "*.*.example.org",
+        "a.*.org",
+        "exa mple.org",
+        "https://example.org",
+        "example.org/x",
+        "user@example.org",
+        "Example.org",
+        "example.org.",
+        ".example.org",
+        "-a.example",
+        "a-.example",
+        "a_b.example",
+        "10.0.0.1",
+        "0x7f.1",
+        "127.1:80",
+        "[::1]",
+        "::1",
+        "example.org:",
+        "example.org:0",
+        "example.org:65536",
+        "example.org:80:80",
+        "ex\u0430mple.org",
+        "a" * 64 + ".example",
+        ".".join(["a" * 60] * 5),
+        "a\n.example",
+    ],
+)
+def test_what_is_no_host_is_refused_with_the_fix(host: str) -> None:
+    problem = host_problem(host)
+    assert problem is not None
+    message, fix = problem
+    assert message
+    assert fix
+
+
+@given(st.text(max_size=60))
+def test_what_is_allowed_is_plain(host: str) -> None:
+    if host_problem(host) is None:
+        assert set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.:*")
+        assert not host.split(":")[0].split(".")[-1].isdigit()
