@@ -7,7 +7,7 @@ are errors.
 
 What bounds an expression: its length, the nesting that the library's parser allows, how far its ``map`` macros can
 multiply what they read, the length of the lists that macros read (the library's ``map`` and ``filter`` take quadratic
-time), and the size of what functions give. What is left is time and memory in proportion to what it reads.
+time), and how much it can repeat or put together. What is left is time and memory in proportion to what it reads.
 """
 
 import logging
@@ -20,7 +20,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flows.document import member
+from flows.document import member, value_at
 from flows.errors import StepboxError
 from flows.references import FUNCTIONS, Analysis, analyse
 from flows.templates import OPENING, TemplateError, condition_source, split_template
@@ -41,6 +41,9 @@ _FUNCTION_FAILED = re.compile(
 )
 _MAX_WORK = 25_000_000
 """Of a macro, about a second: the items it reads to the power of its nesting, and once more where it makes a list."""
+_MAX_SIZE = 200_000_000
+"""Characters and values that an expression may come to make, at the most."""
+_LIST_MAKERS = frozenset({"split", "flatten", "lists.range"})
 _MAX_RANGE = 100_000
 _MAX_COMPARED = 5_000
 """Items that functions which compare all with all may be given."""
@@ -290,7 +293,13 @@ def _shown(source: str) -> str:
 
 
 def _item_limit(analysis: Analysis, used: Mapping[str, Json]) -> int:
-    """How many items a list may have that a macro of the expression reads."""
+    """How many items a list may have that a macro of the expression reads.
+
+    Raises:
+        ExpressionError: what the expression reads is too much for what it does with it.
+    """
+    if analysis.additions and analysis.additions * _size(used) > _MAX_SIZE:
+        raise ExpressionError("it would put too much together", fix="do the work in a code step")
     if not analysis.nesting:
         return _MAX_TEXT
     limit = int(_MAX_WORK ** (1 / (analysis.nesting + analysis.collects)))
@@ -298,7 +307,20 @@ def _item_limit(analysis: Analysis, used: Mapping[str, Json]) -> int:
     if longest > limit:
         message = f"its macros read up to {limit:,} items here, but a list has {longest:,}"
         raise ExpressionError(message, fix="do the work in a code step")
+    if any(call.name in _LIST_MAKERS for call in analysis.calls):
+        longest = limit
+    repeated = sum(_size(_part(used, reference.path)) for reference in analysis.repeated)
+    if repeated * longest**analysis.nesting > _MAX_SIZE:
+        raise ExpressionError("it would repeat too much for each item", fix="do the work in a code step")
     return limit
+
+
+def _part(value: Json, path: tuple[str | int, ...]) -> Json:
+    """The part that a reference reads, as far as it is there."""
+    try:
+        return value_at(value, path)
+    except KeyError:
+        return None
 
 
 def _longest(value: Json) -> int:
@@ -308,6 +330,15 @@ def _longest(value: Json) -> int:
     if isinstance(value, list):
         return max(len(value), max(map(_longest, value), default=0))
     return 0
+
+
+def _size(value: Json) -> int:
+    """The characters and values in a value."""
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values())) + len(value)
+    if isinstance(value, list):
+        return sum(map(_size, value)) + len(value)
+    return len(value) if isinstance(value, str) else 1
 
 
 @lru_cache(maxsize=16)
@@ -343,7 +374,7 @@ def _functions(limit: int) -> Mapping[str, Callable[..., Any]]:
 
     return {
         **functions,
-        **{name: bounded(functions[name]) for name in ("split", "flatten")},
+        **{name: bounded(functions[name]) for name in _LIST_MAKERS if name in functions},
         **{name: comparing(functions[name]) for name in functions if name == "distinct" or name.startswith("sets.")},
         "lists.range": numbers,
         "replace": _replace,

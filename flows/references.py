@@ -65,7 +65,8 @@ class Analysis:
     ``path`` is set where the expression is nothing but one reference. ``growth`` bounds how many times larger than
     what it reads the result can be made by its ``map`` macros. ``nesting`` is how deep its macros stand in one another,
     and ``collects`` says that one of them makes a list. ``literal`` bounds the length of a list that is written out,
-    and ``sums`` how many lists can be put together before a macro reads them.
+    ``sums`` how many lists can be put together before a macro reads them, and ``additions`` how often ``+`` stands in
+    it. ``repeated`` are the references that a macro evaluates for each item.
     """
 
     references: tuple[Reference, ...]
@@ -76,6 +77,8 @@ class Analysis:
     collects: bool
     literal: int
     sums: int
+    additions: int
+    repeated: tuple[Reference, ...]
 
 
 def analyse(source: str) -> Analysis:
@@ -114,8 +117,18 @@ def analyse(source: str) -> Analysis:
         nesting=nesting,
         collects=any(found[begin - 1].text in {"map", "filter"} for begin in macros),
         literal=sum(token.text == "," for token in found) + 1,
+        additions=len(sums),
+        repeated=tuple(
+            reference
+            for reference in references
+            if any(found[b].start < reference.offset < _start(found, e) for b, (e, _) in macros.items())
+        ),
         sums=sum(nesting > 1 or not any(b < each < e for b, (e, _) in macros.items()) for each in sums) + 1,
     )
+
+
+def _start(found: list[Token], position: int) -> int:
+    return found[position].start if position < len(found) else found[-1].start + 1
 
 
 def _text(found: list[Token], position: int) -> str:

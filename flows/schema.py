@@ -31,6 +31,9 @@ def json_schema(registry: Registry) -> dict[str, Json]:
     properties["steps"]["minItems"] = 1
     properties["triggers"]["items"] = {"oneOf": triggers}
     properties["flow"] |= _NAME_SCHEMA
+    limits = next((kind.limits for kind in registry.steps.values() if kind.limits is not None), None)
+    if limits is not None:
+        definitions["Defaults"]["properties"]["limits"]["$ref"] = f"#/$defs/{limits.__name__}"
     for base in (StepConfig, TriggerConfig):
         definitions.pop(base.__name__, None)
     return {
