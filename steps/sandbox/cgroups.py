@@ -21,7 +21,7 @@ CPU_PERIOD_US = 100_000
 MIN_QUOTA_US = 1_000
 OVERHEAD_PROCESSES = 2
 """nsjail's own process and the supervisor live in the cgroup beside the user's."""
-OVERHEAD_MEMORY = 16_000_000
+OVERHEAD_MEMORY = 8_000_000
 """What these two need, on top of the memory that the step may use."""
 WAITING_SHARES, RUNNING_SHARES = 64, 1024
 WAITING_WEIGHT, RUNNING_WEIGHT = 10, 100
@@ -76,10 +76,10 @@ class Cgroup:
         return self._field("memory", name, "oom_kill") or 0
 
     def peak_memory(self) -> int | None:
-        """Bytes, the page cache that the sandbox filled included."""
+        """Bytes of all of the sandbox, the supervisor and the page cache that it filled included."""
         name = "memory.max_usage_in_bytes" if self._version == 1 else "memory.peak"
         text = self._read("memory", name)
-        return max(int(text) - OVERHEAD_MEMORY, 0) if text else None
+        return int(text) if text else None
 
     def cpu_time(self) -> float | None:
         """Seconds since the sandbox started."""
@@ -144,15 +144,14 @@ class CgroupTree:
         """
         for root in dict.fromkeys(self._parents.values()):
             root.mkdir(exist_ok=True)
-            if self._version == 2:  # noqa: PLR2004 - the version of cgroups
-                (root / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            self._let_children_control(root.parent)
+            self._let_children_control(root)
         for root in dict.fromkeys(self._parents.values()):
             for leftover in _orphans(root):
                 _remove_tree(leftover)
         for directory in dict.fromkeys(self._owners.values()):
             directory.mkdir(parents=True, exist_ok=True)
-            if self._version == 2:  # noqa: PLR2004 - the version of cgroups
-                (directory / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            self._let_children_control(directory)
 
     def create(self) -> Cgroup:
         name = f"sandbox-{next(self._names)}"
@@ -162,6 +161,10 @@ class CgroupTree:
         cgroup = Cgroup(directories, self._version)
         cgroup.yield_to_others()
         return cgroup
+
+    def _let_children_control(self, directory: Path) -> None:
+        if self._version == 2:  # noqa: PLR2004 - the version of cgroups
+            (directory / "cgroup.subtree_control").write_text("+memory +pids +cpu")
 
     def close(self) -> None:
         """Remove this engine's parents, and the common ones where no other engine uses them."""
@@ -197,9 +200,11 @@ def find_tree() -> CgroupTree | None:
 def _candidates(mounted: list[Hierarchy]) -> Iterator[CgroupTree]:
     for hierarchy in mounted:
         if hierarchy.version == 2 and {"memory", "pids", "cpu"} <= hierarchy.controllers:  # noqa: PLR2004
-            root = hierarchy.path / ROOT_NAME if os.geteuid() == 0 else _delegated(hierarchy.path)
+            if os.geteuid() == 0:
+                yield CgroupTree(dict.fromkeys(("memory", "pids", "cpu"), hierarchy.path / ROOT_NAME), 2)
+            root = _delegated(hierarchy.path)
             if root is not None:
-                yield CgroupTree(dict.fromkeys(("memory", "pids", "cpu", "cpuacct"), root), 2)
+                yield CgroupTree(dict.fromkeys(("memory", "pids", "cpu"), root), 2)
     roots = {
         controller: hierarchy.path / ROOT_NAME
         for hierarchy in mounted

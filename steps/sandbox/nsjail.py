@@ -173,6 +173,8 @@ class NsjailSandbox:
     async def execute(self, job: Job, host: Host) -> Outcome:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        if not self.alive:
+            raise SandboxLostError
         try:
             guarded = self._guard(job)
         except BaseException:

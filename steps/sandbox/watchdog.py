@@ -8,7 +8,7 @@ from steps.sandbox import processes
 from steps.sandbox.limits import Language, Limits
 
 INTERVAL = 0.05
-OVERHEAD_MEMORY = 16_000_000
+OVERHEAD_MEMORY = 8_000_000
 OVERHEAD_PROCESSES = 1
 SLACK = 64_000_000
 
@@ -26,7 +26,7 @@ class Watchdog:
         """Returns once the limit is passed."""
         while not self.exceeded:
             total = sum(processes.proportional_memory(pid) for pid in processes.descendants(self._pid))
-            self.peak = max(self.peak, total - OVERHEAD_MEMORY)
+            self.peak = max(self.peak, total)
             self.exceeded = total > self._limit
             await asyncio.sleep(0 if self.exceeded else INTERVAL)
 

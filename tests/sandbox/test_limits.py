@@ -240,7 +240,11 @@ async def test_sandbox_that_dies_while_it_waits_is_replaced(run_step: RunStep, s
     job = Job(language="python", code="return 1", inputs={}, limits=default_limits("python"))
     sandboxes.expect(profile_of(job), 1)
     await until(lambda: sandboxes.ready)
+    runner = sandboxes.runner
+    assert isinstance(runner, NsjailRunner)
+    doomed = [pid for box in runner.sandboxes for pid in processes.descendants(box.pid)]
     kill_all(sandboxes)
+    await until(lambda: all(processes.start_time(pid) is None for pid in doomed))
     outcome = await run_step("return 1")
     assert outcome.result == 1
 
