@@ -10,16 +10,14 @@ multiply what they read, the length of the lists that macros read (the library's
 time), and how much it can repeat or put together. What is left is time and memory in proportion to what it reads.
 """
 
-import logging
 import math
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flows.cel_functions import LIST_MAKERS, MAX_MADE, cel_library, functions
 from flows.document import member, value_at
 from flows.errors import StepboxError
 from flows.references import FUNCTIONS, Analysis, analyse
@@ -33,7 +31,6 @@ MAX_EXPRESSION = 4_000
 """Characters of one expression."""
 MAX_NESTED_MACROS = 3
 MAX_GROWTH = 1_000
-_MAX_TEXT = 10_000_000
 _FUNCTION_FAILED = re.compile(
     r"Function '(?P<name>[^']*)' error: (?:Python function call failed: )?(?:\w+: )?(?P<reason>.*?)"
     r"(?:\. Check function arguments and their types\.)?$",
@@ -43,10 +40,6 @@ _MAX_WORK = 25_000_000
 """Of a macro, about a second: the items it reads to the power of its nesting, and once more where it makes a list."""
 _MAX_SIZE = 200_000_000
 """Characters and values that an expression may come to make, at the most."""
-_LIST_MAKERS = frozenset({"split", "flatten", "lists.range"})
-_MAX_RANGE = 100_000
-_MAX_COMPARED = 5_000
-"""Items that functions which compare all with all may be given."""
 
 
 class ExpressionError(StepboxError):
@@ -116,7 +109,7 @@ def evaluate(source: str, names: Mapping[str, Json]) -> Json:
     used = _used(analysis, names)
     try:
         limit = _item_limit(analysis, used)
-        return _plain(_program(source).execute(_cel().Context(used, dict(_functions(limit)))))
+        return _plain(_program(source).execute(cel_library().Context(used, dict(functions(limit)))))
     except ExpressionError as error:
         raise ExpressionError(f"`{_shown(source)}`: {error.message}", fix=error.fix) from None
     except Exception as error:  # noqa: BLE001 - the library raises built-in errors of many kinds
@@ -148,7 +141,7 @@ def check_expression(source: str) -> Analysis:
 @lru_cache(maxsize=512)
 def _program(source: str) -> "cel.Program":
     try:
-        program: cel.Program = _cel().compile(source)
+        program: cel.Program = cel_library().compile(source)
     except Exception as error:  # noqa: BLE001 - the library raises built-in errors of many kinds
         lines = str(error).splitlines()
         first = lines[0].partition("ERROR: <input>:")[2] if lines else ""
@@ -240,7 +233,7 @@ def _scalar(value: Any) -> Json:
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
         return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
-    if isinstance(value, _cel().OptionalValue):
+    if isinstance(value, cel_library().OptionalValue):
         return _plain(value.value()) if value.has_value() else None
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -301,13 +294,13 @@ def _item_limit(analysis: Analysis, used: Mapping[str, Json]) -> int:
     if analysis.additions and analysis.additions * _size(used) > _MAX_SIZE:
         raise ExpressionError("it would put too much together", fix="do the work in a code step")
     if not analysis.nesting:
-        return _MAX_TEXT
+        return MAX_MADE
     limit = int(_MAX_WORK ** (1 / (analysis.nesting + analysis.collects)))
     longest = max(analysis.literal, _longest(used)) * analysis.sums
     if longest > limit:
         message = f"its macros read up to {limit:,} items here, but a list has {longest:,}"
         raise ExpressionError(message, fix="do the work in a code step")
-    if any(call.name in _LIST_MAKERS for call in analysis.calls):
+    if any(call.name in LIST_MAKERS for call in analysis.calls):
         longest = limit
     repeated = sum(_size(_part(used, reference.path)) for reference in analysis.repeated)
     if repeated * longest**analysis.nesting > _MAX_SIZE:
@@ -339,74 +332,3 @@ def _size(value: Json) -> int:
     if isinstance(value, list):
         return sum(map(_size, value)) + len(value)
     return len(value) if isinstance(value, str) else 1
-
-
-@lru_cache(maxsize=16)
-def _functions(limit: int) -> Mapping[str, Callable[..., Any]]:
-    """The functions beyond the core of CEL; those that give lists give at most ``limit`` items."""
-    context: cel.Context = _cel().Context()
-    from cel import stdlib  # noqa: PLC0415 - after `_cel`, which see
-
-    stdlib.add_stdlib_to_context(context)
-    functions = context.functions
-
-    def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            result = function(*arguments)
-            if len(result) > limit:
-                raise ValueError(f"it would give more than {limit:,} items")
-            return result
-
-        return call
-
-    def comparing(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            if any(isinstance(each, list) and len(each) > _MAX_COMPARED for each in arguments):
-                raise ValueError(f"it takes at most {_MAX_COMPARED:,} items")
-            return function(*arguments)
-
-        return call
-
-    def numbers(length: int) -> list[int]:
-        if length > (most := min(limit, _MAX_RANGE)):
-            raise ValueError(f"it would give more than {most:,} items")
-        return list(range(length))
-
-    return {
-        **functions,
-        **{name: bounded(functions[name]) for name in _LIST_MAKERS if name in functions},
-        **{name: comparing(functions[name]) for name in functions if name == "distinct" or name.startswith("sets.")},
-        "lists.range": numbers,
-        "replace": _replace,
-        "join": _join,
-    }
-
-
-def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
-    if len(text) + (text.count(old) if limit < 0 else min(limit, text.count(old))) * len(new) > _MAX_TEXT:
-        raise ValueError(f"it would give more than {_MAX_TEXT:,} characters")
-    return text.replace(old, new, limit)
-
-
-def _join(items: list[str], separator: str = "") -> str:
-    if not all(isinstance(item, str) for item in items):
-        raise TypeError("it joins texts only")
-    if sum(map(len, items)) + len(items) * len(separator) > _MAX_TEXT:
-        raise ValueError(f"it would give more than {_MAX_TEXT:,} characters")
-    return separator.join(items)
-
-
-def _cel() -> "ModuleType":
-    """The package ``cel``, without its command line.
-
-    Its ``__init__`` imports ``cel.cli`` and with it prompt_toolkit, pygments, rich and typer: half a second that
-    validating must not pay. An empty module stands in for it while the package is imported.
-    """
-    if "cel" not in sys.modules:
-        sys.modules["cel.cli"] = ModuleType("cel.cli")
-        try:
-            import cel  # noqa: F401, PLC0415 - only what isn't a plain selection needs it
-        finally:
-            del sys.modules["cel.cli"]
-        logging.getLogger("cel").setLevel(logging.CRITICAL)  # it also logs each error that it raises
-    return sys.modules["cel"]
