@@ -63,7 +63,12 @@ class Conversation:
         self._write({"kind": "signal", "number": number})
 
     async def _exchange(self) -> None:
-        self._send_job()
+        try:
+            self._send_job()
+        except ValueError as error:
+            told = {"code": "inputs_unusable", "message": f"the code or its inputs can't be sent: {error}"}
+            self.failure = json.dumps(told).encode()
+            return
         try:
             while await self._listen():
                 pass

@@ -191,7 +191,7 @@ class NsjailSandbox:
             if not talking.done():
                 self._kill()
             await talking
-            if not said.taken:
+            if not said.taken and said.failure is None:
                 raise SandboxLostError
             observation = self._observe(duration, timed_out, guarded, cpu_before)
             return outcome(job, said, observation)

@@ -87,7 +87,7 @@ def _judge(job: Job, said: Conversation, seen: Observation) -> Judgement:  # noq
         return _returned(said.result)
     if said.failure is not None:
         error = _told(said.failure)
-        if job.language == "shell" and said.wait_status:
+        if job.language == "shell" and said.wait_status and error.code == "exit_status":
             status, result, ended = _ended(job, said)
             return status, result, replace(ended, line=ended.line or error.line) if ended else None
         status = _STATUS_OF_CODE.get(error.code, StepStatus.FAILED)

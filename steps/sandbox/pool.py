@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +19,6 @@ from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox,
 
 LOOKAHEAD = 4
 """How many ready sandboxes a one-shot command keeps, at most, of what it still expects."""
-IDLE_AFTER = 60.0
-"""Seconds without a job after which a service lets its ready sandboxes of a profile go."""
 ATTEMPTS = 3
 """How many sandboxes a job is offered where they die before they take it."""
 
@@ -67,11 +66,11 @@ def _imports(code: str) -> frozenset[str]:
 
 @dataclass(kw_only=True, eq=False)
 class _Shelf:
-    """The ready and the starting sandboxes of one profile. ``expected`` None: by demand, as a service."""
+    """The ready and the starting sandboxes of one profile, and what is known of the demand for it."""
 
     ready: deque[Sandbox] = field(default_factory=deque)
     starting: deque["asyncio.Task[Sandbox]"] = field(default_factory=deque)
-    expected: int | None = None
+    expected: int = 0
     running: int = 0
     busiest: int = 0
     used_at: float = 0.0
@@ -81,16 +80,19 @@ class Sandboxes:
     """Executes jobs, each in a sandbox of its own, ``concurrency`` at most at once; further ones queue.
 
     A one-shot command says by :meth:`expect` what is coming, and no more than that is ever started. A service gives
-    ``ceiling``: that many ready sandboxes, at most, follow the demand for each profile.
+    ``ceiling``: that many ready sandboxes, at most, follow the demand for each profile, until no job has come for
+    ``idle_after`` seconds.
     """
 
-    def __init__(self, runner: Runner, *, concurrency: int = 10, ceiling: int = 0) -> None:
+    def __init__(self, runner: Runner, *, concurrency: int = 10, ceiling: int = 0, idle_after: float = 60.0) -> None:
         self._runner = runner
         self._slots = asyncio.Semaphore(concurrency)
         self._ceiling = ceiling
+        self._idle_after = idle_after
         self._shelves: dict[Profile, _Shelf] = {}
         self._at_once = max(os.cpu_count() or 1, 1)
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._look_again: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[Outcome]] = set()
         self._closed = False
         self.queued = 0
@@ -108,7 +110,7 @@ class Sandboxes:
     def expect(self, profile: Profile, count: int) -> None:
         """Say that this many more jobs of a profile are coming, so that sandboxes are started for them."""
         shelf = self._shelf(profile)
-        shelf.expected = (shelf.expected or 0) + count
+        shelf.expected += count
         self._refill()
 
     async def execute(self, job: Job, host: Host) -> Outcome:
@@ -134,6 +136,8 @@ class Sandboxes:
     async def close(self) -> None:
         """Wait for the running jobs, then destroy everything."""
         self._closed = True
+        if self._look_again is not None:
+            self._look_again.cancel()
         while self._jobs:
             await asyncio.wait(self._jobs)
         for shelf in self._shelves.values():
@@ -142,9 +146,9 @@ class Sandboxes:
             await asyncio.gather(*shelf.starting, return_exceptions=True)
             await asyncio.gather(*(sandbox.close() for sandbox in shelf.ready))
             shelf.ready.clear()
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._runner.close()
 
     async def _execute(self, job: Job, host: Host) -> Outcome:
@@ -173,6 +177,7 @@ class Sandboxes:
             shelf.running -= 1
             self._slots.release()
             self._refill()
+            self._look_again_when_idle()
 
     async def _take(self, profile: Profile, shelf: _Shelf) -> Sandbox:
         while shelf.ready:
@@ -190,7 +195,7 @@ class Sandboxes:
         return await self._runner.start(profile)
 
     def _shelf(self, profile: Profile) -> _Shelf:
-        return self._shelves.setdefault(profile, _Shelf(expected=None if self._ceiling else 0))
+        return self._shelves.setdefault(profile, _Shelf())
 
     def _refill(self) -> None:
         """Start what is wanted and not there yet, a few at once, so that running steps keep their processors."""
@@ -199,6 +204,8 @@ class Sandboxes:
         starting = sum(len(shelf.starting) for shelf in self._shelves.values())
         for profile, shelf in list(self._shelves.items()):
             wanted = self._wanted(shelf) - len(shelf.ready) - len(shelf.starting)
+            for _extra in range(min(-wanted, len(shelf.ready)) if self._ceiling else 0):
+                self._in_background(shelf.ready.popleft().close())
             while wanted > 0 and starting < self._at_once:
                 task = asyncio.create_task(self._runner.start(profile))
                 shelf.starting.append(task)
@@ -206,13 +213,18 @@ class Sandboxes:
                 wanted -= 1
                 starting += 1
 
+    def _look_again_when_idle(self) -> None:
+        if self._look_again is not None:
+            self._look_again.cancel()
+        if self._ceiling and not self._closed:
+            self._look_again = asyncio.get_running_loop().call_later(self._idle_after + 0.1, self._refill)
+
     def _wanted(self, shelf: _Shelf) -> int:
-        if shelf.expected is not None:
-            return min(shelf.expected, LOOKAHEAD)
-        if time.monotonic() - shelf.used_at > IDLE_AFTER:
+        expected = min(shelf.expected, LOOKAHEAD)
+        if time.monotonic() - shelf.used_at > self._idle_after:
             shelf.busiest = 0
-            return 0
-        return min(shelf.busiest + 1, self._ceiling)
+            return expected
+        return max(expected, min(shelf.busiest + 1, self._ceiling))
 
     def _started(self, shelf: _Shelf, task: "asyncio.Task[Sandbox]") -> None:
         claimed = task not in shelf.starting
@@ -225,10 +237,13 @@ class Sandboxes:
             return
         sandbox = task.result()
         shelf.ready.append(sandbox)
-        watcher = asyncio.create_task(self._watch(shelf, sandbox))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
+        self._in_background(self._watch(shelf, sandbox))
         self._refill()
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _watch(self, shelf: _Shelf, sandbox: Sandbox) -> None:
         """Replace a sandbox that ends while it waits."""

@@ -198,6 +198,16 @@ async def test_tool_calls_beyond_the_limit_end_the_step(run_step: RunStep) -> No
     assert (outcome.tool_calls, len(host.calls)) == (3, 3)
 
 
+async def test_inputs_larger_than_the_disk_are_told(run_step: RunStep) -> None:
+    outcome = await run_step("true", "shell", inputs={"text": "x" * 3_000_000}, disk=2 * MB)
+    assert told(outcome) == (StepStatus.FAILED, "disk_full")
+
+
+async def test_inputs_that_cannot_be_sent_are_told(run_step: RunStep) -> None:
+    outcome = await run_step("return 1", inputs={"number": float("nan")})
+    assert told(outcome) == (StepStatus.FAILED, "inputs_unusable")
+
+
 async def test_cpu_limit_holds(run_step: RunStep) -> None:
     code = """
 import os, time

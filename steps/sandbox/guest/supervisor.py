@@ -306,7 +306,13 @@ def main() -> None:
         from steps.sandbox.guest import shell_step
 
         listener = shell_step.Listener(job["tools"], send)
-        environment, arguments = shell_step.prepare(job, code.decode(), inputs)
+        try:
+            environment, arguments = shell_step.prepare(job, code.decode(), inputs)
+        except OSError:
+            send(
+                {"kind": "error"}, b'{"code": "disk_full", "message": "the inputs do not fit on the disk of the step"}'
+            )
+            return
         user = start_child(arguments, environment, frames=False)
     status = Relay(user, language, listener).run()
     if listener is not None:

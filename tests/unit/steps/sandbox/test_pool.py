@@ -11,6 +11,7 @@ from flows.values import Json, StepStatus
 from steps.sandbox.limits import default_limits
 from steps.sandbox.pool import LOOKAHEAD, Sandboxes, profile_of
 from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
+from tests.sandbox.conftest import until
 
 
 class MemorySandbox:
@@ -129,6 +130,30 @@ async def test_service_keeps_as_many_ready_as_were_in_use_at_once(runner: Memory
     assert pool.ready == 3
     runner.go_on.set()
     await asyncio.gather(*running)
+    await pool.close()
+
+
+async def test_service_lets_its_ready_sandboxes_go_when_nothing_comes(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=3, idle_after=0.05)
+    await pool.execute(job(), SilentHost())
+    await settle()
+    await until(lambda: not pool.ready)
+    assert not any(sandbox.alive for sandbox in runner.started)
+    await pool.execute(job(), SilentHost())
+    await settle()
+    assert pool.ready == 2
+    await pool.close()
+
+
+async def test_service_starts_ahead_what_a_run_expects_and_then_follows_demand(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=2)
+    pool.expect(profile_of(job()), 3)
+    await settle()
+    assert pool.ready == 3
+    for _number in range(6):
+        await pool.execute(job(), SilentHost())
+        await settle()
+    assert pool.ready == 2
     await pool.close()
 
 
