@@ -48,7 +48,7 @@ class Retry(Config):
     max_delay: Duration = 300.0
     """The longest delay between two attempts."""
     jitter: bool = True
-    """Spread each delay at random between half of it and all of it, so that many retries don't meet."""
+    """Make each delay up to half longer or shorter at random, so that many retries don't meet."""
     on: list[Literal["error", "timeout", "out_of_memory", "limit_exceeded", "killed"]] = Field(
         default_factory=lambda: ["error", "timeout"]  # type: ignore[arg-type]
     )

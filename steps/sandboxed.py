@@ -86,9 +86,9 @@ def check_sandboxed(config: SandboxConfig, catalogue: Catalogue) -> Iterator[Fin
             message = "`timeout` must be more than 0s"
             yield Finding(path=path, code="invalid_value", message=message, fix="write `timeout: 30s`")
     for each in check_schema(config.returns) if config.returns is not None else ():
-        path = ("returns", *each.path)
+        place = ("returns", *each.path)
         at: Literal["key", "value"] = "key" if each.key else "value"
-        yield Finding(path=path, code="invalid_schema", message=each.message, fix=each.fix, at=at)
+        yield Finding(path=place, code="invalid_schema", message=each.message, fix=each.fix, at=at)
 
 
 def named_steps(config: StepConfig) -> Iterable[tuple[tuple[str | int, ...], str]]:

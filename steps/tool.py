@@ -57,10 +57,9 @@ def _arguments(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
     for name in required if isinstance(required, list) else ():
         if name not in given:
             message = f"`{spec.name}` requires the argument `{name}`"
-            path = ("with",) if given else ("tool",)
-            yield Finding(
-                path=path, code="missing_argument", message=message, fix=f"add `{name}: …` to `with:`", at="key"
-            )
+            place = "with" if given else "tool"
+            fix = f"add `{name}: …` to `with:`"
+            yield Finding(path=(place,), code="missing_argument", message=message, fix=fix, at="key")
 
 
 def _is_wired(value: Json) -> bool:
