@@ -25,12 +25,19 @@ def parse_model(model: type[_Model], data: Json, findings: list[Finding], path: 
 
 
 def parse_step(data: Json, path: Path, registry: Registry) -> tuple[StepKind | None, StepConfig | None, list[Finding]]:
-    """The kind and model of a step, as far as they can be told, and what is wrong with it."""
+    """The kind and model of a step, as far as they can be told, and what is wrong with it.
+
+    Where something is wrong, the model is that of the keys which are right, so that those are checked in full too.
+    """
     if not isinstance(data, Mapping):
         return None, None, [_not_a_mapping(path, data, "step", "- id: …")]
     kind, findings = _kind(data, path, registry.steps, "step", known_keys(StepConfig))
     if kind is not None:
-        return kind, parse_model(kind.config, data, findings, path), findings
+        config = parse_model(kind.config, data, findings, path)
+        if config is None:
+            wrong = {finding.path[len(path)] for finding in findings if len(finding.path) > len(path)}
+            config = _without(wrong, kind.config, data)
+        return kind, config, findings
     findings += _common_findings(StepConfig, data, path, frozenset(registry.steps))
     return None, None, findings
 
@@ -46,6 +53,13 @@ def parse_trigger(
         return kind, parse_model(kind.config, data, findings, path), findings
     findings += _common_findings(TriggerConfig, data, path, frozenset(registry.triggers))
     return None, None, findings
+
+
+def _without(wrong: set[str | int], model: type[StepConfig], data: Mapping[str, Json]) -> StepConfig | None:
+    """The model of what is left without the wrong keys; None where too little is."""
+    if "with" in wrong:
+        return None
+    return parse_model(model, {key: value for key, value in data.items() if key not in wrong}, [])
 
 
 def beneath(finding: Finding, path: Path) -> Finding:

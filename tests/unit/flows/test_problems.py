@@ -434,6 +434,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_text(problems: Problems) 
         (2, "invalid_schema"),
         (3, "missing_input"),
         (3, "invalid_cron"),
+        (5, "unknown_tool"),
         (5, "unknown_key"),
         (6, "duplicate_id"),
         (6, "expression_not_allowed"),
