@@ -101,6 +101,8 @@ class _only_builder:  # noqa: N801 - used as a function
 
 
 async def _build(place: Path) -> None:
+    for abandoned in place.parent.glob(f"{place.name}.building-*"):
+        await asyncio.to_thread(shutil.rmtree, abandoned, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{place.name}.building-", dir=place.parent))
     try:
         await _run("make a virtual environment", sys.executable, "-m", "venv", "--without-pip", str(beside))

@@ -30,8 +30,8 @@ _SYSTEM_PATHS = ("/usr", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/a
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 # A denied call fails with EPERM; clone3, whose flags a filter can't read, with ENOSYS, so that libc uses clone.
-# 0x7e020080 are the namespace flags. Modes 0x2000 and 0x6000 are
-# device files. Families 1, 2 and 10 are AF_UNIX, AF_INET and AF_INET6, type 3 is SOCK_RAW.
+# 0x7e020080 are the namespace flags. Modes 0x2000 and 0x6000 are device files. Families 1, 2 and 10 are AF_UNIX,
+# AF_INET and AF_INET6, type 3 is SOCK_RAW.
 # Calls of another architecture (i386) end the process: nsjail's policy language can't say otherwise.
 SECCOMP_POLICY = """
 POLICY stepbox {
@@ -101,13 +101,20 @@ def find_installation(environment: Path | None) -> Installation:
         ) from None
     base = base_interpreter()
     prefix = base.parent.parent
-    return Installation(
+    parts = Installation(
         nsjail=nsjail,
         deno=deno.resolve(),
         python=base,
         prefix=None if prefix.is_relative_to("/usr") else prefix,
         site=site_packages(environment) if environment else None,
     )
+    for path in parts.sources:
+        if ":" in str(path):
+            raise RefusedError(
+                f"nsjail can't mount {path}, because of the colon in it",
+                fix="install Stepbox where no name has a colon",
+            )
+    return parts
 
 
 def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside_uid: int) -> list[str]:
@@ -139,16 +146,8 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
         *("--disable_proc", "--mount", "none:/proc:proc:subset=pid,hidepid=ptraceable"),
         *_environment(parts),
         "--",
-        *(
-            parts.python_inside,
-            "-I",
-            "-S",
-            "-X",
-            "utf8",
-            "/opt/stepbox/steps/sandbox/guest/__main__.py",
-            profile.language,
-        ),
-        ",".join(sorted(profile.preload)),
+        *(parts.python_inside, "-I", "-S", "-X", "utf8", "/opt/stepbox/steps/sandbox/guest/__main__.py"),
+        *(profile.language, ",".join(sorted(profile.preload))),
         *_settings(profile),
     ]
 

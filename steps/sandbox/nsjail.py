@@ -11,6 +11,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from flows.contracts import Isolation
 from flows.errors import RefusedError
@@ -130,7 +131,7 @@ class NsjailSandbox:
         self._cgroup = cgroup
         self._environment = environment
         self._siblings = siblings
-        self._supervisor: int | None = None
+        self._supervisor: processes.Handle | None = None
         self._ending: asyncio.Task[None] | None = None
         siblings.add(self)
 
@@ -168,7 +169,7 @@ class NsjailSandbox:
             told = (await self._process.stderr.read(64 * 1024)).decode(errors="replace").strip()
             raise _refusal(told)
         below = processes.children(self._process.pid)
-        self._supervisor = below[0] if below else None
+        self._supervisor = processes.Handle(below[0]) if below else None
 
     async def execute(self, job: Job, host: Host) -> Outcome:
         assert self._process.stdin is not None
@@ -198,11 +199,12 @@ class NsjailSandbox:
         finally:
             if guarded is not None:
                 guarded[1].cancel()
-            self._end()
+            self._kill()
             if not talking.done():
                 talking.cancel()
                 with suppress(asyncio.CancelledError):
                     await talking
+            self._end()
 
     async def close(self) -> None:
         """Destroy the sandbox, and wait until nothing of it is left."""
@@ -262,20 +264,24 @@ class NsjailSandbox:
         )
 
     def _with_environment(self, job: Job) -> Job:
-        return Job(**{**vars(job), "environment": {**self._environment, **job.environment}})
+        return replace(job, environment={**self._environment, **job.environment})
 
     def _cpu_time(self) -> float | None:
         if self._cgroup is not None:
             return self._cgroup.cpu_time()
-        return processes.cpu_time(self._supervisor) if self._supervisor else None
+        return processes.cpu_time(self._supervisor.pid) if self._supervisor else None
 
     def _kill(self) -> None:
         """End every process of the sandbox now: the kernel ends a pid namespace with its first process."""
         if self._process.returncode is not None:
             return
-        for child in [self._supervisor] if self._supervisor else processes.children(self._process.pid):
-            processes.kill(child)
-        processes.kill(self._process.pid)
+        if self._supervisor is not None:
+            self._supervisor.kill()
+        else:
+            for child in processes.children(self._process.pid):
+                processes.kill(child)
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     def _end(self) -> "asyncio.Task[None]":
         if self._ending is None:
@@ -289,6 +295,8 @@ class NsjailSandbox:
         with suppress(ConnectionError, BrokenPipeError):
             await self._process.stdin.wait_closed()
         await self._process.communicate()
+        if self._supervisor is not None:
+            self._supervisor.close()
         if self._cgroup is not None:
             deadline = time.monotonic() + END_TIMEOUT
             while not self._cgroup.remove() and time.monotonic() < deadline:

@@ -23,23 +23,10 @@ ATTEMPTS = 3
 """How many sandboxes a job is offered where they die before they take it."""
 
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+([\w., \t]+))", re.MULTILINE)
-_PRELOADED = frozenset(
-    {
-        *("pandas", "numpy", "requests", "httpx", "yaml"),
-        *(
-            "asyncio",
-            "collections",
-            "csv",
-            "dataclasses",
-            "datetime",
-            "decimal",
-            "json",
-            "logging",
-            "pathlib",
-            "random",
-        ),
-        *("re", "statistics", "subprocess", "typing"),
-    }
+_PACKAGES = frozenset({"pandas", "numpy", "requests", "httpx", "yaml"})
+_MODULES = frozenset(
+    {"asyncio", "collections", "csv", "dataclasses", "datetime", "decimal", "json", "logging", "pathlib", "random"}
+    | {"re", "statistics", "subprocess", "typing"}
 )
 
 
@@ -61,7 +48,7 @@ def _imports(code: str) -> frozenset[str]:
     for found in _IMPORT.finditer(code):
         for part in (found[1] or found[2]).split(","):
             names.add(part.strip().partition(" ")[0].partition(".")[0])
-    return frozenset(names & _PRELOADED)
+    return frozenset(names & (_PACKAGES | _MODULES))
 
 
 @dataclass(kw_only=True, eq=False)

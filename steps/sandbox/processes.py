@@ -66,3 +66,22 @@ def kill(pid: int) -> None:
     """SIGKILL, and no complaint where the process is gone."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+class Handle:
+    """One process, and never another that got its pid later."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+
+    def kill(self) -> None:
+        """SIGKILL, and no complaint where the process is gone."""
+        if self._descriptor >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

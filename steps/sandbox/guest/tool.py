@@ -37,6 +37,7 @@ def main() -> int:
     framing.write_all(line.fileno(), request)
     frame = framing.read_frame(line.fileno())
     if frame is None:
+        print("tool: the call was not answered", file=sys.stderr)
         return 1
     header, payload = frame
     value = loads(payload)
