@@ -131,6 +131,8 @@ class NsjailSandbox:
         self._cgroup = cgroup
         self._environment = environment
         self._siblings = siblings
+        # Not the process's own kill(): asyncio's looks whether it has ended, and takes its exit status away with that.
+        self._jail = processes.Handle(process.pid)
         self._supervisor: processes.Handle | None = None
         self._ending: asyncio.Task[None] | None = None
         siblings.add(self)
@@ -280,8 +282,7 @@ class NsjailSandbox:
         else:
             for child in processes.children(self._process.pid):
                 processes.kill(child)
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._jail.kill()
 
     def _end(self) -> "asyncio.Task[None]":
         if self._ending is None:
@@ -295,8 +296,9 @@ class NsjailSandbox:
         with suppress(ConnectionError, BrokenPipeError):
             await self._process.stdin.wait_closed()
         await self._process.communicate()
-        if self._supervisor is not None:
-            self._supervisor.close()
+        for handle in (self._jail, self._supervisor):
+            if handle is not None:
+                handle.close()
         if self._cgroup is not None:
             deadline = time.monotonic() + END_TIMEOUT
             while not self._cgroup.remove() and time.monotonic() < deadline:

@@ -73,7 +73,10 @@ class Handle:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._descriptor = os.pidfd_open(pid)
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._descriptor = -1
 
     def kill(self) -> None:
         """SIGKILL, and no complaint where the process is gone."""
