@@ -144,7 +144,7 @@ class Work:
         self.outcome = result
         await owner.logbook.flush()
         await owner.store.steps.finish(row.id, result)
-        self.last = _ended(row, result)
+        self.last = row.ended(result, datetime.now(UTC))
         owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
         return self.last
 
@@ -223,22 +223,6 @@ def _granted(step: StepConfig) -> list[str]:
     if isinstance(step, SandboxConfig):
         return step.tools
     return [step.tool] if isinstance(step, ToolStep) else []
-
-
-def _ended(row: StepRun, result: StepResult) -> StepRun:
-    return replace(
-        row,
-        status=result.status,
-        result=result.result,
-        error=result.error,
-        isolation=result.isolation,
-        duration=result.duration,
-        tool_calls=result.tool_calls,
-        egress=result.egress,
-        peak_memory=result.peak_memory,
-        cpu_time=result.cpu_time,
-        ended_at=datetime.now(UTC),
-    )
 
 
 def retry_delays(retry: Retry) -> list[float]:

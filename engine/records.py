@@ -1,11 +1,11 @@
 """What the store keeps, as values: tables never leave ``engine/store/``. All times are aware, in UTC."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
-from flows.contracts import Isolation, StepError
+from flows.contracts import Isolation, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
 
 
@@ -97,6 +97,22 @@ class StepRun:
     cpu_time: float | None = None
     started_at: datetime
     ended_at: datetime | None = None
+
+    def ended(self, result: StepResult, at: datetime) -> Self:
+        """The same attempt with what it came to."""
+        return replace(
+            self,
+            status=result.status,
+            result=result.result,
+            error=result.error,
+            isolation=result.isolation,
+            duration=result.duration,
+            tool_calls=result.tool_calls,
+            egress=result.egress,
+            peak_memory=result.peak_memory,
+            cpu_time=result.cpu_time,
+            ended_at=at,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

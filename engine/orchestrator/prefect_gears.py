@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, cast
 
+from httpx import HTTPError
 from prefect import Task
 from prefect.context import AsyncClientContext
 from prefect.events.clients import NullEventsClient
@@ -86,7 +87,7 @@ class Orchestrator:
             await cast("Awaitable[Json]", compiled.flow(run_id))
         except FailedRunError:
             pass
-        except (PrefectException, OSError, RuntimeError) as problem:
+        except (PrefectException, HTTPError, OSError, RuntimeError) as problem:
             if run_id in self._outcomes:
                 return
             message = f"the Prefect server at {self._api_url} can't run flows: {problem}"

@@ -30,15 +30,7 @@ class Steps:
 
     async def start(self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None) -> StepRun:
         """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0."""
-        step = StepRun(
-            id=str(ULID()),
-            run_id=run_id,
-            step_id=step_id,
-            item=item,
-            attempt=attempt,
-            status=StepStatus.RUNNING,
-            started_at=datetime.now(UTC),
-        )
+        step = _begun(run_id, step_id, attempt, item)
         await self._insert(step)
         return step
 
@@ -67,25 +59,8 @@ class Steps:
         self, run_id: str, step_id: str, result: StepResult, *, attempt: int = 1, item: int | None = None
     ) -> StepRun:
         """Record an attempt that is over as it begins: a skipped step, a cached result."""
-        now = datetime.now(UTC)
-        step = StepRun(
-            id=str(ULID()),
-            run_id=run_id,
-            step_id=step_id,
-            item=item,
-            attempt=attempt,
-            status=result.status,
-            result=result.result,
-            error=result.error,
-            isolation=result.isolation,
-            duration=result.duration,
-            tool_calls=result.tool_calls,
-            egress=result.egress,
-            peak_memory=result.peak_memory,
-            cpu_time=result.cpu_time,
-            started_at=now,
-            ended_at=now,
-        )
+        begun = _begun(run_id, step_id, attempt, item)
+        step = begun.ended(result, begun.started_at)
         await self._insert(step)
         return step
 
@@ -105,6 +80,18 @@ class Steps:
             "ended_at": step.ended_at,
         }
         await self._database.execute(_INSERT, values)
+
+
+def _begun(run_id: str, step_id: str, attempt: int, item: int | None) -> StepRun:
+    return StepRun(
+        id=str(ULID()),
+        run_id=run_id,
+        step_id=step_id,
+        item=item,
+        attempt=attempt,
+        status=StepStatus.RUNNING,
+        started_at=datetime.now(UTC),
+    )
 
 
 def _outcome(result: StepResult | StepRun) -> dict[str, Any]:

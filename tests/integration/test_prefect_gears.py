@@ -39,7 +39,8 @@ sys.addaudithook(hook)
 """
 
 
-def run(flow: Path, home: Path, **environment: str) -> Json:
+def call(flow: Path, home: Path, **environment: str) -> tuple[int, Json]:
+    """Run a flow by the command line and give its exit status and its JSON document."""
     done = subprocess.run(
         [BIN / "stepbox", "run", flow, "--output", "json"],
         check=False,
@@ -48,8 +49,8 @@ def run(flow: Path, home: Path, **environment: str) -> Json:
         timeout=170,
         env={**os.environ, "STEPBOX_HOME": str(home), **environment},
     )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return json.loads(done.stdout)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ def test_the_embedded_gear_connects_to_nothing(flow: Path, tmp_path: Path) -> No
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     watched = tmp_path / "watched"
     watched.touch()
-    document = run(flow, tmp_path / "home", PYTHONPATH=str(tmp_path), WATCHED=str(watched))
+    status, document = call(flow, tmp_path / "home", PYTHONPATH=str(tmp_path), WATCHED=str(watched))
+    assert status == 0, document
     assert document["output"] == 2
     assert document["steps"]["flaky"]["attempts"] == 2
     assert watched.read_text() == ""
@@ -119,7 +121,8 @@ def _healthy(url: str) -> bool:
 def test_on_a_server_the_flow_run_and_its_task_runs_are_visible(
     flow: Path, tmp_path: Path, prefect_server: str
 ) -> None:
-    document = run(flow, tmp_path / "home", STEPBOX_PREFECT_API_URL=prefect_server)
+    status, document = call(flow, tmp_path / "home", STEPBOX_PREFECT_API_URL=prefect_server)
+    assert status == 0, document
     assert document["output"] == 2
     with httpx.Client(base_url=prefect_server, timeout=30) as api:
         (flow_run,) = api.post("/flow_runs/filter", json={"flows": {"name": {"any_": ["gears"]}}}).json()
@@ -151,15 +154,8 @@ def test_a_failed_run_is_failed_on_the_server_too(tmp_path: Path, prefect_server
     flow.write_text(
         "flow: failing\nsteps: [{id: a, tool: workspace.open_resource, with: {sourceKind: doc, sourceId: absent}}]"
     )
-    done = subprocess.run(
-        [BIN / "stepbox", "run", flow, "--output", "json"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        env={**os.environ, "STEPBOX_HOME": str(tmp_path / "home"), "STEPBOX_PREFECT_API_URL": prefect_server},
-    )
-    assert done.returncode == 1
+    status, _document = call(flow, tmp_path / "home", STEPBOX_PREFECT_API_URL=prefect_server)
+    assert status == 1
     found = httpx.post(
         f"{prefect_server}/flow_runs/filter", json={"flows": {"name": {"any_": ["failing"]}}}, timeout=30
     ).json()
@@ -167,19 +163,7 @@ def test_a_failed_run_is_failed_on_the_server_too(tmp_path: Path, prefect_server
 
 
 def test_a_server_that_is_not_there_is_a_clear_error(flow: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [BIN / "stepbox", "run", flow, "--output", "json"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        env={
-            **os.environ,
-            "STEPBOX_HOME": str(tmp_path / "home"),
-            "STEPBOX_PREFECT_API_URL": "http://127.0.0.1:9/api",
-        },
-    )
-    assert done.returncode == 1
-    error = json.loads(done.stdout)["error"]
-    assert error["code"] == "prefect_unavailable"
-    assert "STEPBOX_PREFECT_API_URL" in error["fix"]
+    status, document = call(flow, tmp_path / "home", STEPBOX_PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert status == 1
+    assert document["error"]["code"] == "prefect_unavailable"
+    assert "STEPBOX_PREFECT_API_URL" in document["error"]["fix"]
