@@ -114,6 +114,22 @@ except BlockingIOError:
     assert outcome.result == 9
 
 
+async def test_orphans_are_reaped_and_do_not_count_for_ever(run_step: RunStep) -> None:
+    code = """
+import os, time
+for _ in range(60):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(0)
+    os.wait()
+    time.sleep(0.005)
+return "done"
+"""
+    outcome = await run_step(code, pids=10)
+    assert (outcome.result, outcome.error) == ("done", None)
+
+
 @pytest.mark.parametrize(
     ("language", "place"),
     [("python", "/work"), ("python", "/tmp"), ("python", "/dev/shm"), ("shell", "/work"), ("shell", "/tmp")],

@@ -5,6 +5,7 @@
 
 import _ctypes
 import _signal  # type: ignore[import-not-found] # `signal` adds enumerations that cost as much
+import os
 
 PR_SET_DUMPABLE = 4
 SIGKILL = _signal.SIGKILL
@@ -22,6 +23,16 @@ def set_dumpable(dumpable: bool) -> None:  # noqa: FBT001 - the call has one arg
 def ignore_interrupt() -> None:
     """Give up Python's own SIGINT handler, so that no signal from inside the sandbox reaches the supervisor."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+
+
+def watch_children() -> int:
+    """A descriptor that becomes readable when a child has ended."""
+    ended, tell = os.pipe()
+    os.set_blocking(ended, False)
+    os.set_blocking(tell, False)
+    _signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
+    return ended
 
 
 def default_signals() -> None:

@@ -49,7 +49,6 @@ class UserProcess:
 
     def __init__(self, pid: int, frames_in: int, frames_out: int, streams: dict[int, str]) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
         self.frames_in = frames_in
         self.frames_out = frames_out
         self.streams = streams
@@ -69,7 +68,8 @@ class Relay:
         self._finished = False
         self._listener = listener
         self._watch(HOST_IN, self._read_host)
-        self._watch(user.pidfd, self._reap)
+        self._ended = kernel.watch_children()
+        self._watch(self._ended, self._reap)
         for descriptor in user.streams:
             self._watch(descriptor, lambda descriptor=descriptor: self._read_output(descriptor))  # type: ignore[misc]
         if user.frames_in >= 0:
@@ -82,6 +82,7 @@ class Relay:
 
     def run(self) -> int:
         """Gives the wait status of the user's process."""
+        self._reap()
         while self.status is None:
             for descriptor, _event in self._poll.poll():
                 handler = self._handlers.get(descriptor)
@@ -198,7 +199,20 @@ class Relay:
         self._signal_everyone(kernel.SIGKILL)
 
     def _reap(self) -> None:
-        _pid, self.status = os.waitpid(self._user.pid, 0)
+        """Take the status of each process that has ended: the user's, and orphans, which become children of this one."""
+        try:
+            os.read(self._ended, CHUNK)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._user.pid:
+                self.status = status
 
 
 def start_child(arguments: list[str], environment: Mapping[str, str], *, frames: bool) -> UserProcess:

@@ -138,6 +138,7 @@ async def test_service_lets_its_ready_sandboxes_go_when_nothing_comes(runner: Me
     await pool.execute(job(), SilentHost())
     await settle()
     await until(lambda: not pool.ready)
+    await settle()
     assert not any(sandbox.alive for sandbox in runner.started)
     await pool.execute(job(), SilentHost())
     await settle()
