@@ -199,7 +199,7 @@ class Relay:
         self._signal_everyone(kernel.SIGKILL)
 
     def _reap(self) -> None:
-        """Take the status of each process that has ended: the user's, and orphans, which become children of this one."""
+        """Take the status of each process that has ended: the user's, and orphans, which are children of this one."""
         try:
             os.read(self._ended, CHUNK)
         except BlockingIOError:
