@@ -362,6 +362,31 @@ def test_code_archives_stale_tasks(stepbox: Stepbox) -> None:
     assert document["output"] == {"archived": ["old"], "found": "old"}, document
 
 
+def test_shell_calls_a_granted_tool(stepbox: Stepbox) -> None:
+    flow = stepbox.flow(
+        "shell",
+        """
+flow: shell
+steps:
+  - id: make
+    shell: |
+      tool create_doc '{"docId": "note", "content": "from shell"}' > made.json
+      tool workspace.open_resource '{"sourceKind": "doc", "sourceId": "note"}' > $RESULT
+    tools: [workspace.create_doc, workspace.open_resource]
+output: ${{ steps.make.result.content }}
+""",
+    )
+    document = stepbox("run", flow, "--output", "json").json()
+    assert document["output"] == "from shell", document
+    assert document["steps"]["make"]["tool_calls"] == 2
+
+
+def test_python_has_its_packages(stepbox: Stepbox) -> None:
+    code = "import httpx, numpy, pandas, requests, yaml\nreturn pandas.DataFrame({'a': [1, 2]})['a'].sum().item()"
+    outcome = stepbox("exec", "-l", "python", "--output", "json", stdin=code)
+    assert outcome.json()["result"] == 3, outcome.stdout
+
+
 def test_code_can_not_call_what_it_was_not_granted(stepbox: Stepbox) -> None:
     flow = stepbox.flow("greedy", "flow: greedy\nsteps: [{id: a, javascript: 'return await tools.search_tasks({});'}]")
     document = stepbox("run", flow, "--output", "json").json()
