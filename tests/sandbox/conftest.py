@@ -1,6 +1,7 @@
 """``run_step`` executes code in a real sandbox; the tests are what a sandbox promises."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
@@ -8,13 +9,28 @@ from typing import Any, Literal, Protocol, TypeVar
 import pytest
 
 from flows.values import Json
-from steps.sandbox import processes
+from steps.sandbox import interpreter, processes
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
 from steps.sandbox.protocol import Job, Outcome
 
 T = TypeVar("T")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what only an ordinary user can see to the run that ``test_users`` starts as one."""
+    theirs = [item for item in items if item.get_closest_marker("ordinary_user") and os.geteuid() == 0]
+    config.hook.pytest_deselected(items=theirs)
+    items[:] = [item for item in items if item not in theirs]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def step_interpreter() -> None:
+    """The environment of Python steps, which a fresh checkout doesn't have yet."""
+    asyncio.run(interpreter.ensure())
+
+
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
 
 

@@ -158,7 +158,7 @@ async def test_expected_steps_find_ready_sandboxes(executor: CodeExecutor, sandb
     assert sandboxes.ready == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root has cgroups, which can")
+@pytest.mark.ordinary_user
 async def test_part_of_a_processor_is_refused_without_cgroups(executor: CodeExecutor) -> None:
     with pytest.raises(RefusedError, match="can't be enforced without cgroups"):
         await executor.execute(python("return 1", limits={"cpu": 0.5}), Call())

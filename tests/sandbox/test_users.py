@@ -55,18 +55,17 @@ async def test_an_ordinary_user_gets_the_same(tmp_path: Path, home_of_ordinary_u
 
 def public_world(place: Path) -> str:
     """A script that makes every directory private to root, on the way to Python, one that all may traverse."""
-    place.mkdir()
-    lines = ["set -e"]
-    for source in {base_interpreter().parent.parent, ROOT, Path(sys.prefix)}:
-        if is_public(source):
-            continue
-        top = next(path for path in reversed(source.parents) if not path.stat().st_mode & 0o001)
-        lines += [
-            f"mkdir -p '{place}/kept' && mount --bind '{source}' '{place}/kept'",
-            f"mount -t tmpfs -o mode=0755 none '{top}'",
-            f"mkdir -p '{source}' && mount --bind '{place}/kept' '{source}'",
-        ]
-    return "\n".join([*lines, 'exec "$@"'])
+    needed = {base_interpreter().parent.parent, ROOT, Path(sys.prefix)}
+    private = {source: place / str(number) for number, source in enumerate(sorted(needed)) if not is_public(source)}
+    tops = {next(path for path in reversed(one.parents) if not path.stat().st_mode & 0o001) for one in private}
+    lines = [
+        "set -e",
+        *(f"mkdir -p '{kept}' && mount --bind '{source}' '{kept}'" for source, kept in private.items()),
+        *(f"mount -t tmpfs -o mode=0755 none '{top}'" for top in sorted(tops)),
+        *(f"mkdir -p '{source}' && mount --bind '{kept}' '{source}'" for source, kept in private.items()),
+        'exec "$@"',
+    ]
+    return "\n".join(lines)
 
 
 @as_root

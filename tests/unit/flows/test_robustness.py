@@ -204,7 +204,7 @@ try:
     print("valid")
 except InvalidFlowError as error:
     print(len(error.problems), error.problems[0].code)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
