@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
+from json import dumps
 from pathlib import Path
 from typing import Literal, Protocol, assert_never
 
@@ -17,7 +19,8 @@ from flows.contracts import StepError, StepExecutor, StepResult
 from flows.errors import StepboxError
 from flows.model import Retry, StepConfig
 from flows.values import Json, StepStatus
-from steps.code import SandboxConfig
+from steps.code import CodeStep, SandboxConfig
+from steps.subflow import SubflowStep
 from steps.tool import ToolStep
 
 _log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class Attempts:
     """Makes and records the attempts of one run's steps.
 
     ``host_directories`` are those from which its tool steps, not its code, may import files: the flow's own.
+    ``subflow_digests`` are those of every flow that it can start.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Attempts:
         observer: Observer,
         children: Children,
         host_directories: tuple[Path, ...],
+        subflow_digests: tuple[str, ...],
     ) -> None:
         self.run = run
         self.store = store
@@ -64,6 +69,9 @@ class Attempts:
         self.observer = observer
         self.children = children
         self.host_directories = host_directories
+        self.subflow_digests = subflow_digests
+        self.begun: set[str] = set()
+        """Ids of the steps of which an attempt was made."""
         self.interrupted: dict[str, StepRun] = {}
         """The attempts that a cancellation cut off, by step id."""
 
@@ -116,6 +124,7 @@ class Work:
         """
         owner = self._attempts
         self.made += 1
+        owner.begun.add(self.step.id)
         row = await owner.store.steps.start(owner.run.id, self.step.id, attempt=self.made, item=self.item)
         owner.observer.notice(AttemptStarted(attempt=row))
         began = asyncio.get_running_loop().time()
@@ -139,6 +148,21 @@ class Work:
         self.last = await self._attempts.record_end(self.step, outcome, self.item)
         return outcome
 
+    async def abandoned(self) -> StepResult:
+        """Record that Prefect's backstop ended the last attempt, which went on long after the step's timeout."""
+        outcome = _step_timed_out(self.step)
+        self.last = await self._attempts.record_end(self.step, outcome, self.item)
+        return outcome
+
+    def cache_key(self) -> str:
+        """What makes two executions the same: workspace, flow, the step with its code, its subflows, its inputs."""
+        owner, step = self._attempts, self.step
+        source = step.source if isinstance(step, CodeStep) else None
+        subflows = owner.subflow_digests if isinstance(step, SubflowStep) else ()
+        configuration = step.model_dump(mode="json", exclude={"with_", "name"})
+        parts = [owner.run.workspace, owner.run.flow, configuration, source, subflows, self.inputs]
+        return sha256(dumps(parts, sort_keys=True).encode()).hexdigest()
+
     async def _finish(self, row: StepRun, result: StepResult) -> StepRun:
         owner = self._attempts
         self.outcome = result
@@ -151,21 +175,25 @@ class Work:
     async def _execute(self) -> StepResult:
         step = self.step
         executor = self._attempts.executors[type(step)]
+        deadline = asyncio.timeout(step.timeout)
         try:
-            async with asyncio.timeout(step.timeout):
+            async with deadline:
                 return await executor.execute(step, Call(self._attempts, self))
-        except TimeoutError:
-            message = f"the attempt took longer than the step's timeout of {step.timeout:g} s"
-            error = StepError(code="step_timed_out", message=message, fix="give the step a longer `timeout`")
-            return StepResult(status=StepStatus.TIMED_OUT, error=error, duration=step.timeout or 0.0)
         except StepboxError as problem:
-            error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
-            return StepResult(status=StepStatus.FAILED, error=error)
+            return StepResult(status=StepStatus.FAILED, error=StepError.of(problem))
+        except asyncio.CancelledError as problem:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return self._internal_error(problem)
         except Exception as problem:  # noqa: BLE001 - one step's bug must not take the run's record with it
-            _log.exception("the executor of step %s failed in run %s", step.id, self._attempts.run.id)
-            message = f"Stepbox failed while executing this step: {type(problem).__name__}: {problem}"
-            error = StepError(code="internal_error", message=message, fix="report this as a bug")
-            return StepResult(status=StepStatus.FAILED, error=error)
+            return _step_timed_out(step) if deadline.expired() else self._internal_error(problem)
+
+    def _internal_error(self, problem: BaseException) -> StepResult:
+        _log.error("the executor of step %s failed in run %s", self.step.id, self._attempts.run.id, exc_info=problem)
+        message = f"Stepbox failed while executing this step: {type(problem).__name__}: {problem}"
+        error = StepError(code="internal_error", message=message, fix="report this as a bug")
+        return StepResult(status=StepStatus.FAILED, error=error)
 
 
 class Call:
@@ -223,6 +251,15 @@ def _granted(step: StepConfig) -> list[str]:
     if isinstance(step, SandboxConfig):
         return step.tools
     return [step.tool] if isinstance(step, ToolStep) else []
+
+
+def _step_timed_out(step: StepConfig) -> StepResult:
+    error = StepError(
+        code="step_timed_out",
+        message=f"the attempt took longer than the step's timeout of {step.timeout or 0:g} s",
+        fix="give the step a longer `timeout`",
+    )
+    return StepResult(status=StepStatus.TIMED_OUT, error=error, duration=step.timeout or 0.0)
 
 
 def retry_delays(retry: Retry) -> list[float]:

@@ -59,23 +59,37 @@ class Execution:
         """Run the flow: its steps, then ``on_failure`` where one failed, then ``finally`` whatever happened.
 
         Raises:
-            asyncio.CancelledError: the run was cancelled; its running steps are, and its ``finally`` has run.
+            asyncio.CancelledError: the run was cancelled; its running steps are, and its ``finally`` has run, unless
+                it was cancelled again meanwhile.
+            Exception: Stepbox itself failed, as where the store is gone; ``finally`` has been tried.
         """
         flow = self.definition.flow
+        handled = [*flow.steps]
         try:
             outcome = await self._main(perform)
-        except asyncio.CancelledError:
-            self._error = StepError(code="run_cancelled", message="the run was cancelled")
-            await self._mark_unfinished(flow.steps, self._error)
-            await self._group(flow.finally_, perform)
+            self._error = outcome.error
+            if outcome.status is RunStatus.FAILED:
+                handled += flow.on_failure
+                await self._group(flow.on_failure, perform)
+        except (asyncio.CancelledError, Exception) as problem:
+            self._error = why_ended(problem)
+            await self._mark_unfinished(handled, self._error)
+            await self._clean_up(perform)
             raise
-        self._error = outcome.error
-        if outcome.status is RunStatus.FAILED:
-            await self._group(flow.on_failure, perform)
-        failed = await self._group(flow.finally_, perform)
+        failed = await self._clean_up(perform)
         if failed is not None and outcome.status is RunStatus.SUCCEEDED:
             outcome = RunOutcome(status=RunStatus.FAILED, output=outcome.output, error=failed)
         return outcome
+
+    async def _clean_up(self, perform: Performer) -> StepError | None:
+        """Run the ``finally`` steps; cancelled once more, those that are left get their end and no more time."""
+        steps = self.definition.flow.finally_
+        try:
+            return await self._group(steps, perform)
+        except asyncio.CancelledError:
+            error = StepError(code="run_cancelled", message="the run was cancelled again while it cleaned up")
+            await self._mark_unfinished(steps, error)
+            raise
 
     async def _main(self, perform: Performer) -> RunOutcome:
         flow = self.definition.flow
@@ -94,7 +108,7 @@ class Execution:
         try:
             output = resolve(flow.output, self._names())
         except StepboxError as problem:
-            return RunOutcome(status=RunStatus.FAILED, error=_error(problem))
+            return RunOutcome(status=RunStatus.FAILED, error=StepError.of(problem))
         return RunOutcome(status=RunStatus.SUCCEEDED, output=output)
 
     async def _group(self, steps: Sequence[StepConfig], perform: Performer) -> StepError | None:
@@ -125,7 +139,7 @@ class Execution:
             else:
                 await self._for_each(step, step.for_each, perform)
         except StepboxError as problem:
-            await self._end(step, StepResult(status=StepStatus.FAILED, error=_error(problem)))
+            await self._end(step, StepResult(status=StepStatus.FAILED, error=StepError.of(problem)))
 
     def _blocked(self, step: StepConfig) -> Blocked | None:
         for need in self.definition.needs[step.id]:
@@ -137,7 +151,7 @@ class Execution:
         try:
             holds = step.if_ if isinstance(step.if_, bool) else condition(step.if_, self._names())
         except StepboxError as problem:
-            return Blocked(error=_error(problem), blocks=step.on_error == "fail")
+            return Blocked(error=StepError.of(problem), blocks=step.on_error == "fail")
         return None if holds else Blocked(error=None, blocks=False)
 
     async def _skip(self, step: StepConfig, blocked: Blocked) -> None:
@@ -212,7 +226,7 @@ class Execution:
         try:
             inputs = resolve(step.with_, {**self._names(), each.as_: item, "index": index})
         except StepboxError as problem:
-            result = StepResult(status=StepStatus.FAILED, error=_error(problem))
+            result = StepResult(status=StepStatus.FAILED, error=StepError.of(problem))
             await self._attempts.record_end(step, result, item=index)
             return result
         return await perform(self._attempts.work(step, inputs, item=index))
@@ -223,7 +237,7 @@ class Execution:
             if step.id in self._results:
                 continue
             interrupted = self._attempts.interrupted.get(step.id)
-            status = StepStatus.SKIPPED if interrupted is None else StepStatus.CANCELLED
+            status = StepStatus.CANCELLED if step.id in self._attempts.begun else StepStatus.SKIPPED
             recorded = interrupted if step.for_each is None else None
             await self._end(step, StepResult(status=status, error=reason), recorded)
 
@@ -258,6 +272,17 @@ def _words(status: StepStatus) -> str:
     return _WORDS.get(status, status.value)
 
 
+def why_ended(problem: BaseException) -> StepError:
+    """Why a run ended that did not come to its end: it was cancelled, or Stepbox itself failed."""
+    if isinstance(problem, asyncio.CancelledError):
+        return StepError(code="run_cancelled", message="the run was cancelled")
+    while isinstance(problem, BaseExceptionGroup):  # concurrent steps wrap what went wrong
+        problem = problem.exceptions[0]
+    if isinstance(problem, StepboxError):
+        return StepError.of(problem)
+    return StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}", fix="report this as a bug")
+
+
 def _visible(result: StepResult) -> dict[str, Json]:
     """A step as expressions see it."""
     error = result.error
@@ -267,7 +292,3 @@ def _visible(result: StepResult) -> dict[str, Json]:
         "error": None if error is None else {"code": error.code, "message": error.message, "line": error.line},
         "artifacts": [],
     }
-
-
-def _error(problem: StepboxError) -> StepError:
-    return StepError(code=problem.code, message=problem.message, fix=problem.fix)

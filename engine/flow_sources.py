@@ -6,6 +6,13 @@ from typing import Protocol
 from engine.language import FLOW_FILE, Language
 from engine.store import Store
 from flows.definition import Definition
+from flows.errors import InvalidCallError
+
+
+class MisnamedFlowError(InvalidCallError):
+    """A file beside the flow that is called as the flow looked for, but holds another."""
+
+    code = "misnamed_flow"
 
 
 class FlowSource(Protocol):
@@ -16,6 +23,7 @@ class FlowSource(Protocol):
 
         Raises:
             InvalidFlowError: there is one, but it is not valid.
+            MisnamedFlowError: its file holds another flow.
         """
 
 
@@ -49,5 +57,13 @@ class SiblingFlows:
             for suffix in (".yaml", ".yml"):
                 path = self._directory / f"{name}{suffix}"
                 if path.is_file():
-                    return self._language.load_file(path)
+                    return _called(name, self._language.load_file(path), path)
         return await self._fallback.find(name)
+
+
+def _called(name: str, definition: Definition, path: Path) -> Definition:
+    if definition.flow.flow != name:
+        raise MisnamedFlowError(
+            f"{path} holds the flow '{definition.flow.flow}'", fix=f"rename the file or the flow to {name}"
+        )
+    return definition

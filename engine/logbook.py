@@ -1,9 +1,13 @@
 """Log lines on their way to the store: written in batches, so that a chatty step costs few transactions."""
 
 import asyncio
+import logging
 
 from engine.records import LogLine
 from engine.store import Store
+from flows.errors import StepboxError
+
+_log = logging.getLogger(__name__)
 
 BATCH = 500
 """Lines after which a batch is written at once."""
@@ -29,19 +33,34 @@ class Logbook:
             self._writer = asyncio.create_task(self._flush_soon())
 
     async def flush(self) -> None:
-        """Write all lines taken so far."""
-        async with self._writing:
-            lines, self._lines = self._lines, []
-            if lines:
-                await self._store.logs.append(lines)
+        """Write all lines taken so far; being cancelled meanwhile neither loses a line nor writes one twice.
+
+        Raises:
+            StoreError: the lines can't be written; they are kept for the next time.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._write()))
 
     async def close(self) -> None:
-        """Write what is left and end."""
+        """Write what is left and end.
+
+        Raises:
+            StoreError: the lines can't be written.
+        """
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
         await self.flush()
 
+    async def _write(self) -> None:
+        async with self._writing:
+            if lines := list(self._lines):
+                await self._store.logs.append(lines)
+                del self._lines[: len(lines)]
+
     async def _flush_soon(self) -> None:
         await asyncio.sleep(DELAY)
-        await self.flush()
+        try:
+            await self.flush()
+        except StepboxError:
+            # Whoever flushes next tries again and hears of it.
+            _log.warning("log lines could not be written yet", exc_info=True)

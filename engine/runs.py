@@ -1,5 +1,6 @@
 """Runs: from a definition and inputs to a recorded end."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.attempts import Attempts
-from engine.execution import Execution, RunOutcome
+from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.logbook import Logbook
 from engine.progress import NoObserver, Observer, RunEnded, RunStarted
@@ -90,7 +91,7 @@ class Runs:
         """
         inputs = validate_inputs(definition.flow, given)
         subflows: dict[str, Definition] = {}
-        await self._check(definition, source, subflows, (definition.flow.flow,))
+        await self._check(definition, source, subflows, {}, (definition.flow.flow,))
         return Plan(definition=definition, inputs=inputs, subflows=subflows)
 
     async def run(
@@ -129,32 +130,40 @@ class Runs:
             observer=observer,
             children=_Children(self, run, plan.subflows, host_directories),
             host_directories=host_directories,
+            subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
         )
         execution = Execution(definition=definition, run=run, attempts=attempts, observer=observer)
-        outcome = RunOutcome(
-            status=RunStatus.CANCELLED, error=StepError(code="run_cancelled", message="the run was cancelled")
-        )
+        outcome = RunOutcome(status=RunStatus.FAILED)
         try:
             outcome = await self._driver.run(execution)
-        except StepboxError as problem:
-            error = StepError(code=problem.code, message=problem.message, fix=problem.fix)
-            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+        except (StepboxError, asyncio.CancelledError) as problem:
+            status = RunStatus.CANCELLED if isinstance(problem, asyncio.CancelledError) else RunStatus.FAILED
+            outcome = RunOutcome(status=status, error=why_ended(problem))
             raise
         except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-            cause = _first_cause(problem)
             _log.exception("run %s failed inside Stepbox", run.id)
-            error = StepError(code="internal_error", message=f"{type(cause).__name__}: {cause}")
-            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+            outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
         finally:
-            await logbook.close()
-            await self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
+            try:
+                await logbook.close()
+            finally:
+                await self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
         run = await self._store.runs.get(run.id)
         observer.notice(RunEnded(run=run))
         return report(run, await self._store.steps.list(run.id))
 
     async def _check(
-        self, definition: Definition, source: FlowSource, found: dict[str, Definition], chain: tuple[str, ...]
+        self,
+        definition: Definition,
+        source: FlowSource,
+        found: dict[str, Definition],
+        depths: dict[str, int],
+        chain: tuple[str, ...],
     ) -> None:
+        """Check a flow at the end of a chain of subflows; again only where it is deeper than the last time."""
+        if depths.get(definition.flow.flow, 0) >= len(chain):
+            return
+        depths[definition.flow.flow] = len(chain)
         if len(chain) > MAX_DEPTH:
             raise RecursiveFlowError(f"subflows go deeper than {MAX_DEPTH}: {' → '.join(chain)}", fix="flatten them")
         for step_id, step in definition.steps.items():
@@ -173,7 +182,7 @@ class Runs:
                         fix=f"put {step.flow}.yaml beside {definition.flow.flow}, or run `stepbox flows apply` on it",
                     )
                 found[step.flow] = subflow
-            await self._check(found[step.flow], source, found, (*chain, step.flow))
+            await self._check(found[step.flow], source, found, depths, (*chain, step.flow))
 
     def _refuse_unavailable(self, definition: Definition, step_id: str, step: StepConfig) -> None:
         executor = self._executors.get(type(step))
@@ -186,13 +195,6 @@ class Runs:
         refusal = executor.refusal(step)
         if refusal is not None:
             raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
-
-
-def _first_cause(problem: BaseException) -> BaseException:
-    """What went wrong first, out of the groups that concurrent steps wrap it in."""
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    return problem
 
 
 class _Children:

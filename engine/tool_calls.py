@@ -1,5 +1,6 @@
 """Calls of tools on behalf of a run: only granted ones, with checked arguments, each recorded."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +67,17 @@ class ToolCaller:
         )
         try:
             result = await tool.call(arguments, context)
+        except asyncio.CancelledError:
+            error = StepError(code="cancelled", message="the attempt ended before the call did")
+            await self._store.calls.finish(record.id, error=error)
+            raise
         except StepboxError as problem:
-            await self._store.calls.finish(record.id, error=_error(problem))
+            await self._store.calls.finish(record.id, error=StepError.of(problem))
             raise
         except Exception as problem:
             _log.exception("tool %s failed in run %s", tool.spec.name, caller.run_id)
             failure = ToolError(f"{tool.spec.name} failed: {type(problem).__name__}: {problem}")
-            await self._store.calls.finish(record.id, error=_error(failure))
+            await self._store.calls.finish(record.id, error=StepError.of(failure))
             raise failure from problem
         await self._store.calls.finish(record.id, result=result)
         return result
-
-
-def _error(problem: StepboxError) -> StepError:
-    return StepError(code=problem.code, message=problem.message, fix=problem.fix)

@@ -6,9 +6,9 @@ A *kind* is the language's side of a plug-in: the YAML key and the model of its 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
-from flows.errors import RefusedError
+from flows.errors import RefusedError, StepboxError
 from flows.model import Config, StepConfig, TriggerConfig
 from flows.values import Json, StepStatus
 
@@ -137,6 +137,11 @@ class StepError:
     line: int | None = None
     traceback: str | None = None
     fix: str | None = None
+
+    @classmethod
+    def of(cls, problem: StepboxError) -> Self:
+        """An error of ours as the reason why a step did not succeed."""
+        return cls(code=problem.code, message=problem.message, fix=problem.fix)
 
 
 @dataclass(frozen=True, kw_only=True)

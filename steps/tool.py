@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from flows.contracts import Catalogue, Finding, StepCall, StepError, StepResult, ToolSpec
-from flows.errors import RefusedError
+from flows.errors import RefusedError, StepboxError
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.suggestions import closest, listing
@@ -83,12 +83,14 @@ class ToolExecutor:
     async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
         """Call the tool once.
 
-        Raises:
-            flows.errors.StepboxError: the tool is unknown, its arguments don't fit, or it failed.
+        A call that can't be made, or fails, is a failed step with the tool's error.
         """
         if not isinstance(config, ToolStep):
             raise TypeError(f"{type(config).__name__} is no step of a tool")
-        result = await call.call_tool(config.tool, dict(call.inputs))
+        try:
+            result = await call.call_tool(config.tool, dict(call.inputs))
+        except StepboxError as problem:
+            return StepResult(status=StepStatus.FAILED, error=StepError.of(problem), tool_calls=1)
         size = len(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
         if size <= MAX_RESULT:
             return StepResult(status=StepStatus.SUCCEEDED, result=result, tool_calls=1)

@@ -3,26 +3,26 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
-from json import dumps
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.serializers import JSONSerializer
 
 from engine.attempts import Work, retry_delays
 from flows.contracts import StepResult
 from flows.definition import Definition
 from flows.model import StepConfig
 from flows.values import Json, StepStatus
-from steps.code import CodeStep
 
 JITTER = 0.5
 """Prefect's clamping factor: a delay is at most this share longer or shorter."""
 MAX_DELAYS = 50
 """Prefect takes no more delays; it repeats the last one."""
+PLAIN_JSON: JSONSerializer[Any] = JSONSerializer(object_encoder=None, object_decoder=None)
+"""JSON that stays data: Prefect's own decoder imports and calls what a result names, and results are hostile."""
 BACKSTOP = 15.0
 """Seconds that Prefect's own timeout of a task lies above the step's, which the attempt itself keeps to."""
 
@@ -86,26 +86,25 @@ def compile_step(definition: Definition, step: StepConfig, cache_dir: Path) -> T
     # Prefect derives a task's key from its function's name; without this all steps of all flows would share one.
     attempt.__qualname__ = f"{definition.flow.flow}.{step.id}"
 
-    options: dict[str, Any] = {}
-    if step.retry is not None:
-        options["retries"] = step.retry.attempts - 1
-        options["retry_delay_seconds"] = retry_delays(step.retry)[:MAX_DELAYS]
-        options["retry_condition_fn"] = _worth_retrying
-        options["retry_jitter_factor"] = JITTER if step.retry.jitter else None
-    if step.timeout is not None:
-        options["timeout_seconds"] = step.timeout + BACKSTOP
-    if step.cache is not None:
-        options["cache_policy"] = CacheKeyFnPolicy(cache_key_fn=_cache_key(definition, step))
-        options["cache_expiration"] = timedelta(seconds=step.cache.ttl)
-        options["result_serializer"] = "json"
+    retry, cache = step.retry, step.cache
+    # Every option is given: Prefect takes those left out from its own settings and files.
     return Task(
         attempt,
         name=step.id,
         description=step.name,
         task_run_name="{work.label}",
-        persist_result=step.cache is not None,
+        retries=0 if retry is None else retry.attempts - 1,
+        retry_delay_seconds=0 if retry is None else retry_delays(retry)[:MAX_DELAYS],
+        retry_jitter_factor=JITTER if retry is not None and retry.jitter else None,
+        retry_condition_fn=_worth_retrying,
+        timeout_seconds=None if step.timeout is None else step.timeout + BACKSTOP,
+        cache_policy=NO_CACHE if cache is None else CacheKeyFnPolicy(cache_key_fn=_cache_key),
+        cache_expiration=None if cache is None else timedelta(seconds=cache.ttl),
+        refresh_cache=False,
+        persist_result=cache is not None,
         result_storage=cache_dir,
-        **{"cache_policy": NO_CACHE, **options},
+        result_serializer=PLAIN_JSON,
+        log_prints=False,
     )
 
 
@@ -114,12 +113,5 @@ def _worth_retrying(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> 
     return isinstance(cause, UnsuccessfulAttemptError) and cause.worth_retrying
 
 
-def _cache_key(definition: Definition, step: StepConfig) -> Callable[..., str]:
-    """The key of a cached result: flow, step, its whole configuration and code, and its resolved inputs."""
-    source = step.source if isinstance(step, CodeStep) else None
-    fixed = [definition.flow.flow, step.model_dump(mode="json", exclude={"with_", "name"}), source]
-
-    def key(_context: object, parameters: dict[str, Work]) -> str:
-        return sha256(dumps([*fixed, parameters["work"].inputs], sort_keys=True).encode()).hexdigest()
-
-    return key
+def _cache_key(_context: object, parameters: dict[str, Work]) -> str:
+    return parameters["work"].cache_key()

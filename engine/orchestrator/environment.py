@@ -13,18 +13,19 @@ UNREACHED_API = "http://stepbox-embedded.invalid/api"
 def prepare(home: Path, api_url: str | None) -> None:
     """Set what prefect reads at import. ``api_url`` None is the embedded gear. Idempotent.
 
-    The process environment is prefect's only way to be told before its import; values that the user has set for
-    prefect stay, but for the API's address, which Stepbox's own setting decides.
+    The process environment is prefect's only way to be told before its import. What the user has set for prefect
+    stays only where a run doesn't depend on it: the home, and how much it logs.
     """
-    settings = {
-        "PREFECT_HOME": str(home / "prefect"),
+    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ |= {
+        "PREFECT_API_URL": api_url or UNREACHED_API,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
     if api_url is None:
-        settings |= {"PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    os.environ["PREFECT_API_URL"] = api_url or UNREACHED_API
+        os.environ |= {
+            "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        }

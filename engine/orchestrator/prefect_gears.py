@@ -22,7 +22,7 @@ from engine.execution import Execution, RunOutcome
 from engine.orchestrator.compiler import CompiledFlow, UnsuccessfulAttemptError, compile_flow
 from flows.contracts import StepResult
 from flows.errors import StepboxError
-from flows.values import Json, RunStatus
+from flows.values import Json, RunStatus, StepStatus
 
 COMPILED_FLOWS = 256
 """Compiled flow versions kept; the least recently used goes first."""
@@ -49,6 +49,7 @@ class Orchestrator:
         self._cache_dir = cache_dir
         self._compiled: OrderedDict[str, CompiledFlow] = OrderedDict()
         self._executions: dict[str, Execution] = {}
+        self._entered: set[str] = set()
         self._outcomes: dict[str, RunOutcome] = {}
         self._stack = AsyncExitStack()
 
@@ -80,6 +81,7 @@ class Orchestrator:
             return self._outcomes[run_id]
         finally:
             self._executions.pop(run_id)
+            self._entered.discard(run_id)
             self._outcomes.pop(run_id, None)
 
     async def _flow_run(self, compiled: CompiledFlow, run_id: str) -> None:
@@ -90,6 +92,8 @@ class Orchestrator:
         except (PrefectException, HTTPError, OSError, RuntimeError) as problem:
             if run_id in self._outcomes:
                 return
+            if run_id in self._entered:
+                raise
             message = f"the Prefect server at {self._api_url} can't run flows: {problem}"
             raise PrefectUnavailableError(
                 message, fix="start it, or unset STEPBOX_PREFECT_API_URL to run without a server"
@@ -98,6 +102,7 @@ class Orchestrator:
     async def _body(self, run_id: str) -> Json:
         """The body of every compiled flow."""
         execution = self._executions[run_id]
+        self._entered.add(run_id)
         tasks = self._compile(execution).tasks
 
         async def perform(work: Work) -> StepResult:
@@ -127,7 +132,8 @@ async def _perform(task: Task[Any, Any], work: Work) -> StepResult:
         value = await cast("Awaitable[dict[str, Json]]", task(work))
     except UnsuccessfulAttemptError as unsuccessful:
         return unsuccessful.result
-    if work.made == 0:
+    except TimeoutError:
+        return await work.abandoned()
+    if work.outcome is None or work.outcome.status is not StepStatus.SUCCEEDED:
         return await work.cached(value["result"])
-    assert work.outcome is not None
     return work.outcome

@@ -12,7 +12,7 @@ import pytest
 from engine.store import Store
 from engine.store.errors import StoreError
 from steps.tools.content import Document, DocumentChanges, File, Task, TaskChanges, TaskQuery, WorkspaceContent
-from steps.tools.memory import MemoryContent
+from tests.unit.steps.tools.memory import MemoryContent
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 

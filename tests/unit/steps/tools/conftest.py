@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from steps.tools.contract import ToolContext, ToolServices
-from steps.tools.memory import MemoryContent
+from tests.unit.steps.tools.memory import MemoryContent
 
 
 @pytest.fixture
