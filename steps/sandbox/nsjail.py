@@ -26,6 +26,8 @@ from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
 START_TIMEOUT = 30.0
 END_TIMEOUT = 10.0
 END_INTERVAL = 0.005
+OOM_INTERVAL = 0.1
+"""How often the counter of processes that the kernel ended for their memory is read while a job runs."""
 PIPE_BUFFER = 1 << 20
 NAMESPACED_PROCESS_COUNT = (5, 14)
 """From this Linux on, RLIMIT_NPROC counts within the user namespace."""
@@ -236,12 +238,21 @@ class NsjailSandbox:
     ) -> bool:
         """Wait for the end of the job, or bring it about; gives whether its time was over."""
         waiting = {talking} if guarded is None else {talking, guarded[1]}
-        done, _pending = await asyncio.wait(waiting, timeout=job.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-        if done:
+        if await self._ended_within(waiting, job.limits.timeout):
             return False
         said.signal(signal.SIGTERM)
-        await asyncio.wait({talking}, timeout=job.limits.grace)
+        await self._ended_within(waiting, job.limits.grace)
         return True
+
+    async def _ended_within(self, waiting: "set[asyncio.Future[None]]", seconds: float) -> bool:
+        """Wait until one of these has ended, or the kernel has ended a process for its memory; False: neither."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            step = left if self._cgroup is None else min(left, OOM_INTERVAL)
+            done, _pending = await asyncio.wait(waiting, timeout=step, return_when=asyncio.FIRST_COMPLETED)
+            if done or (self._cgroup is not None and self._cgroup.oom_kills()):
+                return True
+        return False
 
     def _observe(
         self,

@@ -72,10 +72,25 @@ import os, time
 for _ in range(10):
     if os.fork() == 0:
         hoard = os.urandom(30_000_000)
-        time.sleep(60)
-time.sleep(60)
+        time.sleep(300)
+time.sleep(300)
 """
-    outcome = await run_step(code)
+    # A timeout behind that of the test: the job ends because the host notices.
+    outcome = await run_step(code, timeout=300)
+    assert told(outcome) == (StepStatus.OUT_OF_MEMORY, "out_of_memory")
+
+
+async def test_memory_bomb_in_the_grace_ends_the_grace(run_step: RunStep) -> None:
+    code = """
+import os, signal, time
+def hoard(number, frame):
+    if os.fork() == 0:
+        bytearray(b'x') * 400_000_000
+    time.sleep(300)
+signal.signal(signal.SIGTERM, hoard)
+time.sleep(300)
+"""
+    outcome = await run_step(code, timeout=0.3, grace=300)
     assert told(outcome) == (StepStatus.OUT_OF_MEMORY, "out_of_memory")
 
 
