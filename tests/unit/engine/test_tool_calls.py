@@ -1,5 +1,6 @@
 """Calls of tools: granted, checked, recorded; through the real catalogue and store."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -26,7 +27,21 @@ class BuggyTool:
         raise ZeroDivisionError("a bug")
 
 
+class SlowTool:
+    """A plug-in's tool that takes long."""
+
+    spec = ToolSpec(name="plug.slow", description="Sleeps.", arguments={"type": "object"})
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def call(self, arguments: Mapping[str, Json], context: ToolContext) -> Json:
+        self.begun.set()
+        await asyncio.sleep(60)
+
+
 buggy = BuggyTool()
+slow = SlowTool()
 
 
 class Bench:
@@ -42,7 +57,7 @@ class Bench:
             step_id="a",
             item=None,
             attempt=1,
-            tools_granted=frozenset({"workspace.create_doc", "plug.buggy"}),
+            tools_granted=frozenset({"workspace.create_doc", "plug.buggy", "plug.slow"}),
             host_directories=(),
         )
 
@@ -52,12 +67,12 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    plug_in = EntryPoint("plug.buggy", f"{__name__}:buggy", "stepbox.tools")
+    plug_ins = [EntryPoint(f"plug.{name}", f"{__name__}:{name}", "stepbox.tools") for name in ("buggy", "slow")]
     async with await Store.open(f"sqlite:///{tmp_path}/test.db") as store:
         version = await store.flows.put_version("default", "f", "flow: f", {}, "digest")
         run = await store.runs.create(version, {}, running=True)
         services = ToolServices(content=store.content, shared=str(tmp_path / "shared"))
-        yield Bench(store, run, ToolCaller(catalogue=ToolCatalogue([plug_in]), services=services, store=store))
+        yield Bench(store, run, ToolCaller(catalogue=ToolCatalogue(plug_ins), services=services, store=store))
 
 
 async def test_a_tool_that_was_not_granted_is_not_called(bench: Bench) -> None:
@@ -108,3 +123,15 @@ async def test_a_bug_in_a_tool_is_a_failed_call(bench: Bench) -> None:
     assert "ZeroDivisionError: a bug" in failed.value.message
     (call,) = await bench.calls()
     assert call.error is not None
+
+
+async def test_a_call_that_is_cut_off_is_recorded_as_such(bench: Bench) -> None:
+    call = asyncio.create_task(bench.tools.call("plug.slow", {}, bench.caller))
+    await asyncio.wait_for(slow.begun.wait(), 30)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    (record,) = await bench.calls()
+    assert record.error is not None
+    assert record.error.code == "cancelled"
+    assert record.ended_at is not None
