@@ -18,6 +18,7 @@ from flows.errors import RefusedError
 from steps.sandbox import channel, interpreter, jail, processes
 from steps.sandbox.cgroups import Cgroup, CgroupTree, find_tree
 from steps.sandbox.conversation import Conversation
+from steps.sandbox.limits import Limits
 from steps.sandbox.mounts import PublicMounts, publish
 from steps.sandbox.observe import Observation, outcome
 from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
@@ -76,6 +77,10 @@ class NsjailRunner:
             "network": "hard",
         }
 
+    async def refusal(self, limits: Limits) -> RefusedError | None:
+        await self._open()
+        return None if self._cgroups else _without_cgroups(limits)
+
     async def start(self, profile: Profile) -> "NsjailSandbox":
         parts = await self._open()
         cgroup = self._cgroups.create() if self._cgroups else None
@@ -85,9 +90,14 @@ class NsjailRunner:
         command = jail.command(profile, parts, self._mounts, uid)
         if cgroup is not None:
             command = ["/bin/sh", "-c", _ENTER, "sh", *map(str, cgroup.entries), "--", *command]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env={}, limit=PIPE_BUFFER
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env={}, limit=PIPE_BUFFER
+            )
+        except BaseException:
+            if cgroup is not None:
+                await asyncio.shield(_remove(cgroup))
+            raise
         sandbox = NsjailSandbox(profile, process, cgroup, jail.step_environment(parts), self._sandboxes)
         try:
             await sandbox.wait_until_ready()
@@ -219,11 +229,8 @@ class NsjailSandbox:
         if self._cgroup is not None:
             self._cgroup.limit(job.limits)
             return None
-        if job.limits.cpu < 1:
-            raise LimitUnavailableError(
-                f"a limit of {job.limits.cpu:g} processors can't be enforced without cgroups",
-                fix="set limits.cpu to 1 or more, or run Stepbox as root or in a delegated cgroup",
-            )
+        if (refused := _without_cgroups(job.limits)) is not None:
+            raise refused
         limit_by_rlimits(self._process.pid, job.language, job.limits)
         _pin(self._process.pid, job.limits.cpu)
         dog = Watchdog(self._process.pid, job.limits.memory)
@@ -311,11 +318,16 @@ class NsjailSandbox:
             if handle is not None:
                 handle.close()
         if self._cgroup is not None:
-            deadline = time.monotonic() + END_TIMEOUT
-            while not self._cgroup.remove() and time.monotonic() < deadline:
-                self._cgroup.kill()
-                await asyncio.sleep(END_INTERVAL)
+            await _remove(self._cgroup)
         self._siblings.discard(self)
+
+
+async def _remove(cgroup: Cgroup) -> None:
+    """Remove a cgroup, and what still runs in it."""
+    deadline = time.monotonic() + END_TIMEOUT
+    while not cgroup.remove() and time.monotonic() < deadline:
+        cgroup.kill()
+        await asyncio.sleep(END_INTERVAL)
 
 
 def _refusal(told: str) -> RefusedError:
@@ -344,3 +356,13 @@ def _pin(pid: int, cpu: float) -> None:
 
 def _kernel() -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
+
+
+def _without_cgroups(limits: Limits) -> RefusedError | None:
+    """The limit that only a cgroup can hold a job to, where it has one."""
+    if limits.cpu >= 1:
+        return None
+    return LimitUnavailableError(
+        f"a limit of {limits.cpu:g} processors can't be enforced without cgroups",
+        fix="set limits.cpu to 1 or more, or run Stepbox as root or in a delegated cgroup",
+    )

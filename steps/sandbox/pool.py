@@ -78,7 +78,8 @@ class Sandboxes:
         self._idle_after = idle_after
         self._shelves: dict[Profile, _Shelf] = {}
         self._at_once = max(os.cpu_count() or 1, 1)
-        self._background: set[asyncio.Task[None]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._closings: set[asyncio.Task[None]] = set()
         self._look_again: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[Outcome]] = set()
         self._closed = False
@@ -121,22 +122,29 @@ class Sandboxes:
                     await running
 
     async def close(self) -> None:
-        """Wait for the running jobs, then destroy everything."""
+        """Wait for the running jobs, then destroy everything.
+
+        Cancelling this destroys everything at once, the sandboxes of running jobs included.
+        """
         self._closed = True
         if self._look_again is not None:
             self._look_again.cancel()
-        while self._jobs:
-            await asyncio.wait(self._jobs)
-        for shelf in self._shelves.values():
-            for starting in shelf.starting:
-                starting.cancel()
-            await asyncio.gather(*shelf.starting, return_exceptions=True)
-            await asyncio.gather(*(sandbox.close() for sandbox in shelf.ready))
-            shelf.ready.clear()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self._runner.close()
+        try:
+            while self._jobs:
+                await asyncio.wait(self._jobs)
+            for shelf in self._shelves.values():
+                for starting in shelf.starting:
+                    starting.cancel()
+                await asyncio.gather(*shelf.starting, return_exceptions=True)
+                while shelf.ready:
+                    self._close_in_background(shelf.ready.popleft())
+            for watch in self._watches:
+                watch.cancel()
+            await asyncio.gather(*self._watches, return_exceptions=True)
+            while self._closings:
+                await asyncio.gather(*self._closings, return_exceptions=True)
+        finally:
+            await self._runner.close()
 
     async def _execute(self, job: Job, host: Host) -> Outcome:
         profile = profile_of(job)
@@ -177,7 +185,9 @@ class Sandboxes:
             try:
                 return await starting
             except asyncio.CancelledError:
+                # It may have started already, and be nobody's now.
                 starting.cancel()
+                self._in_background(_close_started(starting), self._closings)
                 raise
         return await self._runner.start(profile)
 
@@ -192,7 +202,7 @@ class Sandboxes:
         for profile, shelf in list(self._shelves.items()):
             wanted = self._wanted(shelf) - len(shelf.ready) - len(shelf.starting)
             for _extra in range(min(-wanted, len(shelf.ready)) if self._ceiling else 0):
-                self._in_background(shelf.ready.popleft().close())
+                self._close_in_background(shelf.ready.popleft())
             while wanted > 0 and starting < self._at_once:
                 task = asyncio.create_task(self._runner.start(profile))
                 shelf.starting.append(task)
@@ -224,18 +234,28 @@ class Sandboxes:
             return
         sandbox = task.result()
         shelf.ready.append(sandbox)
-        self._in_background(self._watch(shelf, sandbox))
+        self._in_background(self._watch(shelf, sandbox), self._watches)
         self._refill()
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _close_in_background(self, sandbox: Sandbox) -> None:
+        self._in_background(sandbox.close(), self._closings)
+
+    @staticmethod
+    def _in_background(work: Coroutine[None, None, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _watch(self, shelf: _Shelf, sandbox: Sandbox) -> None:
         """Replace a sandbox that ends while it waits."""
         await sandbox.ended()
         if sandbox in shelf.ready:
             shelf.ready.remove(sandbox)
-            await sandbox.close()
+            self._close_in_background(sandbox)
             self._refill()
+
+
+async def _close_started(starting: "asyncio.Task[Sandbox]") -> None:
+    await asyncio.wait({starting})
+    if not starting.cancelled() and starting.exception() is None:
+        await starting.result().close()

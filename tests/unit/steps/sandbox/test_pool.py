@@ -8,7 +8,7 @@ import pytest
 from flows.contracts import Isolation
 from flows.errors import RefusedError
 from flows.values import Json, StepStatus
-from steps.sandbox.limits import default_limits
+from steps.sandbox.limits import Limits, default_limits
 from steps.sandbox.pool import LOOKAHEAD, Sandboxes, profile_of
 from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
 from tests.sandbox.conftest import until
@@ -20,6 +20,7 @@ class MemorySandbox:
     def __init__(self, profile: Profile, runner: "MemoryRunner") -> None:
         self.profile = profile
         self.used = 0
+        self.close_error: Exception | None = None
         self._runner = runner
         self._gone = asyncio.Event()
 
@@ -44,7 +45,10 @@ class MemorySandbox:
         return Outcome(status=StepStatus.SUCCEEDED, result=job.code, isolation="jail", duration=0)
 
     async def close(self) -> None:
+        await self._runner.may_close.wait()
         self.end()
+        if self.close_error is not None:
+            raise self.close_error
 
     def end(self) -> None:
         self._gone.set()
@@ -57,6 +61,10 @@ class MemoryRunner:
         self.started: list[MemorySandbox] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.may_close = asyncio.Event()
+        self.may_close.set()
+        self.may_start = asyncio.Event()
+        self.may_start.set()
         self.refuses = False
         self.running = 0
         self.most_running = 0
@@ -65,7 +73,11 @@ class MemoryRunner:
     async def enforcement(self) -> Mapping[str, Enforcement]:
         return {}
 
+    async def refusal(self, limits: Limits) -> RefusedError | None:
+        return None
+
     async def start(self, profile: Profile) -> MemorySandbox:
+        await self.may_start.wait()
         await asyncio.sleep(0)
         if self.refuses:
             raise RefusedError("no sandbox today")
@@ -193,6 +205,25 @@ async def test_cancelled_job_frees_its_place(runner: MemoryRunner) -> None:
     await pool.close()
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_job_cancelled_at_any_moment_of_the_handover_leaks_no_sandbox(runner: MemoryRunner, turns: int) -> None:
+    pool = Sandboxes(runner)
+    runner.may_start.clear()
+    pool.expect(profile_of(job()), 1)
+    running = asyncio.create_task(pool.execute(job(), SilentHost()))
+    runner.go_on.clear()
+    await settle()
+    runner.may_start.set()
+    for _turn in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await settle()
+    assert not any(sandbox.alive for sandbox in runner.started)
+    await pool.close()
+
+
 async def test_refusal_to_start_reaches_the_job_and_the_next_tries_again(runner: MemoryRunner) -> None:
     pool = Sandboxes(runner)
     runner.refuses = True
@@ -218,6 +249,30 @@ async def test_closing_waits_for_running_jobs(runner: MemoryRunner) -> None:
     assert running.done()
     with pytest.raises(RuntimeError, match="closed"):
         await pool.execute(job(), SilentHost())
+
+
+async def test_closing_waits_for_surplus_sandboxes_that_are_being_closed(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=2, idle_after=0.05)
+    await pool.execute(job(), SilentHost())
+    runner.may_close.clear()
+    await until(lambda: len(runner.started) > 2 and not pool.ready)
+    surplus = [sandbox for sandbox in runner.started if sandbox.alive]
+    closing = asyncio.create_task(pool.close())
+    await settle()
+    assert (len(surplus), closing.done()) == (2, False)
+    runner.may_close.set()
+    await closing
+    assert not any(sandbox.alive for sandbox in surplus)
+
+
+async def test_runner_is_closed_where_a_sandbox_can_not_be(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner)
+    pool.expect(profile_of(job()), 2)
+    await settle()
+    runner.started[0].close_error = OSError("busy")
+    await pool.close()
+    assert runner.closed
+    assert not any(sandbox.alive for sandbox in runner.started)
 
 
 @pytest.mark.parametrize(
