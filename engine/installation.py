@@ -26,11 +26,14 @@ class UnknownExampleError(InvalidCallError):
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """What was made, or was there. ``examples`` describes the library's flows by name where they were asked for."""
+    """What was made, or was there. ``examples`` describes the library's flows by name where they were asked for.
+
+    ``interpreter`` is None where it isn't built.
+    """
 
     home: Path
     database: str
-    interpreter: Path
+    interpreter: Path | None
     copied: tuple[Path, ...] = ()
     examples: Mapping[str, str] = field(default_factory=dict)
 
@@ -39,7 +42,7 @@ class Installation:
         return {
             "home": str(self.home),
             "database": self.database,
-            "interpreter": str(self.interpreter),
+            "interpreter": None if self.interpreter is None else str(self.interpreter),
             "copied": [str(path) for path in self.copied],
             "examples": dict(self.examples),
         }
@@ -54,6 +57,8 @@ def library() -> dict[str, Path]:
 async def initialise(settings: Settings, observer: Observer, *, example: str | None) -> Installation:
     """Make what is missing of the installation, and copy an example of the library into the current directory.
 
+    With ``list`` for an example, nothing is made: the examples are described.
+
     Raises:
         UnknownExampleError: the library has no such flow.
         StepboxError: the database can't be opened, or the interpreter can't be built.
@@ -63,17 +68,19 @@ async def initialise(settings: Settings, observer: Observer, *, example: str | N
         raise UnknownExampleError(
             f"the library has no flow '{example}'", fix=f"choose one of {', '.join(shipped)}, or `{LIST}`"
         )
-    home = settings.home.home
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home = settings.home.make()
+    database = make_url(settings.database_url).render_as_string(hide_password=True)
+    if example == LIST:
+        described = {name: _description(folder) for name, folder in shipped.items()}
+        return Installation(home=home, database=database, interpreter=interpreter.find(), examples=described)
     store = await Store.open(settings.database_url, files=settings.home.files)
     await store.close()
     built = await interpreter.ensure(lambda message: observer.notice(Notice(kind="setup", message=message)))
     return Installation(
         home=home,
-        database=make_url(settings.database_url).render_as_string(hide_password=True),
+        database=database,
         interpreter=built,
-        copied=() if example in {None, LIST} else _copy(shipped[str(example)]),
-        examples={name: _description(folder) for name, folder in shipped.items()} if example == LIST else {},
+        copied=() if example is None else _copy(shipped[example]),
     )
 
 

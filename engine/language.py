@@ -4,10 +4,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import read_file
 from flows.contracts import Registry
 from flows.definition import Definition
 from flows.errors import InvalidCallError
-from flows.loader import load
+from flows.loader import MAX_FILE, load
+from flows.reader import MAX_TEXT
 from steps.tools.catalogue import ToolCatalogue
 
 
@@ -32,7 +34,7 @@ class Language:
             InvalidFlowError: what it holds is not a valid flow.
         """
         try:
-            text = path.read_bytes()
+            text = read_file(path, limit=MAX_TEXT)
         except OSError as problem:
             reason = problem.strerror or str(problem)
             raise UnreadableFileError(f"can't read {shown_as or path}: {reason}", fix="check the path") from problem
@@ -49,7 +51,7 @@ class Language:
             target = (directory / relative).resolve()
             if not target.is_relative_to(directory.resolve()):
                 raise OSError(f"{relative} leads out of the flow's directory")
-            return target.read_bytes()
+            return read_file(target, limit=MAX_FILE)
 
         return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
 

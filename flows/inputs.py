@@ -1,7 +1,9 @@
 """The inputs of a flow: JSON Schemas by name, of which a ``default`` makes one optional."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from typing import NoReturn
 
 from flows.contracts import Finding
 from flows.errors import InvalidCallError
@@ -10,6 +12,12 @@ from flows.names import name_finding
 from flows.schemas import check_schema, mismatches
 from flows.suggestions import instead, listing
 from flows.values import Json
+
+MAX_DEPTH = 100
+"""How deep an input may be nested."""
+_MAX_INTEGER = 2**63
+_LONGEST_INTEGER = 20
+"""Characters of an integer of 64 bit, with its sign."""
 
 
 class InvalidInputError(InvalidCallError):
@@ -46,6 +54,39 @@ def validate_inputs(flow: Flow, given: Mapping[str, Json]) -> dict[str, Json]:
     return values
 
 
+def parse_json(text: str | bytes) -> Json:
+    """The JSON value that a caller wrote: strict JSON that every part of Stepbox keeps as it is.
+
+    Raises:
+        ValueError: the text is not JSON.
+        InvalidInputError: it holds a number that isn't one or is too large, text that isn't Unicode, or nests deeper
+            than 100 levels.
+    """
+    try:
+        decoded = check_text(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"byte {error.start} is not UTF-8", fix="save it as UTF-8") from None
+    try:
+        value = json.loads(decoded, parse_constant=_refuse_number, parse_int=_integer, parse_float=_number)
+    except RecursionError:
+        raise _too_deep() from None
+    _check(value)
+    return value
+
+
+def check_text(text: str) -> str:
+    """The text itself, where it is Unicode: what a command line holds may be any bytes.
+
+    Raises:
+        InvalidInputError: it isn't.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"`{text[:80]}` is not valid Unicode text", fix="write it in UTF-8") from None
+    return text
+
+
 def parse_input(schema: Mapping[str, Json], text: str) -> Json:
     """The value that ``text`` stands for on a command line, by the type that the schema declares.
 
@@ -53,15 +94,20 @@ def parse_input(schema: Mapping[str, Json], text: str) -> Json:
     tried first.
 
     Raises:
-        InvalidInputError: the text isn't a value of that type.
+        InvalidInputError: the text isn't a value of that type, or one that :func:`parse_json` refuses.
     """
+    check_text(text)
     declared = schema.get("type")
     kinds = [declared] if isinstance(declared, str) else list(declared or ())
     if kinds == ["string"]:
         return text
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except InvalidInputError:
+        if "string" in kinds:
+            return text
+        raise
+    except ValueError:
         if not kinds or "string" in kinds:
             return text
         wanted = " or ".join(kinds)
@@ -71,7 +117,7 @@ def parse_input(schema: Mapping[str, Json], text: str) -> Json:
     if "string" in kinds and not isinstance(value, str) and not _fits(value, kinds):
         return text
     if isinstance(value, float) and value.is_integer() and "integer" in kinds and "number" not in kinds:
-        return int(value)
+        return _integer(str(int(value)))
     return value
 
 
@@ -101,5 +147,42 @@ def _place(path: tuple[str | int, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 
 
-def _refuse_constant(text: str) -> Json:
-    raise ValueError(f"{text} is not JSON")
+def _check(value: Json) -> None:
+    """Refuse what nests too deep, and text with half a surrogate pair, which only an escape can say."""
+    level = [value]
+    for _depth in range(MAX_DEPTH + 1):
+        below: list[Json] = []
+        for one in level:
+            if isinstance(one, str):
+                check_text(one)
+            elif isinstance(one, list):
+                below += one
+            elif isinstance(one, dict):
+                below += one
+                below += one.values()
+        if not below:
+            return
+        level = below
+    raise _too_deep()
+
+
+def _too_deep() -> InvalidInputError:
+    return InvalidInputError(f"the value is nested deeper than {MAX_DEPTH} levels", fix="flatten it")
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER or not -_MAX_INTEGER <= (number := int(text)) < _MAX_INTEGER:
+        _refuse_number(text)
+    return number
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse_number(text)
+    return number
+
+
+def _refuse_number(text: str) -> NoReturn:
+    message = f"`{text[:80]}` is not a number that can be kept exactly: it is too large, or not a number at all"
+    raise InvalidInputError(message, fix=f'write it in quotes if it is text: "{text[:80]}"')

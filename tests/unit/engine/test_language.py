@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,27 @@ def test_code_is_not_read_from_elsewhere(tmp_path: Path, file: str) -> None:
 def test_a_flow_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="No such file"):
         language().load_file(tmp_path / "absent.yaml")
+
+
+@pytest.mark.timeout(20)
+def test_what_is_not_a_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), tmp_path):
+        with pytest.raises(UnreadableFileError, match=r"regular file|directory"):
+            language().load_file(path)
+    os.mkfifo(tmp_path / "step.py")
+    with pytest.raises(InvalidFlowError, match="regular file"):
+        language().load_text(CODE_FILE, path="f.yaml", directory=tmp_path)
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
+    for name in ("step.py", "large.yaml"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(200_000_000_000)
+    with pytest.raises(InvalidFlowError, match="larger than 1,000,000 bytes"):
+        language().load_file(tmp_path / "large.yaml")
+    with pytest.raises(InvalidFlowError, match="larger than 1,000,000 bytes"):
+        language().load_text(CODE_FILE, path="f.yaml", directory=tmp_path)
 
 
 async def test_subflows_are_found_beside_the_flow_and_then_in_the_store(tmp_path: Path) -> None:
