@@ -10,16 +10,18 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from flows.errors import StepboxError
 
 LOCK = Path(__file__).with_name("guest-requirements.txt")
+WAIT_INTERVAL = 0.2
 
 
 class InterpreterError(StepboxError):
@@ -31,7 +33,8 @@ class InterpreterError(StepboxError):
 
 def find() -> Path | None:
     """The environment, where it has been built."""
-    return next((place for place in _places() if place.is_dir()), None)
+    # Not Path.is_dir, which raises where a home is another user's.
+    return next((place for place in _places() if os.path.isdir(place)), None)  # noqa: PTH112
 
 
 async def ensure(progress: Callable[[str], None] = lambda _message: None) -> Path:
@@ -50,11 +53,12 @@ async def ensure(progress: Callable[[str], None] = lambda _message: None) -> Pat
             "so the environment of Python steps can't be built",
             fix="run `stepbox init` once as a user who may write there",
         )
-    async with _only_builder(place):
+    async with _only_builder(place, progress) as lock:
         if place.is_dir():
             return place
         progress("building the environment of Python steps (requests, pandas, numpy, httpx, pyyaml)")
-        await _build(place)
+        await asyncio.to_thread(_remove_abandoned, place)
+        await _build(place, lock)
     return place
 
 
@@ -69,7 +73,8 @@ def _places() -> list[Path]:
     identity = f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}\n{LOCK.read_text()}"
     name = f"guest-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     data = Path(os.path.expanduser("~/.local/share"))  # noqa: PTH111 - no error where there is no home
-    return [Path(sys.prefix) / "share" / "stepbox" / name, data / "stepbox" / name]
+    shares = [Path(sys.prefix) / "share", *([data] if data.is_absolute() else [])]
+    return [share / "stepbox" / name for share in shares]
 
 
 def _writable(directory: Path) -> bool:
@@ -81,33 +86,52 @@ def _writable(directory: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock_file(place: Path) -> Iterator[int]:
+    """A descriptor of the file whose lock says that somebody builds this place."""
+    descriptor = os.open(place.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-class _only_builder:  # noqa: N801 - used as a function
-    """Holds a lock beside the place while it is built; another process waits for it."""
-
-    def __init__(self, place: Path) -> None:
-        self._lock = _locked(place.with_suffix(".lock"))
-
-    async def __aenter__(self) -> None:
-        await asyncio.to_thread(self._lock.__enter__)
-
-    async def __aexit__(self, *_exception: object) -> None:
-        self._lock.__exit__(None, None, None)
+def _locked(descriptor: int) -> bool:
+    """Take the lock, unless another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-async def _build(place: Path) -> None:
-    for abandoned in place.parent.glob(f"{place.name}.building-*"):
-        await asyncio.to_thread(shutil.rmtree, abandoned, ignore_errors=True)
+@asynccontextmanager
+async def _only_builder(place: Path, progress: Callable[[str], None]) -> AsyncIterator[int]:
+    """Holds the lock of a place while it is built, and waits for another process that does."""
+    with _lock_file(place) as descriptor:
+        if not _locked(descriptor):
+            progress("waiting for another process that builds the environment of Python steps")
+            # A blocking wait would sit in a thread that nothing can interrupt.
+            while not _locked(descriptor):  # noqa: ASYNC110 - a file's lock sends no event
+                await asyncio.sleep(WAIT_INTERVAL)
+        yield descriptor
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove what builders left that were killed: this place's, whose lock we hold, and others' that nobody builds."""
+    for abandoned in place.parent.glob("guest-*.building-*"):
+        other = place.parent / abandoned.name.partition(".")[0]
+        with _lock_file(other) as descriptor:
+            if other == place or _locked(descriptor):
+                shutil.rmtree(abandoned, ignore_errors=True)
+
+
+async def _build(place: Path, lock: int) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f"{place.name}.building-", dir=place.parent))
     try:
-        await _run("make a virtual environment", sys.executable, "-m", "venv", "--without-pip", str(beside))
+        await _run("make a virtual environment", lock, sys.executable, "-m", "venv", "--without-pip", str(beside))
         await _run(
             "install the packages of Python steps",
+            lock,
             *(sys.executable, "-m", "pip", "--python", str(beside / "bin" / "python"), "install"),
             *("--require-hashes", "--only-binary", ":all:", "--no-deps", "--disable-pip-version-check", "--quiet"),
             *("--requirement", str(LOCK)),
@@ -118,17 +142,22 @@ async def _build(place: Path) -> None:
         await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
 
 
-async def _run(purpose: str, *command: str) -> None:
+async def _run(purpose: str, lock: int, *command: str) -> None:
+    """Run a command, which holds the lock too: should we be killed, it is still building."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=(lock,),
     )
     try:
         told, _nothing = await process.communicate()
     except asyncio.CancelledError:
-        process.kill()
+        # The whole group: pip starts itself again with the other interpreter.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         raise
     if process.returncode != 0:

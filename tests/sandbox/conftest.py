@@ -1,9 +1,12 @@
 """``run_step`` executes code in a real sandbox; the tests are what a sandbox promises."""
 
 import asyncio
+import hashlib
 import os
+import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import pytest
@@ -56,6 +59,21 @@ async def until(find: Callable[[], T]) -> T:
         while not (found := find()):  # noqa: ASYNC110 - the kernel sends no event for it
             await asyncio.sleep(0.01)
     return found
+
+
+def one_package(folder: Path) -> Path:
+    """A lock file, with the wheel that it names beside it."""
+    folder.mkdir(exist_ok=True)
+    wheel = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny.py", "answer = 42\n")
+        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("tiny-1.0.dist-info/RECORD", "")
+    lock = folder / "lock.txt"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(f"tiny @ {wheel.as_uri()} --hash=sha256:{digest}\n")
+    return lock
 
 
 def user_processes(sandboxes: Sandboxes) -> list[int]:

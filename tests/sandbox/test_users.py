@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from steps.sandbox import interpreter
 from steps.sandbox.jail import base_interpreter
 from steps.sandbox.mounts import is_public
-from tests.sandbox.conftest import RunStep
+from tests.sandbox.conftest import RunStep, one_package
 
 ROOT = Path(__file__).parents[2]
 ORDINARY_UID = 12345
@@ -29,12 +31,11 @@ OTHER_TESTS = [str(path) for path in sorted(Path(__file__).parent.glob("test_*.p
 
 
 @pytest.fixture
-def home_of_ordinary_user(tmp_path: Path) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, ORDINARY_UID, ORDINARY_UID)
-    tmp_path.chmod(0o755)
-    return home
+def home_of_ordinary_user() -> Iterator[Path]:
+    """Not below tmp_path, which only the user of pytest can reach."""
+    with tempfile.TemporaryDirectory() as home:
+        os.chown(home, ORDINARY_UID, ORDINARY_UID)
+        yield Path(home)
 
 
 @as_root
@@ -66,6 +67,49 @@ def public_world(place: Path) -> str:
         'exec "$@"',
     ]
     return "\n".join(lines)
+
+
+@as_root
+async def test_an_ordinary_user_builds_the_interpreter_in_their_own_home(
+    tmp_path: Path, home_of_ordinary_user: Path
+) -> None:
+    """Where Stepbox's own environment is another's, and has no interpreter of steps."""
+    code = """
+import asyncio, sys
+from pathlib import Path
+from steps.sandbox import interpreter
+from steps.sandbox.limits import default_limits
+from steps.sandbox.nsjail import NsjailRunner
+from steps.sandbox.pool import Sandboxes
+from steps.sandbox.protocol import Job
+
+class Host:
+    async def log(self, stream, line): pass
+
+async def main():
+    interpreter.LOCK = Path(sys.argv[1])
+    print(await interpreter.ensure())
+    pool = Sandboxes(NsjailRunner())
+    job = Job(language="python", code="import tiny; return tiny.answer", inputs={}, limits=default_limits("python"))
+    outcome = await pool.execute(job, Host())
+    print(outcome.result, outcome.error)
+    await pool.close()
+
+asyncio.run(main())
+"""
+    lock = one_package(home_of_ordinary_user / "lock")
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", public_world(tmp_path / "world"), "sh"),
+        *("setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups", "--bounding-set=-all"),
+        *("env", f"HOME={home_of_ordinary_user}", "PYTHONDONTWRITEBYTECODE=1", sys.executable, "-c", code, str(lock)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    lines = told.decode().splitlines()
+    assert lines[0].startswith(f"{home_of_ordinary_user}/.local/share/stepbox/guest-"), told.decode()
+    assert lines[1:] == ["42 None"]
 
 
 @as_root
