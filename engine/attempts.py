@@ -134,7 +134,13 @@ class Work:
             duration = asyncio.get_running_loop().time() - began
             error = StepError(code="run_cancelled", message="the run ended before this step did")
             owner.interrupted[self.step.id] = await self._finish(
-                row, StepResult(status=StepStatus.CANCELLED, error=error, duration=duration)
+                row,
+                StepResult(
+                    status=StepStatus.CANCELLED,
+                    error=error,
+                    duration=duration,
+                    isolation=owner.executors[type(self.step)].isolation,
+                ),
             )
             raise
         if result.duration == 0:
@@ -187,7 +193,9 @@ class Work:
                 raise
             return self._internal_error(problem)
         except Exception as problem:  # noqa: BLE001 - one step's bug must not take the run's record with it
-            return _step_timed_out(step) if deadline.expired() else self._internal_error(problem)
+            if deadline.expired():
+                return replace(_step_timed_out(step), isolation=executor.isolation)
+            return self._internal_error(problem)
 
     def _internal_error(self, problem: BaseException) -> StepResult:
         _log.error("the executor of step %s failed in run %s", self.step.id, self._attempts.run.id, exc_info=problem)

@@ -15,9 +15,13 @@ from engine.records import Run, StepRun
 from flows.contracts import StepError, StepResult
 from flows.definition import Definition
 from flows.errors import StepboxError
+from flows.explanations import type_name
 from flows.expressions import condition, resolve
 from flows.model import ForEach, StepConfig
 from flows.values import Json, RunStatus, StepStatus
+
+INTERNAL_ERROR = "internal_error"
+"""The code of errors that are Stepbox's own."""
 
 
 class Performer(Protocol):
@@ -172,7 +176,7 @@ class Execution:
     async def _for_each(self, step: StepConfig, each: ForEach, perform: Performer) -> None:
         items = resolve(each.in_, self._names())
         if not isinstance(items, list):
-            message = f"for_each.in of step '{step.id}' is {type(items).__name__}, not a list"
+            message = f"for_each.in of step '{step.id}' is {type_name(items)}, not a list"
             error = StepError(code="for_each_not_a_list", message=message, fix="give for_each.in a list")
             await self._end(step, StepResult(status=StepStatus.FAILED, error=error))
             return
@@ -280,7 +284,7 @@ def why_ended(problem: BaseException) -> StepError:
         problem = problem.exceptions[0]
     if isinstance(problem, StepboxError):
         return StepError.of(problem)
-    return StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}", fix="report this as a bug")
+    return StepError(code=INTERNAL_ERROR, message=f"{type(problem).__name__}: {problem}", fix="report this as a bug")
 
 
 def _visible(result: StepResult) -> dict[str, Json]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from engine import snippets
 from engine.execution import Execution, RunOutcome
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.language import Language
@@ -90,7 +91,8 @@ class LocalService:
             ]
 
     async def flows(self) -> Sequence[FlowSummary]:
-        return await (await self._store()).flows.list(workspace=WORKSPACE)
+        summaries = await (await self._store()).flows.list(workspace=WORKSPACE)
+        return [summary for summary in summaries if summary.flow != snippets.FLOW]
 
     async def flow(self, name: str) -> FlowVersion:
         version = await (await self._store()).flows.current(name, workspace=WORKSPACE)
@@ -123,7 +125,7 @@ class LocalService:
         async with self._opening:
             if self._open_store is None:
                 home = self._settings.home
-                home.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+                home.make()
                 store = await Store.open(self._settings.database_url, files=home.files)
                 self._open_store = await self._stack.enter_async_context(store)
             return self._open_store

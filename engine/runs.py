@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.attempts import Attempts
-from engine.execution import Execution, RunOutcome, why_ended
+from engine.execution import INTERNAL_ERROR, Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.logbook import Logbook
 from engine.progress import NoObserver, Observer, RunEnded, RunStarted
@@ -19,8 +19,9 @@ from engine.tool_calls import ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError, RefusedError, StepboxError
-from flows.inputs import validate_inputs
+from flows.inputs import InvalidInputError, validate_inputs
 from flows.model import StepConfig
+from flows.templates import is_wired
 from flows.values import Json, RunStatus, StepStatus
 from steps.subflow import SubflowStep
 
@@ -49,6 +50,12 @@ class KindUnavailableError(RefusedError):
     """A step of a kind that this installation can't execute; nothing of the flow has run."""
 
     code = "kind_unavailable"
+
+
+class FeatureUnavailableError(RefusedError):
+    """Something that the language has and this version can't enforce; nothing of the flow has run."""
+
+    code = "feature_unavailable"
 
 
 class UnknownFlowError(InvalidCallError):
@@ -141,8 +148,9 @@ class Runs:
             outcome = RunOutcome(status=status, error=why_ended(problem))
             raise
         except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-            _log.exception("run %s failed inside Stepbox", run.id)
             outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
+            if outcome.error is not None and outcome.error.code == INTERNAL_ERROR:
+                _log.exception("run %s failed inside Stepbox", run.id)
         finally:
             try:
                 await logbook.close()
@@ -164,10 +172,15 @@ class Runs:
         if depths.get(definition.flow.flow, 0) >= len(chain):
             return
         depths[definition.flow.flow] = len(chain)
+        if definition.flow.concurrency is not None:
+            raise FeatureUnavailableError(
+                f"flow '{definition.flow.flow}' has `concurrency`, which this version of Stepbox can't enforce",
+                fix="leave `concurrency` out for now",
+            )
         if len(chain) > MAX_DEPTH:
             raise RecursiveFlowError(f"subflows go deeper than {MAX_DEPTH}: {' → '.join(chain)}", fix="flatten them")
         for step_id, step in definition.steps.items():
-            self._refuse_unavailable(definition, step_id, step)
+            await self._refuse_unavailable(definition, step_id, step)
             if not isinstance(step, SubflowStep):
                 continue
             if step.flow in chain:
@@ -182,9 +195,10 @@ class Runs:
                         fix=f"put {step.flow}.yaml beside {definition.flow.flow}, or run `stepbox flows apply` on it",
                     )
                 found[step.flow] = subflow
+            check_given(found[step.flow], step)
             await self._check(found[step.flow], source, found, depths, (*chain, step.flow))
 
-    def _refuse_unavailable(self, definition: Definition, step_id: str, step: StepConfig) -> None:
+    async def _refuse_unavailable(self, definition: Definition, step_id: str, step: StepConfig) -> None:
         executor = self._executors.get(type(step))
         if executor is None:
             kind = definition.kinds[step_id]
@@ -192,9 +206,24 @@ class Runs:
                 f"step '{step_id}' is of kind '{kind}', which this version of Stepbox can validate but not execute",
                 fix="leave the step out for now",
             )
-        refusal = executor.refusal(step)
+        refusal = await executor.refusal(step)
         if refusal is not None:
             raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
+
+
+def check_given(subflow: Definition, step: SubflowStep) -> None:
+    """Check what a step gives to the flow that it starts, as far as that is known before the run.
+
+    Raises:
+        InvalidInputError: an input is unknown, missing, or of the wrong type.
+    """
+    known = {name: schema for name, schema in subflow.flow.inputs.items() if not is_wired(step.with_.get(name))}
+    literal = {name: value for name, value in step.with_.items() if not is_wired(value)}
+    try:
+        validate_inputs(subflow.flow.model_copy(update={"inputs": known}), literal)
+    except InvalidInputError as problem:
+        message = f"step '{step.id}' starts flow '{step.flow}': {problem.message}"
+        raise InvalidInputError(message, fix=problem.fix) from None
 
 
 class _Children:

@@ -107,7 +107,7 @@ def run_document(run: RunSummary) -> dict[str, Json]:
         "run_id": run.id,
         "flow": run.flow,
         "status": run.status.value,
-        "trigger": dict(run.trigger),
+        "trigger": run.trigger.get("trigger"),
         "error": error_document(run.error),
         "parent_id": run.parent_id,
         "created_at": run.created_at.isoformat(),

@@ -22,6 +22,12 @@ class _Settings(BaseSettings):
     )
 
 
+class HomeUnavailableError(InvalidCallError):
+    """The directory of the installation can't be made."""
+
+    code = "home_unavailable"
+
+
 class HomeSettings(_Settings):
     """Where an installation lives."""
 
@@ -32,6 +38,22 @@ class HomeSettings(_Settings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    def make(self) -> Path:
+        """Make the home where it isn't there yet, for this user only, and give it.
+
+        Raises:
+            HomeUnavailableError: it can't be made.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as problem:
+            reason = problem.strerror or str(problem)
+            raise HomeUnavailableError(
+                f"the home {self.home} can't be made: {reason}",
+                fix="choose a directory that you may write to by STEPBOX_HOME",
+            ) from problem
+        return self.home
 
     @property
     def files(self) -> Path:

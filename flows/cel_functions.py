@@ -56,6 +56,7 @@ def functions(limit: int) -> Mapping[str, Callable[..., Any]]:
         **{name: comparing(known[name]) for name in known if name == "distinct" or name.startswith("sets.")},
         "lists.range": numbers,
         "replace": _replace,
+        "string": _string,
         "join": _join,
     }
 
@@ -64,6 +65,13 @@ def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
     if len(text) + (text.count(old) if limit < 0 else min(limit, text.count(old))) * len(new) > MAX_MADE:
         raise ValueError(f"it would give more than {MAX_MADE:,} characters")
     return text.replace(old, new, limit)
+
+
+def _string(value: object) -> str:
+    """What the core leaves out: a boolean as text."""
+    if not isinstance(value, bool):
+        raise TypeError("it doesn't take a value of this type")
+    return "true" if value else "false"
 
 
 def _join(items: list[str], separator: str = "") -> str:

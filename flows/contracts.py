@@ -196,7 +196,11 @@ class StepCall(Protocol):
 class StepExecutor(Protocol):
     """Executes steps of one kind. Failing user code is a :class:`StepResult`, not an exception."""
 
-    def refusal(self, config: StepConfig) -> RefusedError | None:
+    @property
+    def isolation(self) -> Isolation | None:
+        """What its steps are isolated by; None where no code runs."""
+
+    async def refusal(self, config: StepConfig) -> RefusedError | None:
         """What the step asks for that can't be had or enforced here, so that its flow isn't begun; None: nothing."""
 
     def expect(self, config: StepConfig, count: int) -> None:

@@ -94,6 +94,13 @@ def condition(text: str | bool, names: Mapping[str, Json]) -> bool:  # noqa: FBT
     return result
 
 
+def root_names(text: str) -> frozenset[str]:
+    """The names (``inputs``, ``steps``, …) that the expressions in a valid text begin with."""
+    expressions = (piece.text for piece in split_template(text) if piece.expression)
+    paths = (reference.path for source in expressions for reference in check_expression(source).references)
+    return frozenset(str(path[0]) for path in paths)
+
+
 def evaluate(source: str, names: Mapping[str, Json]) -> Json:
     """The value of one CEL expression, without braces.
 

@@ -4,7 +4,10 @@
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from flows.values import Json
 
 OPENING = "${{"
 _ESCAPED = "$${{"
@@ -119,3 +122,21 @@ def condition_source(text: str) -> Piece:
         fix = "write the whole condition as one expression, without ${{ }}"
         raise TemplateError("a condition can't mix text and expressions", offset=0, fix=fix)
     return expressions[0]
+
+
+def texts(value: Json) -> Iterator[str]:
+    """Every text in a JSON value that has an expression in it, at any depth; keys of mappings have none."""
+    if isinstance(value, str):
+        if OPENING in value:
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def is_wired(value: Json) -> bool:
+    """Whether there is an expression anywhere in a JSON value."""
+    return any(True for _ in texts(value))

@@ -26,6 +26,12 @@ _RESERVED_VARIABLES = frozenset(
 _RESERVED_PREFIXES = ("BASH", "DENO_", "INPUT_", "LC_", "LD_", "PYTHON", "STEPBOX")
 
 
+MIN_DISK = 1_000_000
+"""Bytes; a file system of size 0 would have no limit at all."""
+MAX_PIDS = 10_000
+"""More than the default of pid_max would leave for anything else (see proc(5))."""
+
+
 class LimitsConfig(Config):
     """What a step's code may use up; left out: the default of the language (see steps/sandbox/limits.py)."""
 
@@ -33,9 +39,9 @@ class LimitsConfig(Config):
     """How long the code may run before it is stopped."""
     memory: ByteSize | None = None
     """Of all its processes together."""
-    cpu: float | None = Field(default=None, gt=0)
+    cpu: float | None = Field(default=None, gt=0, le=1024)
     """Processors: 0.5 is half of one."""
-    pids: int | None = Field(default=None, ge=1)
+    pids: int | None = Field(default=None, ge=1, le=MAX_PIDS)
     """Processes and threads at once."""
     disk: ByteSize | None = None
     """Of the work directory, and the same of /tmp."""
@@ -81,6 +87,9 @@ def check_sandboxed(config: SandboxConfig, catalogue: Catalogue) -> Iterator[Fin
     if config.limits.memory is not None and config.limits.memory < MIN_MEMORY:
         message = f"`memory` must be at least {MIN_MEMORY // 1_000_000}MB"
         yield Finding(path=("limits", "memory"), code="invalid_value", message=message, fix="write `memory: 128MB`")
+    if config.limits.disk is not None and config.limits.disk < MIN_DISK:
+        message = f"`disk` must be at least {MIN_DISK // 1_000_000}MB"
+        yield Finding(path=("limits", "disk"), code="invalid_value", message=message, fix="write `disk: 64MB`")
     for path, limit in ((("limits", "timeout"), config.limits.timeout), (("timeout",), config.timeout)):
         if limit == 0:
             message = "`timeout` must be more than 0s"

@@ -31,7 +31,9 @@ def other_flow(config: StepConfig) -> str | None:
 class SubflowExecutor:
     """Runs the other flow (:class:`flows.contracts.StepExecutor`)."""
 
-    def refusal(self, config: StepConfig) -> RefusedError | None:
+    isolation = None
+
+    async def refusal(self, config: StepConfig) -> RefusedError | None:
         """None: whether the other flow can run is asked of its own steps."""
 
     def expect(self, config: StepConfig, count: int) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 
 from flows.contracts import Catalogue, Finding, StepCall, StepError, StepResult, ToolSpec
 from flows.errors import RefusedError, StepboxError
+from flows.expressions import root_names
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.suggestions import closest, listing
-from flows.templates import OPENING
+from flows.templates import is_wired, texts
 from flows.values import Json, StepStatus
 from steps.sandbox.limits import Limits
 from steps.sandboxed import unknown_tool
@@ -49,7 +50,7 @@ def _arguments(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
                 fix = f"did you mean `{match}`?" if match is not None else f"remove it; {takes}"
                 message = f"`{spec.name}` has no argument `{name[:80]}`"
                 yield Finding(path=path, code="unknown_argument", message=message, fix=fix, at="key")
-        elif isinstance(properties[name], Mapping) and not _is_wired(value):
+        elif isinstance(properties[name], Mapping) and not is_wired(value):
             for each in mismatches(properties[name], value):
                 message = f"argument `{name}` of `{spec.name}`: {each.message}"
                 yield Finding(path=(*path, *each.path), code="wrong_argument", message=message, fix=each.fix)
@@ -62,20 +63,24 @@ def _arguments(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
             yield Finding(path=(place,), code="missing_argument", message=message, fix=fix, at="key")
 
 
-def _is_wired(value: Json) -> bool:
-    """Whether an expression stands anywhere in the value, so that it isn't known before the run."""
-    if isinstance(value, Mapping):
-        return any(_is_wired(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_is_wired(item) for item in value)
-    return isinstance(value, str) and OPENING in value
+class SecretsUnavailableError(RefusedError):
+    """A step asks for a secret, which this version keeps none of."""
+
+    code = "feature_unavailable"
 
 
 class ToolExecutor:
     """Makes the call (:class:`flows.contracts.StepExecutor`)."""
 
-    def refusal(self, config: StepConfig) -> RefusedError | None:
-        """None: a tool's own policy decides when it is called."""
+    isolation = None
+
+    async def refusal(self, config: StepConfig) -> RefusedError | None:
+        """Secrets, which this version can't give to a tool; anything else the tool's own policy decides."""
+        if any("secrets" in root_names(text) for text in texts(config.with_)):
+            return SecretsUnavailableError(
+                "this version can't give secrets to tools", fix="leave `${{ secrets.… }}` out for now"
+            )
+        return None
 
     def expect(self, config: StepConfig, count: int) -> None:
         """Do nothing: a call needs nothing made ready."""

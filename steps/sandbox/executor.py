@@ -62,14 +62,19 @@ class CodeExecutor:
         self._sandboxes = sandboxes
         self._min_isolation = min_isolation
 
-    def refusal(self, config: StepConfig) -> RefusedError | None:
-        isolation = self._sandboxes.runner.isolation
+    @property
+    def isolation(self) -> Isolation:
+        return self._sandboxes.runner.isolation
+
+    async def refusal(self, config: StepConfig) -> RefusedError | None:
+        isolation = self.isolation
         if self._min_isolation is not None and _STRENGTH[isolation] < _STRENGTH[self._min_isolation]:
             return IsolationUnavailableError(
                 f"code would run at the isolation level '{isolation}', and '{self._min_isolation}' is the minimum here",
                 fix="choose a stronger runner by STEPBOX_RUNNER, or lower STEPBOX_MIN_ISOLATION",
             )
-        return refusal(_code_step(config))
+        step = _code_step(config)
+        return refusal(step) or await self._sandboxes.runner.refusal(_limits(step))
 
     def expect(self, config: StepConfig, count: int) -> None:
         """Say that the step is going to be executed this many times, so that sandboxes are started for it."""
@@ -82,7 +87,7 @@ class CodeExecutor:
             RefusedError: it asks for something that can't be had or enforced here; nothing has run.
         """
         step = _code_step(config)
-        refused = self.refusal(step)
+        refused = await self.refusal(step)
         if refused is not None:
             raise refused
         job = _job(step, call.inputs)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from flows.contracts import Isolation, StepError
+from flows.errors import RefusedError
 from flows.values import Json, StepStatus
 from steps.sandbox.limits import Language, Limits
 
@@ -106,6 +107,9 @@ class Runner(Protocol):
     def isolation(self) -> Isolation: ...
     async def enforcement(self) -> Mapping[str, Enforcement]:
         """How each limit is enforced on this machine: timeout, memory, cpu, pids, disk, output, network."""
+
+    async def refusal(self, limits: Limits) -> RefusedError | None:
+        """The limit that can't be enforced on this machine; None: all can."""
 
     async def start(self, profile: Profile) -> Sandbox:
         """Start a sandbox and wait until it is ready.

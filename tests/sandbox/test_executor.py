@@ -105,7 +105,7 @@ async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
     executor: CodeExecutor, more: dict[str, Json], code: str
 ) -> None:
     step = python("return 1", **more)
-    refused = executor.refusal(step)
+    refused = await executor.refusal(step)
     assert refused is not None
     assert (refused.code, refused.exit_status) == (code, 3)
     assert refused.fix
@@ -114,7 +114,7 @@ async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
 
 
 async def test_an_empty_allowlist_is_no_network_at_all(executor: CodeExecutor) -> None:
-    assert executor.refusal(python("return 1", network={"allow": []})) is None
+    assert await executor.refusal(python("return 1", network={"allow": []})) is None
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ class ProbeExecutor:
     probes: Mapping[str, Probe]
     calls: list[str] = field(default_factory=list)
 
-    def refusal(self, config: StepConfig) -> RefusedError | None:
+    isolation = None
+
+    async def refusal(self, config: StepConfig) -> RefusedError | None:
         return None
 
     def expect(self, config: StepConfig, count: int) -> None:

@@ -388,7 +388,8 @@ async def test_a_failed_subflow_fails_its_step(engine: RunEngine) -> None:
 
 
 async def test_inputs_a_subflow_does_not_take_fail_its_step(engine: RunEngine) -> None:
-    report = await engine().run("flow: parent\nsteps: [{id: sub, flow: child, with: {n: text}}]", CHILD)
+    flow = 'flow: parent\ninputs: {x: {default: text}}\nsteps: [{id: sub, flow: child, with: {n: "${{ inputs.x }}"}}]'
+    report = await engine().run(flow, CHILD)
     error = report.steps["sub"].final.error
     assert error is not None
     assert error.code == "invalid_input"
@@ -452,3 +453,28 @@ async def test_two_hundred_steps_in_a_row(engine: RunEngine) -> None:
     report = await engine().run(f"flow: long\nsteps:\n{steps}")
     assert report.run.status is RunStatus.SUCCEEDED
     assert len(report.steps) == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        ("{m: 1}", "no input `m`"),
+        ("{}", "`n` is missing"),
+        ("{n: text}", "integer"),
+        ('{n: "${{ inputs.x }}", m: 1}', "no input `m`"),
+    ],
+)
+async def test_what_a_subflow_can_not_take_is_found_before_anything_runs(
+    engine: RunEngine, given: str, fragment: str
+) -> None:
+    probed = engine()
+    flow = f"flow: p\ninputs: {{x: {{default: 1}}}}\nsteps: [{{id: a, probe: echo}}, {{id: s, flow: child, with: {given}}}]"
+    with pytest.raises(StepboxError, match=fragment) as refused:
+        await probed.run(flow, CHILD)
+    assert refused.value.code == "invalid_input"
+    assert probed.probes.calls == []
+
+
+async def test_concurrency_that_can_not_be_enforced_is_refused(engine: RunEngine) -> None:
+    with pytest.raises(RefusedError, match="concurrency"):
+        await engine().run("flow: p\nconcurrency: {limit: 1}\nsteps: [{id: a, probe: echo}]")

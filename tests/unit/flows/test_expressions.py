@@ -49,7 +49,7 @@ NAMES: dict[str, Json] = {
         ("{1: 2}", "string(key)"),
         ("0.0 / 0.0", "not a finite number"),
         ("1.0 / 0.0", "not a finite number"),
-        ("string(true)", "value of this type"),
+        ("string([1])", "value of this type"),
         ("'a'.matches('(')", "`matches` failed"),
         ("lists.range(100001)", "more than 100,000 items"),
         ("lists.range(5001).map(i, i)", "more than 5,000 items"),
