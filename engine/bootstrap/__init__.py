@@ -29,10 +29,11 @@ def language() -> Language:
 @asynccontextmanager
 async def open_service() -> AsyncIterator[Service]:
     """The service on this machine's installation; closed, with all it started, at the end."""
-    from engine.local_service import LocalService  # noqa: PLC0415 - validate and help must not pay for the database
+    from engine.bootstrap.parts import Parts  # noqa: PLC0415 - validate and help must not pay for the database
+    from engine.local_service import LocalService  # noqa: PLC0415 - the same
     from engine.settings import Settings  # noqa: PLC0415 - the same
 
-    service = LocalService(settings=Settings(), language=language())
+    service = LocalService(Parts(settings=Settings(), language=language()))
     try:
         yield service
     finally:

@@ -1,0 +1,92 @@
+"""The parts of a local installation, each opened when it is first needed and closed together."""
+
+import asyncio
+import importlib
+from contextlib import AsyncExitStack
+from typing import Any
+
+from engine.execution import Execution, RunOutcome
+from engine.language import Language
+from engine.orchestrator.environment import prepare
+from engine.runs import Driver, Runs
+from engine.settings import Settings
+from engine.store import Store
+from engine.tool_calls import ToolCaller
+from flows.contracts import StepExecutor
+from flows.model import StepConfig
+from steps.code import JavaScriptStep, PythonStep, ShellStep
+from steps.sandbox.executor import CodeExecutor
+from steps.sandbox.pool import Sandboxes
+from steps.sandbox.select import choose
+from steps.subflow import SubflowExecutor, SubflowStep
+from steps.tool import ToolExecutor, ToolStep
+from steps.tools.contract import ToolServices
+
+WORKSPACE = "default"
+
+
+class Parts:
+    """Everything a local service is made of."""
+
+    def __init__(self, *, settings: Settings, language: Language) -> None:
+        self.language = language
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._open_store: Store | None = None
+        self.orchestrator = LateOrchestrator(settings, self._stack)
+
+    async def close(self) -> None:
+        """Close what was opened, the last first."""
+        await self._stack.aclose()
+
+    async def store(self) -> Store:
+        async with self._opening:
+            if self._open_store is None:
+                home = self._settings.home
+                home.make()
+                store = await Store.open(self._settings.database_url, files=home.files)
+                self._open_store = await self._stack.enter_async_context(store)
+            return self._open_store
+
+    async def runs(self, driver: Driver) -> Runs:
+        store = await self.store()
+        sandboxes = Sandboxes(choose(self._settings.runner.runner), concurrency=self._settings.runner.concurrency)
+        self._stack.push_async_callback(sandboxes.close)
+        code = CodeExecutor(sandboxes, min_isolation=self._settings.runner.min_isolation)
+        executors: dict[type[StepConfig], StepExecutor] = {
+            PythonStep: code,
+            JavaScriptStep: code,
+            ShellStep: code,
+            ToolStep: ToolExecutor(),
+            SubflowStep: SubflowExecutor(),
+        }
+        services = ToolServices(
+            content=store.content,
+            shared=str(self._settings.home.shared),
+            internal=self._settings.network.internal,
+            ca_file=self._settings.network.ca_file,
+        )
+        tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
+        return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)
+
+
+class LateOrchestrator:
+    """The orchestrator, imported with prefect when the first run needs it, while the sandboxes are starting."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._opening = asyncio.Lock()
+        self._orchestrator: Driver | None = None
+
+    async def run(self, execution: Execution) -> RunOutcome:
+        async with self._opening:
+            if self._orchestrator is None:
+                home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
+                prepare(home, api_url)
+                gears: Any = await asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
+                orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
+                self._orchestrator = await self._stack.enter_async_context(orchestrator)
+        assert self._orchestrator is not None
+        return await self._orchestrator.run(execution)
