@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from deno import find_deno_bin  # type: ignore[import-untyped] # the package has no types
 
-from flows.values import StepStatus
+from flows.values import Json, StepStatus
 from steps.sandbox.limits import Language
 from tests.sandbox.conftest import RecordingHost, RunStep
 
@@ -75,6 +75,73 @@ async def test_error_names_the_users_own_line(  # noqa: PLR0917 - one argument a
     text = outcome.error.traceback or ""
     assert all(frame in text for frame in frames)
     assert "/opt/" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "place"),
+    [
+        ("return 1 +", "SyntaxError: Expression expected, at the end of the code", (1, 11)),
+        ("const a = 1;\nreturn (\n  a\n\n", "SyntaxError: Expected ',', at the end of the code", (3, 4)),
+        ("function f() {", "SyntaxError: Expected '}', at the end of the code", (1, 15)),
+        ("return 1;\n}", "SyntaxError: Expression expected, at the end of the code", (2, 2)),
+        ("const s = `abc", "SyntaxError: Unterminated template", (1, 11)),
+        ("let a = 1; let a = 2;", "SyntaxError: Identifier 'a' has already been declared", (1, 16)),
+        ("const a = 1;\nconst b = ;", "SyntaxError: Expression expected", (2, 11)),
+    ],
+)
+async def test_javascript_syntax_error_shows_the_users_code_and_nothing_of_ours(
+    run_step: RunStep, code: str, message: str, place: tuple[int, int]
+) -> None:
+    error = (await run_step(code, "javascript")).error
+    assert error is not None
+    assert (error.code, error.message, error.line) == ("syntax_error", message, place[0])
+    line, column = place
+    margin = f"{line} | "
+    source = code.split("\n")[line - 1]
+    mark = " " * (len(margin) + column - 1) + "^"
+    assert error.traceback == f"{message}\n{margin}{source}\n{mark}\n    at step.ts:{line}:{column}"
+
+
+async def test_javascript_error_on_the_first_line_has_the_users_own_column(run_step: RunStep) -> None:
+    error = (await run_step("const f = () => null.a; f();", "javascript")).error
+    assert error is not None
+    assert "at f (step.ts:1:22)" in (error.traceback or "")
+
+
+BIG = 99_999_999_999_999_999_999
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "return [str(inputs['n']), str(inputs['deep'][0]['n']), inputs['small'] + 1, str(tools.big())]"),
+        (
+            "javascript",
+            "const { n, deep, small } = inputs; return [`${n}`, `${deep[0].n}`, small + 1, `${await tools.big()}`];",
+        ),
+        (
+            "shell",
+            (
+                'deep=$(grep -o \'"deep": \\[{"n": [0-9]*\' $INPUTS | grep -o "[0-9]*$")\n'
+                'printf \'["%s","%s",%s,"%s"]\' "$INPUT_N" "$deep" $((INPUT_SMALL + 1)) "$(tool big)" > $RESULT'
+            ),
+        ),
+    ],
+)
+async def test_large_integer_reaches_the_code_exactly(run_step: RunStep, language: Language, code: str) -> None:
+    host = RecordingHost(tools={"demo.big": lambda _arguments: -BIG})
+    inputs: dict[str, Json] = {"n": BIG, "deep": [{"n": BIG}], "small": 2**53 - 2}
+    outcome = await run_step(code, language, inputs=inputs, host=host)
+    assert (outcome.result, outcome.error) == ([str(BIG), str(BIG), 2**53 - 1, str(-BIG)], None)
+
+
+async def test_javascript_gets_only_large_integers_as_bigint(run_step: RunStep) -> None:
+    values: list[Json] = [2**53 - 1, 1 - 2**53, 2**53, -(2**53), 1e300, 1234567890.1234567890, "9" * 30, True, None]
+    outcome = await run_step(
+        "return inputs.values.map((value) => typeof value)", "javascript", inputs={"values": values}
+    )
+    expected = ["number", "number", "bigint", "bigint", "number", "number", "string", "boolean", "object"]
+    assert outcome.result == expected
 
 
 async def test_exception_printed_by_the_code_shows_its_source(run_step: RunStep) -> None:
@@ -191,6 +258,24 @@ async def test_javascript_static_import_is_refused_with_the_reason(run_step: Run
     assert outcome.error is not None
     assert (outcome.error.code, outcome.error.line) == ("syntax_error", 1)
     assert "can't import" in (outcome.error.fix or "")
+
+
+@pytest.mark.parametrize("inner", ["import fs from 'node:fs'", "export * from 'file:///etc/passwd'"])
+async def test_javascript_that_is_imported_as_text_gets_no_more_than_the_code(run_step: RunStep, inner: str) -> None:
+    refused = await run_step(f'await import("data:text/javascript,{inner}")', "javascript")
+    assert refused.error is not None
+    assert refused.error.code == "import_refused"
+    globals_ = "export default [typeof Deno, typeof process, typeof setTimeout, typeof WebAssembly]"
+    outcome = await run_step(f'return (await import("data:text/javascript,{globals_}")).default', "javascript")
+    assert outcome.result == ["undefined"] * 4
+
+
+@pytest.mark.parametrize("module", ["AGFzbQEAAAABBQFgAAF/AwIBAAcFAQFmAAAKBgEEAEEqCw==", "AGFzbQEAAAAFAwEAAQcFAQFtAgA="])
+async def test_javascript_can_not_import_webassembly(run_step: RunStep, module: str) -> None:
+    outcome = await run_step(f'await import("data:application/wasm;base64,{module}")', "javascript")
+    assert outcome.status is StepStatus.FAILED
+    assert outcome.error is not None
+    assert "wasm" in outcome.error.message.lower()
 
 
 async def test_every_node_module_of_this_deno_is_refused(run_step: RunStep) -> None:

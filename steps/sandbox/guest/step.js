@@ -91,6 +91,13 @@ async function read(count) {
   return data;
 }
 
+// Integers that a number can't hold exactly become BigInt.
+const parseExactly = (text) =>
+  /\d{16}/.test(text)
+    ? parse(text, (_key, value, at) =>
+      typeof value === "number" && !isSafeInteger(value) && /^-?\d+$/.test(at.source) ? Big(at.source) : value)
+    : parse(text);
+
 // --- results ---
 
 class NotJson extends Failure {}
@@ -222,7 +229,7 @@ async function readReplies() {
   while (waiting.size > 0) {
     const view = new View((await read(8)).buffer);
     const header = parse(decode(await read(view.getUint32(0))));
-    const value = parse(decode(await read(view.getUint32(4))));
+    const value = parseExactly(decode(await read(view.getUint32(4))));
     const [resolve, reject] = takeWaiting(header.id);
     if (header.ok) resolve(value);
     else reject(new ToolError(value.code, value.message));
@@ -289,7 +296,10 @@ function refusalOf(full, granted) {
 
 let filename = "step";
 let ownPlace = /^$/;
-const own = (text) => replaceAll(text, /data:application\/typescript;charset=utf-8,[^\s:"]*/g, filename);
+// Line 1 of the code has our own head before it.
+const own = (text) =>
+  replaceAll(text, /data:application\/typescript;charset=utf-8,[^\s:"]*(?::1:(\d+))?/g, (_all, column) =>
+    column === undefined ? filename : `${filename}:1:${+column > HEAD.length ? +column - HEAD.length : 1}`);
 
 function print(stream, given) {
   let text;
@@ -371,13 +381,28 @@ function describeThrown(error) {
   };
 }
 
-function describeSyntax(error) {
-  const text = own(Text(error.message ?? error)).replace(HEAD, "");
-  const place = exec(ownPlace, text);
-  const message = slice(text.split("\n")[0], 0, 10000);
-  const description = { code: "syntax_error", message, line: place ? +place[1] : null, traceback: slice(text, 0, 20000) };
-  if (/'(import|export)'/.test(message)) description.fix = NO_IMPORTS;
-  return description;
+// Deno's own text shows our head and tail around the code: of it only the message and the place are taken.
+function describeSyntax(error, code) {
+  const text = own(Text(error.message ?? error));
+  const found = exec(ownPlace, text);
+  const lines = code.split(/\r\n|\n/);
+  let message = slice(replaceAll(text.split("\n")[0], / at \S+:\d+:\d+$/g, ""), 0, 10000);
+  if (!/^\w*Error: /.test(message)) message = `SyntaxError: ${message}`;
+  let fix = /'(import|export)'/.test(message) ? NO_IMPORTS : null;
+  let line = found ? +found[1] : 1;
+  let column = found ? +found[2] : 1;
+  if (line > lines.length) {
+    while (lines.length > 1 && lines[lines.length - 1].trim() === "") lines.pop();
+    line = lines.length;
+    column = lines[line - 1].trimEnd().length + 1;
+    message = replaceAll(message, /, got .*$/g, "") + ", at the end of the code";
+    fix = "look for a bracket or a quote that is not closed, or closed once too often, or for what the last line lacks";
+  }
+  const source = slice(lines[line - 1], 0, 500);
+  const margin = `${line} | `;
+  const mark = " ".repeat(margin.length + (column < 500 ? column : 500) - 1) + "^";
+  const traceback = `${message}\n${margin}${source}\n${mark}\n    at ${filename}:${line}:${column}`;
+  return { code: "syntax_error", message, line, fix, traceback };
 }
 
 let finished = false;
@@ -445,9 +470,9 @@ give("fetch", async () => {
 write({ kind: "ready" });
 const [job, payload] = readFrameSync();
 const code = decode(payload.subarray(0, job.code));
-const inputs = parse(decode(payload.subarray(job.code)));
+const inputs = parseExactly(decode(payload.subarray(job.code)));
 filename = job.filename;
-ownPlace = new RegExp(filename.replace(/\W/g, "\\$&") + ":(\\d+):\\d+");
+ownPlace = new RegExp(filename.replace(/\W/g, "\\$&") + ":(\\d+):(\\d+)");
 const source = HEAD + code + TAIL;
 then(
   load(source),
@@ -457,5 +482,5 @@ then(
       (value) => succeed(value, job.result_limit),
       (error) => fail(describe(error)),
     ),
-  (error) => fail(describeSyntax(error)),
+  (error) => fail(describeSyntax(error, code)),
 );

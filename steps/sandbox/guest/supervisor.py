@@ -274,9 +274,11 @@ def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
 def deno_command(heap: str) -> list[str]:
     """Deno without any permission, and with at most ``heap`` MiB of objects."""
     folder = os.path.dirname(__file__)
+    # An import of a data: URL would bring WebAssembly back, whose memory V8's heap limit doesn't count.
+    engine = f"--max-old-space-size={heap},--max-wasm-functions=0,--wasm-max-mem-pages=0"
     return [
         *("/opt/deno", "run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-lock", "--no-config"),
-        *("--no-code-cache", f"--import-map={folder}/imports.json", f"--v8-flags=--max-old-space-size={heap}"),
+        *("--no-code-cache", f"--import-map={folder}/imports.json", f"--v8-flags={engine}"),
         f"{folder}/step.js",
     ]
 
