@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -23,7 +23,9 @@ from flows.model import StepConfig
 from flows.registry import registry as build_registry
 from flows.values import Json, StepStatus
 from steps.subflow import SubflowExecutor, SubflowStep
+from steps.tool import ToolExecutor, ToolStep
 from steps.tools.catalogue import ToolCatalogue
+from steps.tools.contract import ToolServices
 
 Probe = Callable[[StepCall], Awaitable[Json]]
 
@@ -133,9 +135,11 @@ async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
             executors: dict[type[StepConfig], StepExecutor] = {
                 ProbeStep: executor,
                 SubflowStep: SubflowExecutor(),
+                ToolStep: ToolExecutor(),
             }
             catalogue = ToolCatalogue()
-            tools: Any = None
+            services = ToolServices(content=store.content, shared=str(tmp_path / "shared"))
+            tools = ToolCaller(catalogue=catalogue, services=services, store=store)
             runs = Runs(workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator)
             return Engine(
                 runs=runs,

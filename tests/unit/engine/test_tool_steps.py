@@ -1,0 +1,69 @@
+"""Steps of tools, through the whole engine."""
+
+import pytest
+
+from flows.errors import RefusedError
+from flows.values import RunStatus
+from tests.unit.engine.conftest import RunEngine
+
+
+async def test_a_tool_step_gives_the_tools_result(engine: RunEngine) -> None:
+    outcome = await engine().run("""
+flow: tools
+steps:
+  - {id: make, tool: workspace.create_doc, with: {docId: a, content: text}}
+  - {id: read, tool: workspace.open_resource, with: {sourceKind: doc, sourceId: "${{ steps.make.result.id }}"}}
+output: ${{ steps.read.result.content }}
+""")
+    assert outcome.run.output == "text"
+    assert outcome.steps["make"].document()["tool_calls"] == 1
+    assert outcome.steps["make"].document()["isolation"] is None
+
+
+async def test_a_tool_that_fails_fails_its_step_with_its_own_error(engine: RunEngine) -> None:
+    outcome = await engine().run(
+        "flow: tools\nsteps: [{id: read, tool: workspace.open_resource, with: {sourceKind: doc, sourceId: absent}}]"
+    )
+    error = outcome.steps["read"].final.error
+    assert error is not None
+    assert error.code == "not_found"
+    assert outcome.steps["read"].tool_calls == 1
+    assert outcome.run.status is RunStatus.FAILED
+
+
+async def test_a_result_over_the_limit_is_refused_and_names_the_way(engine: RunEngine) -> None:
+    outcome = await engine().run(
+        """
+flow: tools
+inputs: {text: {type: string}}
+steps:
+  - {id: make, tool: workspace.create_doc, with: {docId: a, content: "${{ inputs.text }}"}}
+  - {id: read, tool: workspace.open_resource, with: {sourceKind: doc, sourceId: a}}
+""",
+        text="x" * 1_000_000,
+    )
+    assert outcome.steps["read"].final.status.value == "limit_exceeded"
+    assert outcome.steps["read"].final.error is not None
+    assert outcome.steps["read"].final.error.code == "result_too_large"
+
+
+@pytest.mark.parametrize("value", ["${{ secrets.key }}", "Bearer ${{ secrets.key + inputs.x }}"])
+async def test_a_secret_for_a_tool_is_refused_before_anything_runs(engine: RunEngine, value: str) -> None:
+    probed = engine()
+    flow = f"""
+flow: tools
+inputs: {{x: {{default: secrets.y}}}}
+steps:
+  - {{id: a, probe: echo}}
+  - {{id: b, tool: http.request, with: {{url: "https://example.com", headers: {{key: "{value}"}}}}}}
+"""
+    with pytest.raises(RefusedError, match="secrets"):
+        await probed.run(flow)
+    assert probed.probes.calls == []
+
+
+async def test_the_word_secrets_in_a_text_is_no_secret(engine: RunEngine) -> None:
+    flow = (
+        "flow: tools\nsteps: [{id: a, tool: workspace.create_doc, with: {docId: a, content: \"${{ 'secrets.y' }}\"}}]"
+    )
+    assert (await engine().run(flow)).run.status is RunStatus.SUCCEEDED
