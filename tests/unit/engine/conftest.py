@@ -16,6 +16,7 @@ from engine.records import StepRun
 from engine.report import RunReport
 from engine.runs import Runs
 from engine.store import Store
+from engine.tool_calls import ToolCaller
 from flows.contracts import StepCall, StepError, StepExecutor, StepKind, StepResult
 from flows.definition import Definition
 from flows.errors import RefusedError

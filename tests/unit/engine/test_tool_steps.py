@@ -35,12 +35,12 @@ async def test_a_result_over_the_limit_is_refused_and_names_the_way(engine: RunE
     outcome = await engine().run(
         """
 flow: tools
-inputs: {text: {type: string}}
+inputs: {content: {type: string}}
 steps:
-  - {id: make, tool: workspace.create_doc, with: {docId: a, content: "${{ inputs.text }}"}}
+  - {id: make, tool: workspace.create_doc, with: {docId: a, content: "${{ inputs.content }}"}}
   - {id: read, tool: workspace.open_resource, with: {sourceKind: doc, sourceId: a}}
 """,
-        text="x" * 1_000_000,
+        content="x" * 1_000_000,
     )
     assert outcome.steps["read"].final.status.value == "limit_exceeded"
     assert outcome.steps["read"].final.error is not None
