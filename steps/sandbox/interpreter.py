@@ -16,6 +16,7 @@ import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from flows.errors import StepboxError
@@ -127,23 +128,28 @@ def _remove_abandoned(place: Path) -> None:
 
 async def _build(place: Path, lock: int) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f"{place.name}.building-", dir=place.parent))
+    environment, scratch = beside / "environment", beside / "tmp"
+    scratch.mkdir()
+    run = partial(_run, lock, scratch)
     try:
-        await _run("make a virtual environment", lock, sys.executable, "-m", "venv", "--without-pip", str(beside))
-        await _run(
+        await run("make a virtual environment", sys.executable, "-m", "venv", "--without-pip", str(environment))
+        await run(
             "install the packages of Python steps",
-            lock,
-            *(sys.executable, "-m", "pip", "--python", str(beside / "bin" / "python"), "install"),
+            *(sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install"),
             *("--require-hashes", "--only-binary", ":all:", "--no-deps", "--disable-pip-version-check", "--quiet"),
             *("--requirement", str(LOCK)),
         )
-        os.chmod(beside, 0o755)  # noqa: PTH101, S103 - no work for a thread; read by every user's jail
-        os.rename(beside, place)  # noqa: PTH104 - the same
+        os.chmod(environment, 0o755)  # noqa: PTH101, S103 - no work for a thread; read by every user's jail
+        os.rename(environment, place)  # noqa: PTH104 - the same
     finally:
         await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
 
 
-async def _run(purpose: str, lock: int, *command: str) -> None:
-    """Run a command, which holds the lock too: should we be killed, it is still building."""
+async def _run(lock: int, scratch: Path, purpose: str, *command: str) -> None:
+    """Run a command, with ``scratch`` for its temporary files.
+
+    It holds the lock too: should we be killed, it is still building.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -151,6 +157,7 @@ async def _run(purpose: str, lock: int, *command: str) -> None:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
         pass_fds=(lock,),
+        env={**os.environ, "TMPDIR": str(scratch)},
     )
     try:
         told, _nothing = await process.communicate()
