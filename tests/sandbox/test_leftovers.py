@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -31,6 +32,9 @@ async def main():
     running = asyncio.create_task(pool.execute(job, Host()))
     waiting = Job(language="javascript", code="return 1", inputs={}, limits=default_limits("javascript"))
     pool.expect(profile_of(waiting), 2)
+    while pool.ready < 2:
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
     await running
 
 asyncio.run(main())
@@ -56,13 +60,22 @@ async def test_closed_engine_leaves_no_process_and_no_cgroup(run_step: RunStep, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_killed_engine_leaves_no_process_and_the_next_start_removes_its_cgroups(number: signal.Signals) -> None:
-    engine = await asyncio.create_subprocess_exec(sys.executable, "-c", ENGINE, stdout=asyncio.subprocess.PIPE)
+async def test_killed_engine_leaves_no_process_and_the_next_start_removes_its_cgroups(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """One sandbox works and two wait when the engine ends."""
+    engine = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ENGINE),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     assert engine.stdout is not None
-    assert await engine.stdout.readline() == b"running\n"
+    assert {await engine.stdout.readline() for _line in range(2)} == {b"running\n", b"ready\n"}
     below = list(processes.descendants(engine.pid))
-    assert len(below) >= 4
+    names = [command(pid) for pid in below]
+    assert (names.count("nsjail"), names.count("deno")) == (3, 2)
     cgroups = own_cgroups(engine.pid)
+    assert bool(cgroups) == (os.geteuid() == 0)
     engine.send_signal(number)
     await engine.wait()
     await until(lambda: all(processes.start_time(pid) is None for pid in below))
@@ -70,6 +83,17 @@ async def test_killed_engine_leaves_no_process_and_the_next_start_removes_its_cg
     await runner.enforcement()
     assert not any(path.exists() for path in cgroups)
     await runner.close()
+    assert temporary_files(tmp_path) == []
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def temporary_files(of_engine: Path) -> list[Path]:
+    """What engines and jails left, but for the two empty directories that nsjail keeps for each user."""
+    found = [*of_engine.iterdir(), *Path("/tmp").glob("nsjail*"), *Path("/run/user").glob("nsjail*")]
+    return [path for path in found if not re.fullmatch(r"nsjail\.\d+\.(root|tmp)", path.name)]
 
 
 async def test_cgroups_of_a_living_engine_are_left_alone(run_step: RunStep) -> None:
