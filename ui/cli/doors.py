@@ -1,38 +1,90 @@
-"""From a command's coroutine to an exit status: the one place where errors become messages and statuses."""
+"""From a command's work to an exit status: the one place where errors become messages and statuses."""
 
-import asyncio
 import signal
+import sys
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
-from flows.errors import StepboxError
+from flows.errors import InvalidCallError, StepboxError
+from ui.cli import INTERRUPTED, SIGNALS, Interrupted, interrupt
 from ui.cli.options import Output
 from ui.cli.show import show_error
+from ui.cli.streams import OutputError
 
-INTERRUPTED = 130
-"""The exit status after SIGINT or SIGTERM."""
+Work = Callable[[], int | Coroutine[Any, Any, int]]
 
 
-def leave(work: Callable[[], Coroutine[Any, Any, int]], output: Output = Output.TEXT) -> NoReturn:
-    """Run a command to its end and exit with the status it gives.
+class CommandInterruptedError(StepboxError):
+    """A signal ended the command before there was anything else to say."""
+
+    code = "interrupted"
+    exit_status = INTERRUPTED
+
+
+def leave(work: Work, output: Output = Output.TEXT) -> NoReturn:
+    """Do a command's work and exit with the status it gives.
+
+    The work is done by a plain function, or begun by it and done by the coroutine that it returns: reading that may
+    wait for a person belongs in the function, where a signal ends it at once.
 
     A :class:`StepboxError` is shown, as JSON on standard output where that was asked for, and exits with its own
-    status. SIGINT and SIGTERM cancel the command, which cleans up behind itself, and exit with 130.
+    status. SIGINT, SIGTERM and SIGHUP cancel the coroutine, which cleans up behind itself; a second one ends it. Both
+    exit with 130.
     """
     try:
-        status = asyncio.run(_cancelled_by_sigterm(work))
+        _refuse_other_encodings(sys.argv[1:])
+        begun = work()
+        status = begun if isinstance(begun, int) else _run(begun)
+    except OutputError as problem:
+        show_error(problem, Output.TEXT)
+        status = problem.exit_status
     except StepboxError as problem:
         show_error(problem, output)
         status = problem.exit_status
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except Interrupted:
+        if output is Output.JSON:
+            show_error(CommandInterruptedError("the command was interrupted"), output)
         status = INTERRUPTED
     raise typer.Exit(status)
 
 
-async def _cancelled_by_sigterm(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await work()
+def _refuse_other_encodings(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InvalidCallError(f"the argument {argument!r} is not UTF-8", fix="write it in UTF-8") from None
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    cancelled = False
+
+    async def cancellable() -> int:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cancel(_signal: int, _frame: FrameType | None) -> None:
+            nonlocal cancelled
+            if cancelled or task is None or task.done():
+                raise Interrupted
+            cancelled = True
+            # Wakes the loop, which may be waiting.
+            loop.call_soon_threadsafe(task.cancel)
+
+        for number in SIGNALS:
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, cancel)
+        return await work
+
+    try:
+        return asyncio.run(cancellable())
+    except asyncio.CancelledError:
+        raise Interrupted from None
+    finally:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, interrupt)

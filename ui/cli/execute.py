@@ -1,22 +1,22 @@
 """``stepbox exec``: execute code by itself, in a sandbox, without a flow."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
-from rich.markup import escape
 
-from engine.bootstrap import open_service
-from engine.progress import LineLogged, NoObserver, Progress
-from engine.service import Snippet, snippet_document
-from flows.contracts import StepResult
 from flows.errors import InvalidCallError
-from flows.values import Json, StepStatus, parse_byte_size, parse_duration
 from ui.cli.doors import leave
-from ui.cli.options import InputOption, InputsOption, Output, OutputOption, read_inputs, read_text, split_inputs
-from ui.cli.show import duration, err, out, print_json, styled
+from ui.cli.options import InputOption, InputsOption, Output, OutputOption, once, read_code, read_inputs, split_inputs
+from ui.cli.show import duration, err, literal, print_json, print_output, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from engine.service import Snippet
+    from flows.contracts import StepResult
+    from flows.values import Json
 
 Value = TypeVar("Value")
 
@@ -31,14 +31,6 @@ LANGUAGES: dict[str, Literal["python", "javascript", "shell"]] = {
     "sh": "shell",
     "bash": "shell",
 }
-
-
-class LineView:
-    """Passes the code's output through as it comes."""
-
-    def notice(self, progress: Progress) -> None:
-        if isinstance(progress, LineLogged):
-            (err() if progress.line.stream == "stderr" else out()).print(escape(progress.line.line))
 
 
 def execute(
@@ -61,37 +53,54 @@ def execute(
     Example: `echo 'return sum(inputs["n"])' | stepbox exec -l python -i n=[1,2,3]`
     """
 
-    async def work() -> int:
+    def work() -> "Coroutine[None, None, int]":
+        from engine.service import Snippet
+        from flows.values import parse_byte_size, parse_duration
+
+        once(file, inputs)
+        values = {name: _value(text) for name, text in split_inputs(input_).items()}
         snippet = Snippet(
             language=_language(language),
-            code=_code(file),
-            inputs={**read_inputs(inputs), **{name: _value(text) for name, text in split_inputs(input_).items()}},
+            code=read_code(file),
+            inputs={**read_inputs(inputs), **values},
             network=_network(network),
             tools=tool or [],
             timeout=None if timeout is None else _option("--timeout", parse_duration, timeout),
             memory=None if memory is None else _option("--memory", parse_byte_size, memory),
         )
-        async with open_service() as service:
-            outcome = await service.execute(snippet, LineView() if output is Output.TEXT else NoObserver())
-        if output is Output.JSON:
-            print_json(snippet_document(outcome))
-        else:
-            _show(outcome)
-        return 0 if outcome.status is StepStatus.SUCCEEDED else 1
+        return _execute(snippet, output)
 
     leave(work, output)
 
 
-def _show(outcome: StepResult) -> None:
-    if outcome.status is not StepStatus.SUCCEEDED:
+async def _execute(snippet: "Snippet", output: Output) -> int:
+    from engine.bootstrap import open_service
+    from engine.progress import NoObserver
+    from engine.service import snippet_document
+    from ui.cli.progress import CodeView, Watch
+
+    async with open_service() as service:
+        watch = Watch(CodeView() if output is Output.TEXT else NoObserver())
+        outcome = await service.execute(snippet, watch)
+    if watch.lost is not None:
+        raise watch.lost
+    if output is Output.JSON:
+        print_json(snippet_document(outcome))
+    else:
+        _show(outcome)
+    return 0 if outcome.status == "succeeded" else 1
+
+
+def _show(outcome: "StepResult") -> None:
+    if outcome.status != "succeeded":
         console = err()
         console.print(styled(outcome.status), f"[dim]{duration(outcome.duration)}[/]")
         if outcome.error is not None:
-            console.print(escape(outcome.error.traceback or outcome.error.message))
+            console.print(literal(outcome.error.traceback or outcome.error.message))
             if outcome.error.fix:
-                console.print(f"[green]fix:[/] {escape(outcome.error.fix)}")
+                console.print(f"[green]fix:[/] {literal(outcome.error.fix)}")
     elif outcome.result is not None:
-        print_json(outcome.result)
+        print_output(outcome.result)
 
 
 def _language(name: str) -> Literal["python", "javascript", "shell"]:
@@ -101,13 +110,6 @@ def _language(name: str) -> Literal["python", "javascript", "shell"]:
         raise InvalidCallError(
             f"--language {name} is not known", fix="use python, javascript, typescript or shell"
         ) from None
-
-
-def _code(file: Path) -> str:
-    try:
-        return read_text(file).decode()
-    except UnicodeDecodeError as problem:
-        raise InvalidCallError(f"{file} is not UTF-8 text: {problem}", fix="save it as UTF-8") from problem
 
 
 def _network(text: str) -> Literal["none", "full"] | tuple[str, ...]:
@@ -121,10 +123,12 @@ def _network(text: str) -> Literal["none", "full"] | tuple[str, ...]:
     return tuple(host.strip() for host in hosts.split(",") if host.strip())
 
 
-def _value(text: str) -> Json:
+def _value(text: str) -> "Json":
     """JSON where the text is JSON, the text itself where it isn't."""
+    from flows.inputs import parse_json
+
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

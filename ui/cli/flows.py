@@ -1,16 +1,18 @@
 """``stepbox flows``: the flows that the installation knows."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from engine.bootstrap import open_service
-from engine.service import FlowText, flow_document, version_document
 from ui.cli.doors import leave
-from ui.cli.options import Output, OutputOption, read_text
-from ui.cli.show import out, print_json, styled, table
+from ui.cli.options import Output, OutputOption, once, read_flow
+from ui.cli.show import literal, out, plain, print_json, styled, table, write
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from engine.service import FlowText
 
 app = typer.Typer(help="The flows that the installation knows.", no_args_is_help=True)
 
@@ -23,6 +25,9 @@ def list_(output: OutputOption = Output.TEXT) -> None:
     """
 
     async def work() -> int:
+        from engine.bootstrap import open_service
+        from engine.service import flow_document
+
         async with open_service() as service:
             summaries = await service.flows()
         if output is Output.JSON:
@@ -48,12 +53,15 @@ def show(
     """
 
     async def work() -> int:
+        from engine.bootstrap import open_service
+        from engine.service import version_document
+
         async with open_service() as service:
             version = await service.flow(flow)
         if output is Output.JSON:
             print_json(version_document(version))
         else:
-            typer.echo(version.text, nl=not version.text.endswith("\n"))
+            write(plain(version.text).removesuffix("\n") + "\n")
         return 0
 
     leave(work, output)
@@ -69,15 +77,22 @@ def apply(
     Example: `stepbox flows apply flows/*.yaml`
     """
 
-    async def work() -> int:
-        texts = [FlowText(text=read_text(file), path=str(file), directory=file.parent) for file in files]
-        async with open_service() as service:
-            versions = await service.apply(texts)
-        if output is Output.JSON:
-            print_json([version_document(version) for version in versions])
-        else:
-            for version in versions:
-                out().print(f"[green]✓[/] {escape(version.flow)} [dim]version {version.number}[/]")
-        return 0
+    def work() -> "Coroutine[None, None, int]":
+        once(*files)
+        return _apply([read_flow(file) for file in files], output)
 
     leave(work, output)
+
+
+async def _apply(texts: "Sequence[FlowText]", output: Output) -> int:
+    from engine.bootstrap import open_service
+    from engine.service import version_document
+
+    async with open_service() as service:
+        versions = await service.apply(texts)
+    if output is Output.JSON:
+        print_json([version_document(version) for version in versions])
+    else:
+        for version in versions:
+            out().print(f"[green]✓[/] {literal(version.flow)} [dim]version {version.number}[/]")
+    return 0

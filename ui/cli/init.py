@@ -3,21 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from engine.bootstrap import initialise
-from engine.progress import Notice, Progress
 from ui.cli.doors import leave
 from ui.cli.options import Output, OutputOption
-from ui.cli.show import err, out, print_json
-
-
-class NoticeView:
-    """Shows what is being set up."""
-
-    def notice(self, progress: Progress) -> None:
-        if isinstance(progress, Notice):
-            err().print(f"[dim]{escape(progress.message)}[/]")
+from ui.cli.show import err, literal, out, print_json
 
 
 def init(
@@ -34,22 +23,25 @@ def init(
     """
 
     async def work() -> int:
-        made = await initialise(NoticeView(), example=example)
+        from engine.bootstrap import initialise
+        from ui.cli.progress import PlainView
+
+        made = await initialise(PlainView(err()), example=example)
         if output is Output.JSON:
             print_json(made.document())
             return 0
         console = out()
         if made.examples:
             for name, description in made.examples.items():
-                console.print(f"[bold]{name}[/]  {escape(description)}")
+                console.print(f"[bold]{name}[/]  {literal(description)}")
             return 0
-        console.print(f"[green]✓[/] home         {escape(str(made.home))}")
-        console.print(f"[green]✓[/] database     {escape(made.database)}")
-        console.print(f"[green]✓[/] interpreter  {escape(str(made.interpreter))}")
+        console.print(f"[green]✓[/] home         {literal(str(made.home))}")
+        console.print(f"[green]✓[/] database     {literal(made.database)}")
+        console.print(f"[green]✓[/] interpreter  {literal(str(made.interpreter))}")
         for path in made.copied:
-            console.print(f"[green]✓[/] example      {escape(str(path))}")
+            console.print(f"[green]✓[/] example      {literal(str(path))}")
         if made.copied:
-            console.print(f"\nRun it: [bold]stepbox run {escape(str(made.copied[0]))}[/]")
+            console.print(f"\nRun it: [bold]stepbox run {literal(str(made.copied[0]))}[/]")
         return 0
 
     leave(work, output)

@@ -1,17 +1,24 @@
 """Options that several commands share, and how their values are read."""
 
-import json
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.errors import InvalidCallError
-from flows.values import Json
+
+if TYPE_CHECKING:
+    from engine.service import FlowText
+    from flows.values import Json
+
+STANDARD_INPUT = Path("-")
+MAX_INPUTS = 10_000_000
+"""Bytes of a file of inputs."""
+MAX_CODE = 1_000_000
+"""Bytes of a file of code; of that, an execution takes as much as its limits say."""
 
 
 class Output(StrEnum):
@@ -36,6 +43,8 @@ InputsOption = Annotated[
 
 def _show_version(show: bool) -> None:
     if show:
+        from importlib.metadata import version as version_of
+
         typer.echo(f"stepbox {version_of('stepbox')}")
         raise typer.Exit
 
@@ -65,16 +74,30 @@ def split_inputs(pairs: list[str] | None) -> dict[str, str]:
     return inputs
 
 
-def read_inputs(path: Path | None) -> dict[str, Json]:
+def once(*paths: Path | None) -> None:
+    """Make sure that not more than one of the paths is standard input.
+
+    Raises:
+        InvalidCallError: more are.
+    """
+    if sum(path == STANDARD_INPUT for path in paths) > 1:
+        raise InvalidCallError("standard input can be read only once", fix="give `-` once, and files for the rest")
+
+
+def read_inputs(path: Path | None) -> "dict[str, Json]":
     """The JSON object in a file, or on standard input for ``-``; empty for None.
 
     Raises:
-        InvalidCallError: the file can't be read or is not one JSON object.
+        InvalidCallError: the file can't be read, is too large or is not one JSON object.
     """
     if path is None:
         return {}
+    from flows.inputs import InvalidInputError, parse_json
+
     try:
-        inputs = json.loads(read_text(path))
+        inputs = parse_json(_within(MAX_INPUTS, path))
+    except InvalidInputError as problem:
+        raise InvalidInputError(f"{path}: {problem.message}", fix=problem.fix) from problem
     except ValueError as problem:
         raise InvalidCallError(f"{path} is not JSON: {problem}", fix="give a JSON object of inputs") from problem
     if not isinstance(inputs, Mapping):
@@ -82,14 +105,45 @@ def read_inputs(path: Path | None) -> dict[str, Json]:
     return dict(inputs)
 
 
-def read_text(path: Path) -> bytes:
-    """What a file holds, or standard input for ``-``.
+def read_code(path: Path) -> str:
+    """The code in a file, or on standard input for ``-``.
+
+    Raises:
+        InvalidCallError: it can't be read, is too large or is not UTF-8.
+    """
+    try:
+        return _within(MAX_CODE, path).decode()
+    except UnicodeDecodeError as problem:
+        raise InvalidCallError(f"{path} is not UTF-8 text: {problem}", fix="save it as UTF-8") from problem
+
+
+def read_flow(path: Path) -> "FlowText":
+    """The flow in a file, or on standard input for ``-``. What is too large is left to the language to refuse.
 
     Raises:
         InvalidCallError: it can't be read.
     """
+    from engine.service import FlowText
+    from flows.reader import MAX_TEXT
+
+    text = _read(path, limit=MAX_TEXT)
+    if path == STANDARD_INPUT:
+        return FlowText(text=text, path="<stdin>", directory=Path.cwd())
+    return FlowText(text=text, path=str(path), directory=path.parent)
+
+
+def _within(limit: int, path: Path) -> bytes:
+    content = _read(path, limit=limit)
+    if len(content) > limit:
+        raise InvalidCallError(f"{path} is larger than {limit:,} bytes", fix="make it smaller")
+    return content
+
+
+def _read(path: Path, *, limit: int) -> bytes:
+    from engine.files import read_file
+
     try:
-        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return sys.stdin.buffer.read(limit + 1) if path == STANDARD_INPUT else read_file(path, limit=limit)
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise InvalidCallError(f"can't read {path}: {reason}", fix="check the path") from problem

@@ -1,5 +1,6 @@
 """The live view of a run, on standard error: moving on a terminal, plain lines elsewhere."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -25,18 +26,23 @@ from engine.progress import (
 from engine.records import StepRun
 from flows.definition import Definition
 from flows.values import StepStatus
-from ui.cli.show import duration, err, styled
+from ui.cli.show import duration, err, plain, styled, write
+from ui.cli.streams import OutputError
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_view(definition: Definition, *, lines: bool) -> Iterator[Observer]:
+def progress_view(definition: Definition, *, lines: bool, quiet: bool = False) -> Iterator[Observer]:
     """Show a run while it goes on.
 
     On a terminal: one row a step, its clock running, with the code's output scrolling above. Elsewhere: a line for each
-    step that ends and for each line of output where ``lines``, else nothing.
+    step that ends and for each line of output where ``lines``, else nothing. Nothing anywhere where ``quiet``.
     """
     console = err()
-    if console.is_terminal:
+    if quiet:
+        yield NoObserver()
+    elif console.is_terminal:
         view = LiveView(console, definition)
         with Live(view, console=console, refresh_per_second=12, transient=False):
             yield view
@@ -44,6 +50,43 @@ def progress_view(definition: Definition, *, lines: bool) -> Iterator[Observer]:
         yield PlainView(console)
     else:
         yield NoObserver()
+
+
+class Watch:
+    """Passes progress on to a view whose failure must not end the run.
+
+    ``run_id`` is the run's, once it has begun; ``lost`` says why output of the code could not be written.
+    """
+
+    def __init__(self, view: Observer) -> None:
+        self.run_id: str | None = None
+        self.lost: OutputError | None = None
+        self._view: Observer = view
+
+    def notice(self, progress: Progress) -> None:
+        if isinstance(progress, RunStarted):
+            self.run_id = progress.run.id
+        try:
+            self._view.notice(progress)
+        except OutputError as problem:
+            self._view = NoObserver()
+            self.lost = problem
+        except Exception:  # noqa: BLE001 - whatever it is, the run goes on
+            self._view = NoObserver()
+            _log.exception("progress is no longer shown")
+
+
+class CodeView:
+    """Passes the output of code on as it comes."""
+
+    def notice(self, progress: Progress) -> None:
+        match progress:
+            case LineLogged(line=line):
+                write(plain(line.line) + "\n", to=line.stream)
+            case Notice(message=message):
+                write(plain(message) + "\n", to="stderr")
+            case _:
+                pass
 
 
 class PlainView:
@@ -64,6 +107,7 @@ class LiveView:
     def __init__(self, console: Console, definition: Definition) -> None:
         self._console = console
         self._rows = {step.id: _Row(step.name or step.id) for step in definition.flow.steps}
+        self._over = False
         self._names = {step_id: step.name or step_id for step_id, step in definition.steps.items()}
 
     def notice(self, progress: Progress) -> None:
@@ -73,12 +117,14 @@ class LiveView:
             case AttemptEnded(attempt=attempt, retrying=retrying):
                 self._row(attempt).ended(attempt, retrying=retrying)
             case StepEnded(attempt=attempt):
-                self._row(attempt).final = attempt
+                self._row(attempt).over(attempt)
             case LineLogged() | Notice():
                 line = describe(progress)
                 if line is not None:
                     self._console.print(line)
-            case RunStarted() | RunEnded():
+            case RunEnded():
+                self._over = True
+            case RunStarted():
                 pass
 
     def _row(self, attempt: StepRun) -> "_Row":
@@ -87,17 +133,40 @@ class LiveView:
         return self._rows.setdefault(attempt.step_id, _Row(name))
 
     def __rich__(self) -> RenderableType:
+        # Rendered in a thread of rich's, while progress goes on.
+        rows = list(self._rows.values())
+        room = max(self._console.height - 2, 1)
         table = Table.grid(padding=(0, 2, 0, 0))
-        for row in self._rows.values():
+        if self._over or len(rows) <= room:
+            shown = rows
+        else:
+            shown = _most_telling(rows, room)
+            for _column in range(3):
+                table.add_column(no_wrap=True)
+            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+            table.expand = True
+        for row in shown:
             table.add_row(row.mark(), row.name, row.clock(), row.note())
-        return Group(table)
+        if len(shown) == len(rows):
+            return table
+        return Group(table, Text(f"… {len(rows) - len(shown)} more", style="dim"))
+
+
+def _most_telling(rows: "list[_Row]", room: int) -> "list[_Row]":
+    """As many rows as there is room for, in their order: the running ones, those that ended last, those to come."""
+    running = [row for row in rows if row.began is not None and row.final is None]
+    ended = sorted((row for row in rows if row.final is not None), key=lambda row: row.ended_at, reverse=True)
+    to_come = [row for row in rows if row.began is None and row.final is None]
+    chosen = {id(row) for row in (*running, *ended, *to_come)[:room]}
+    return [row for row in rows if id(row) in chosen]
 
 
 class _Row:
     def __init__(self, name: str) -> None:
-        self.name = Text(name)
+        self.name = Text(plain(name))
         self.final: StepRun | None = None
-        self._began: float | None = None
+        self.began: float | None = None
+        self.ended_at = 0.0
         self._attempt = 0
         self._items = 0
         self._items_done = 0
@@ -105,7 +174,7 @@ class _Row:
         self._spinner = Spinner("dots", style="cyan")
 
     def started(self, attempt: StepRun) -> None:
-        self._began = monotonic() if self._began is None else self._began
+        self.began = monotonic() if self.began is None else self.began
         self._attempt = attempt.attempt
         self._retrying = None
         if attempt.item is not None and attempt.attempt == 1:
@@ -117,16 +186,20 @@ class _Row:
         elif attempt.item is not None:
             self._items_done += 1
 
+    def over(self, attempt: StepRun) -> None:
+        self.ended_at = monotonic()
+        self.final = attempt
+
     def mark(self) -> RenderableType:
         if self.final is not None:
             return Text(styled(self.final.status).plain[0], style=styled(self.final.status).style)
-        return Text("·", style="bright_black") if self._began is None else self._spinner
+        return Text("·", style="bright_black") if self.began is None else self._spinner
 
     def clock(self) -> Text:
-        if self.final is not None and self._began is not None:
+        if self.final is not None and self.began is not None:
             return Text(duration(self.final.duration), style="dim", justify="right")
-        if self._began is not None:
-            return Text(duration(monotonic() - self._began), style="cyan", justify="right")
+        if self.began is not None:
+            return Text(duration(monotonic() - self.began), style="cyan", justify="right")
         return Text("")
 
     def note(self) -> Text:
@@ -144,7 +217,7 @@ def describe(progress: Progress) -> Text | None:
     match progress:
         case LineLogged(line=line):
             where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
-            return Text.assemble((f"{where} │ ", "cyan"), (line.line, "dim" if line.stream == "stderr" else ""))
+            return Text.assemble((f"{where} │ ", "cyan"), (plain(line.line), "dim" if line.stream == "stderr" else ""))
         case AttemptEnded(attempt=attempt, retrying=True):
             cause = _first_line(attempt.error.message if attempt.error else attempt.status.value)
             where = attempt.step_id if attempt.item is None else f"{attempt.step_id}[{attempt.item}]"
@@ -158,7 +231,7 @@ def describe(progress: Progress) -> Text | None:
                 _ending(attempt, 0, 0),
             )
         case Notice(message=message):
-            return Text(message, style="dim")
+            return Text(plain(message), style="dim")
         case RunStarted() | RunEnded() | AttemptStarted() | AttemptEnded():
             return None
 
@@ -180,4 +253,4 @@ def _ending(attempt: StepRun, attempts: int, items: int) -> Text:
 
 
 def _first_line(message: str) -> str:
-    return message.splitlines()[0] if message else ""
+    return plain(message.splitlines()[0]) if message else ""

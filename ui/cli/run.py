@@ -1,23 +1,23 @@
 """``stepbox run``: run a flow here and now."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from engine.bootstrap import open_service
-from engine.progress import NoObserver
-from engine.report import RunReport
-from engine.service import FlowText
-from flows.inputs import parse_input
-from flows.values import Json, RunStatus
+from ui.cli import INTERRUPTED
 from ui.cli.doors import leave
-from ui.cli.options import InputOption, InputsOption, Output, OutputOption, read_inputs, read_text, split_inputs
-from ui.cli.progress import progress_view
-from ui.cli.show import duration, err, out, print_json, styled
+from ui.cli.options import InputOption, InputsOption, Output, OutputOption, once, read_flow, read_inputs, split_inputs
+from ui.cli.show import duration, err, literal, print_json, print_output, styled
 
-EXIT_STATUS = {RunStatus.SUCCEEDED: 0, RunStatus.FAILED: 1, RunStatus.CANCELLED: 130, RunStatus.WAITING: 4}
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from engine.report import RunReport
+    from engine.service import FlowText
+    from flows.values import Json
+
+EXIT_STATUS = {"succeeded": 0, "failed": 1, "cancelled": INTERRUPTED, "waiting": 4}
 
 
 def run(
@@ -35,33 +35,44 @@ def run(
     Example: `stepbox run close_stale_tasks.yaml -i status=in_progress --output json`
     """
 
-    async def work() -> int:
-        standard_input = str(flow) == "-"
-        text = FlowText(
-            text=read_text(flow),
-            path="<stdin>" if standard_input else str(flow),
-            directory=Path.cwd() if standard_input else flow.parent,
-        )
-        async with open_service() as service:
-            definition = service.load(text)
-            given: dict[str, Json] = read_inputs(inputs)
-            for name, value in split_inputs(input_).items():
-                given[name] = parse_input(definition.flow.inputs.get(name, {}), value)
-            if quiet:
-                report = await service.run(text, given, NoObserver())
-            else:
-                with progress_view(definition, lines=output is Output.TEXT) as view:
-                    report = await service.run(text, given, view)
-        if output is Output.JSON:
-            print_json(report.document())
-        else:
-            show_report(report)
-        return EXIT_STATUS[report.run.status]
+    def work() -> "Coroutine[None, None, int]":
+        once(flow, inputs)
+        return _run(read_flow(flow), read_inputs(inputs), split_inputs(input_), output, quiet=quiet)
 
     leave(work, output)
 
 
-def show_report(report: RunReport) -> None:
+async def _run(
+    text: "FlowText", given: "dict[str, Json]", pairs: dict[str, str], output: Output, *, quiet: bool
+) -> int:
+    import asyncio
+
+    from engine.bootstrap import open_service
+    from flows.inputs import parse_input
+    from ui.cli.progress import Watch, progress_view
+
+    interrupted = False
+    async with open_service() as service:
+        definition = service.load(text)
+        for name, value in pairs.items():
+            given[name] = parse_input(definition.flow.inputs.get(name, {}), value)
+        with progress_view(definition, lines=output is Output.TEXT, quiet=quiet) as view:
+            watch = Watch(view)
+            try:
+                report = await service.run(text, given, watch)
+            except asyncio.CancelledError:
+                if watch.run_id is None:
+                    raise
+                interrupted = True
+                report = await service.run_report(watch.run_id)
+    if output is Output.JSON:
+        print_json(report.document())
+    else:
+        show_report(report)
+    return INTERRUPTED if interrupted else EXIT_STATUS[report.run.status]
+
+
+def show_report(report: "RunReport") -> None:
     """Show how a run ended, for people: the outcome on standard error, its output on standard output."""
     run, console = report.run, err()
     took = (
@@ -71,8 +82,8 @@ def show_report(report: RunReport) -> None:
     )
     console.print(styled(run.status), f"[bold]{run.flow}[/]{took} [dim]run {run.id}[/]")
     if run.error is not None:
-        console.print(f"  {escape(run.error.message)}")
+        console.print(f"  {literal(run.error.message)}")
         if run.error.fix:
-            console.print(f"  [green]fix:[/] {escape(run.error.fix)}")
+            console.print(f"  [green]fix:[/] {literal(run.error.fix)}")
     if run.output is not None:
-        out().print_json(data=run.output, ensure_ascii=False) if out().is_terminal else print_json(run.output)
+        print_output(run.output)

@@ -1,19 +1,17 @@
 """``stepbox runs``: what ran, how it ended and what it printed."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.text import Text
 
-from engine.bootstrap import open_service
-from engine.report import RunReport
-from engine.service import line_document, run_document
 from flows.errors import InvalidCallError
-from flows.values import RunStatus
 from ui.cli.doors import leave
 from ui.cli.options import Output, OutputOption
-from ui.cli.show import duration, out, print_json, styled, table
+from ui.cli.show import duration, literal, out, plain, print_json, print_output, styled, table
+
+if TYPE_CHECKING:
+    from engine.report import RunReport
+    from flows.values import RunStatus
 
 app = typer.Typer(help="What ran, how it ended and what it printed.", no_args_is_help=True)
 
@@ -33,6 +31,9 @@ def list_(
     """
 
     async def work() -> int:
+        from engine.bootstrap import open_service
+        from engine.service import run_document
+
         wanted = None if status is None else _status(status)
         async with open_service() as service:
             runs = await service.runs(flow=flow, status=wanted, limit=limit)
@@ -63,6 +64,8 @@ def show(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
     """
 
     async def work() -> int:
+        from engine.bootstrap import open_service
+
         async with open_service() as service:
             report = await service.run_report(run)
         if output is Output.JSON:
@@ -86,23 +89,30 @@ def logs(
     """
 
     async def work() -> int:
+        from rich.text import Text
+
+        from engine.bootstrap import open_service
+        from engine.service import line_document
+
         async with open_service() as service:
             lines = await service.run_logs(run, step=step)
         if output is Output.JSON:
             print_json([line_document(line) for line in lines])
             return 0
+        console = out()
         for line in lines:
             where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
             style = "dim" if line.stream == "stderr" else ""
-            out().print(
-                Text.assemble((f"{line.at:%H:%M:%S.%f}"[:-3] + " ", "dim"), (f"{where} │ ", "cyan"), (line.line, style))
-            )
+            at = f"{line.at:%H:%M:%S.%f}"[:-3]
+            console.print(Text.assemble((f"{at} ", "dim"), (f"{where} │ ", "cyan"), (plain(line.line), style)))
         return 0
 
     leave(work, output)
 
 
-def _status(text: str) -> RunStatus:
+def _status(text: str) -> "RunStatus":
+    from flows.values import RunStatus
+
     try:
         return RunStatus(text)
     except ValueError:
@@ -110,28 +120,30 @@ def _status(text: str) -> RunStatus:
         raise InvalidCallError(f"--status {text} is not a run's status", fix=f"use one of {known}") from None
 
 
-def _show(report: RunReport) -> None:
+def _show(report: "RunReport") -> None:
+    from rich.text import Text
+
     console, run = out(), report.run
     console.print(
         styled(run.status), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]"
     )
     if run.error is not None:
-        console.print(f"[red]{escape(run.error.message)}[/]")
+        console.print(f"[red]{literal(run.error.message)}[/]")
     grid = table("STEP", "STATUS", "TOOK", "ATTEMPTS", "ISOLATION", "RESULT")
     for step_id, step in report.steps.items():
         final = step.final
         if final.error is not None:
             line = f"line {final.error.line}: " if final.error.line else ""
-            result = Text(line + final.error.message, style="red")
+            result = Text(plain(line + final.error.message), style="red")
         else:
-            result = Text(_short(final.result))
+            result = Text(plain(_short(final.result)))
         grid.add_row(
             step_id, styled(final.status), duration(final.duration), str(step.attempts), final.isolation or "–", result
         )
     console.print(grid)
     if run.output is not None:
         console.print("[bold]output[/]")
-        console.print_json(data=run.output)
+        print_output(run.output)
 
 
 def _short(value: object, length: int = 80) -> str:

@@ -4,9 +4,7 @@ from typing import Annotated
 
 import typer
 
-from engine.bootstrap import language
 from flows.errors import InvalidCallError
-from flows.suggestions import instead, listing
 from ui.cli.doors import leave
 from ui.cli.show import print_json
 
@@ -22,10 +20,13 @@ def schema(
     `# yaml-language-server: $schema=stepbox.schema.json`
     """
 
-    async def work() -> int:
+    def work() -> int:
+        from engine.bootstrap import language
+        from flows.suggestions import instead, listing
+
         spoken = language()
         if tool is None:
-            from flows.schema import json_schema  # noqa: PLC0415 - only for this
+            from flows.schema import json_schema
 
             print_json(json_schema(spoken.registry))
         elif tool == "list":

@@ -1,17 +1,20 @@
 """What people read on the terminal: colours only there, and never with ``NO_COLOR``."""
 
 import json
-import sys
+import re
 from collections.abc import Iterable
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from flows.errors import InvalidFlowError, Problem, StepboxError
-from flows.values import Json, RunStatus, StepStatus
 from ui.cli.options import Output
+from ui.cli.streams import Stream
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from flows.values import Json, RunStatus, StepStatus
 
 STYLES = {
     "succeeded": ("✓", "green"),
@@ -27,26 +30,76 @@ STYLES = {
     "running": ("▸", "cyan"),
 }
 
+_TURNS = "\u202a-\u202e\u2066-\u2069"
+"""Turn the direction of writing, so that text looks like another."""
+_CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}\ud800-\udfff]")
+_JSON_CONTROL = re.compile(f"[\x7f-\x9f{_TURNS}]")
 
-def out() -> Console:
+
+def out() -> "Console":
     """The console on standard output; not wrapped where it isn't a terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    from rich.console import Console
+
+    return Console(file=Stream("stdout").as_file(), highlight=False, soft_wrap=True, emoji=False)
 
 
-def err() -> Console:
+def err() -> "Console":
     """The console on standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    from rich.console import Console
+
+    return Console(file=Stream("stderr").as_file(), highlight=False, soft_wrap=True, emoji=False)
 
 
-def print_json(document: Json) -> None:
+def plain(text: str) -> str:
+    r"""Text from elsewhere as a terminal may show it: what would command the terminal is written out, as ``\x1b``."""
+    return _CONTROL.sub(_written_out, text)
+
+
+def literal(text: str) -> str:
+    """Text from elsewhere within markup: :func:`plain`, and no markup itself."""
+    from rich.markup import escape
+
+    return escape(plain(text))
+
+
+def json_text(document: "Json", *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """JSON that a terminal may show: other characters of command than those JSON escapes are escaped as well."""
+    text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
+    return _JSON_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def print_json(document: "Json") -> None:
     """Print one JSON document on standard output: indented on a terminal, else on one line."""
-    indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(document, indent=indent, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    stream = Stream("stdout")
+    unicode = stream.encoding.lower().replace("-", "") == "utf8"
+    write(json_text(document, indent=2 if stream.isatty() else None, ascii_only=not unicode) + "\n")
 
 
-def styled(status: RunStatus | StepStatus | str) -> Text:
+def print_output(output: "Json") -> None:
+    """Print the output of a run: in colour on a terminal."""
+    console = out()
+    if not console.is_terminal:
+        print_json(output)
+        return
+    from rich.highlighter import JSONHighlighter
+    from rich.text import Text
+
+    text = Text(json_text(output, indent=2))
+    JSONHighlighter().highlight(text)
+    console.print(text)
+
+
+def write(text: str, *, to: str = "stdout") -> None:
+    """Write text as it is."""
+    stream = Stream("stderr" if to == "stderr" else "stdout")
+    stream.write(text)
+    stream.flush()
+
+
+def styled(status: "RunStatus | StepStatus | str") -> "Text":
     """A status with its mark and colour."""
+    from rich.text import Text
+
     mark, style = STYLES[str(status)]
     return Text(f"{mark} {status}", style=style)
 
@@ -62,12 +115,12 @@ def show_error(problem: StepboxError, output: Output) -> None:
         show_problems(problem.problems)
     else:
         console = err()
-        console.print(f"[bold red]error[/] [dim]{problem.code}[/]: {escape(problem.message)}")
+        console.print(f"[bold red]error[/] [dim]{problem.code}[/]: {literal(problem.message)}")
         if problem.fix:
-            console.print(f"  [green]fix:[/] {escape(problem.fix)}")
+            console.print(f"  [green]fix:[/] {literal(problem.fix)}")
 
 
-def problem_document(problem: Problem) -> dict[str, Json]:
+def problem_document(problem: Problem) -> "dict[str, Json]":
     """A problem of a definition as JSON."""
     return {
         "file": problem.path,
@@ -84,8 +137,8 @@ def show_problems(problems: Iterable[Problem]) -> None:
     console = err()
     for problem in problems:
         place = f"{problem.path}:{problem.line}:{problem.column}"
-        console.print(f"[bold]{escape(place)}[/]: [red]{problem.code}[/]: {escape(problem.message)}")
-        console.print(f"  [green]fix:[/] {escape(problem.fix)}")
+        console.print(f"[bold]{literal(place)}[/]: [red]{problem.code}[/]: {literal(problem.message)}")
+        console.print(f"  [green]fix:[/] {literal(problem.fix)}")
 
 
 def duration(seconds: float) -> str:
@@ -98,9 +151,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} m {rest:02d} s"
 
 
-def table(*columns: str) -> Table:
+def table(*columns: str) -> "Table":
     """A plain table with a heading line."""
+    from rich.table import Table
+
     grid = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold")
     return grid
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - two digits' end

@@ -1,16 +1,17 @@
 """``stepbox validate``: is a flow definition right?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from engine.bootstrap import language
 from flows.errors import InvalidCallError, InvalidFlowError, Problem
-from flows.values import Json
-from ui.cli.options import Output, OutputOption, read_text
-from ui.cli.show import err, out, print_json, problem_document, show_problems
+from ui.cli.doors import leave
+from ui.cli.options import STANDARD_INPUT, Output, OutputOption, once, read_flow
+from ui.cli.show import err, literal, out, print_json, problem_document, show_problems
+
+if TYPE_CHECKING:
+    from flows.values import Json
 
 INVALID = 2
 
@@ -25,16 +26,26 @@ def validate(
 
     Example: `stepbox validate flows/*.yaml`
     """
-    spoken = language()
+
+    def work() -> int:
+        once(*files)
+        return _validate(files, output)
+
+    leave(work, output)
+
+
+def _validate(files: list[Path], output: Output) -> int:
+    from engine.bootstrap import language
+
     documents: list[Json] = []
-    valid = True
+    count = 0
     for file in files:
         problems: tuple[Problem, ...] = ()
-        shown = "<stdin>" if str(file) == "-" else str(file)
+        shown = "<stdin>" if file == STANDARD_INPUT else str(file)
         summary = None
         try:
-            directory = Path.cwd() if str(file) == "-" else file.parent
-            definition = spoken.load_text(read_text(file), path=shown, directory=directory)
+            text = read_flow(file)
+            definition = language().load_text(text.text, path=text.path, directory=text.directory)
             summary = f"flow {definition.flow.flow}, {len(definition.flow.steps)} steps"
         except InvalidFlowError as invalid:
             problems = invalid.problems
@@ -42,15 +53,14 @@ def validate(
             fix = unreadable.fix or "check the path"
             problem = Problem(path=shown, line=1, column=1, code="unreadable_file", message=unreadable.message, fix=fix)
             problems = (problem,)
-        valid = valid and not problems
+        count += len(problems)
         documents.append({"file": shown, "valid": not problems, "problems": [problem_document(p) for p in problems]})
         if output is Output.TEXT:
             show_problems(problems)
             if summary is not None:
-                out().print(f"[green]✓[/] {escape(shown)}: {summary}")
+                out().print(f"[green]✓[/] {literal(shown)}: {summary}")
     if output is Output.JSON:
         print_json(documents)
-    elif not valid:
-        count = sum(len(document["problems"]) for document in documents)
+    elif count:
         err().print(f"[red]{count} {'problem' if count == 1 else 'problems'}[/]")
-    raise typer.Exit(0 if valid else INVALID)
+    return INVALID if count else 0

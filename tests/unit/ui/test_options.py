@@ -1,10 +1,12 @@
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flows.errors import InvalidCallError
-from ui.cli.options import read_inputs, split_inputs
+from ui.cli.options import MAX_CODE, MAX_INPUTS, once, read_code, read_flow, read_inputs, split_inputs
 from ui.cli.show import duration
 
 
@@ -19,7 +21,9 @@ def test_bad_pairs_are_refused(pairs: list[str]) -> None:
         split_inputs(pairs)
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "1", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["[1]", "{", "1", "\xff", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}', '{"a":' + "[" * 60_000]
+)
 def test_inputs_must_be_a_json_object(tmp_path: Path, text: str) -> None:
     file = tmp_path / "inputs.json"
     file.write_bytes(text.encode("latin-1"))
@@ -32,6 +36,30 @@ def test_inputs_are_read(tmp_path: Path) -> None:
     file.write_text(json.dumps({"a": [1]}))
     assert read_inputs(file) == {"a": [1]}
     assert read_inputs(None) == {}
+
+
+@pytest.mark.timeout(20)
+def test_what_is_not_a_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_inputs, read_code, read_flow):
+        with pytest.raises(InvalidCallError, match="regular file"):
+            read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(("read", "limit"), [(read_inputs, MAX_INPUTS), (read_code, MAX_CODE)])
+def test_a_file_that_is_too_large_is_not_read_to_its_end(
+    tmp_path: Path, read: Callable[[Path], object], limit: int
+) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(200_000_000_000)
+    with pytest.raises(InvalidCallError, match=f"larger than {limit:,} bytes"):
+        read(tmp_path / "large")
+
+
+def test_standard_input_can_be_read_once() -> None:
+    once(Path("-"), None, Path("a"), Path("a"))
+    with pytest.raises(InvalidCallError, match="only once"):
+        once(Path("-"), Path("a"), Path("-"))
 
 
 @pytest.mark.parametrize(
