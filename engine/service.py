@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from engine.progress import Observer
 from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
-from engine.report import RunReport, error_document
+from engine.report import RunReport
 from flows.contracts import StepResult
 from flows.definition import Definition
 from flows.values import Json, RunStatus
@@ -42,22 +42,6 @@ class Snippet:
     tools: Sequence[str] = ()
     timeout: float | None = None
     memory: int | None = None
-
-
-def snippet_document(outcome: StepResult) -> dict[str, Json]:
-    """The JSON of ``stepbox exec --output json``: a step's object with ``stdout`` and ``stderr``."""
-    return {
-        "status": outcome.status.value,
-        "result": outcome.result,
-        "error": error_document(outcome.error),
-        "attempts": 1,
-        "isolation": outcome.isolation,
-        "duration_ms": round(outcome.duration * 1000, 3),
-        "tool_calls": outcome.tool_calls,
-        "egress": outcome.egress,
-        "stdout": outcome.stdout,
-        "stderr": outcome.stderr,
-    }
 
 
 class Service(Protocol):
@@ -98,56 +82,3 @@ class Service(Protocol):
 
     async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
         """What the code of a run printed, in order."""
-
-
-def run_document(run: RunSummary) -> dict[str, Json]:
-    """A run as listings show it: times are ISO 8601 in UTC, ``duration_ms`` null while it goes on."""
-    duration = None if run.started_at is None or run.ended_at is None else (run.ended_at - run.started_at)
-    return {
-        "run_id": run.id,
-        "flow": run.flow,
-        "status": run.status.value,
-        "trigger": run.trigger.get("trigger"),
-        "error": error_document(run.error),
-        "parent_id": run.parent_id,
-        "created_at": run.created_at.isoformat(),
-        "started_at": None if run.started_at is None else run.started_at.isoformat(),
-        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-        "duration_ms": None if duration is None else round(duration.total_seconds() * 1000, 3),
-    }
-
-
-def flow_document(summary: FlowSummary) -> dict[str, Json]:
-    """A flow as listings show it."""
-    return {
-        "flow": summary.flow,
-        "version": summary.number,
-        "versions": summary.versions,
-        "digest": summary.digest,
-        "updated_at": summary.updated_at.isoformat(),
-        "last_run": None if summary.last_run is None else run_document(summary.last_run),
-    }
-
-
-def version_document(version: FlowVersion) -> dict[str, Json]:
-    """A version of a flow, with its text and the text of its files by path."""
-    return {
-        "flow": version.flow,
-        "version": version.number,
-        "digest": version.digest,
-        "created_at": version.created_at.isoformat(),
-        "text": version.text,
-        "files": dict(version.files),
-    }
-
-
-def line_document(line: LogLine) -> dict[str, Json]:
-    """A line of output as listings show it; ``item`` is null outside a for-each."""
-    return {
-        "step": line.step_id,
-        "item": line.item,
-        "attempt": line.attempt,
-        "stream": line.stream,
-        "line": line.line,
-        "at": line.at.isoformat(),
-    }

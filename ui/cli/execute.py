@@ -75,8 +75,8 @@ def execute(
 
 async def _execute(snippet: "Snippet", output: Output) -> int:
     from engine.bootstrap import open_service
+    from engine.documents import snippet_document
     from engine.progress import NoObserver
-    from engine.service import snippet_document
     from ui.cli.progress import CodeView, Watch
 
     async with open_service() as service:

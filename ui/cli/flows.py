@@ -26,7 +26,7 @@ def list_(output: OutputOption = Output.TEXT) -> None:
 
     async def work() -> int:
         from engine.bootstrap import open_service
-        from engine.service import flow_document
+        from engine.documents import flow_document
 
         async with open_service() as service:
             summaries = await service.flows()
@@ -54,7 +54,7 @@ def show(
 
     async def work() -> int:
         from engine.bootstrap import open_service
-        from engine.service import version_document
+        from engine.documents import version_document
 
         async with open_service() as service:
             version = await service.flow(flow)
@@ -86,7 +86,7 @@ def apply(
 
 async def _apply(texts: "Sequence[FlowText]", output: Output) -> int:
     from engine.bootstrap import open_service
-    from engine.service import version_document
+    from engine.documents import version_document
 
     async with open_service() as service:
         versions = await service.apply(texts)

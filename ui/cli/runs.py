@@ -32,7 +32,7 @@ def list_(
 
     async def work() -> int:
         from engine.bootstrap import open_service
-        from engine.service import run_document
+        from engine.documents import run_document
 
         wanted = None if status is None else _status(status)
         async with open_service() as service:
@@ -92,7 +92,7 @@ def logs(
         from rich.text import Text
 
         from engine.bootstrap import open_service
-        from engine.service import line_document
+        from engine.documents import line_document
 
         async with open_service() as service:
             lines = await service.run_logs(run, step=step)
