@@ -68,11 +68,13 @@ async def initialise(settings: Settings, observer: Observer, *, example: str | N
         raise UnknownExampleError(
             f"the library has no flow '{example}'", fix=f"choose one of {', '.join(shipped)}, or `{LIST}`"
         )
-    home = settings.home.make()
     database = make_url(settings.database_url).render_as_string(hide_password=True)
     if example == LIST:
         described = {name: _description(folder) for name, folder in shipped.items()}
-        return Installation(home=home, database=database, interpreter=interpreter.find(), examples=described)
+        return Installation(
+            home=settings.home.home, database=database, interpreter=interpreter.find(), examples=described
+        )
+    home = settings.home.make()
     store = await Store.open(settings.database_url, files=settings.home.files)
     await store.close()
     built = await interpreter.ensure(lambda message: observer.notice(Notice(kind="setup", message=message)))

@@ -70,20 +70,35 @@ def test_shell_completion(stepbox: Stepbox, shell: str) -> None:
     assert "_STEPBOX_COMPLETE" in outcome.stdout
 
 
+HEAVY = ("prefect", "sqlalchemy", "httpx")
+
+
 @pytest.mark.parametrize(
-    "work",
+    ("arguments", "heavy"),
     [
-        "ui.cli.app.app(['--help'], standalone_mode=False)",
-        "ui.cli.app.app(['schema'], standalone_mode=False)",
-        "ui.cli.app.app(['validate', 'ok.yaml'], standalone_mode=False)",
-        "ui.cli.app.app(['exec', '-l', 'python', '-f', 'ok.py'], standalone_mode=False)",
+        (("--help",), (*HEAVY, "pydantic_core", "ruamel", "rich.live")),
+        (("schema",), HEAVY),
+        (("validate", "ok.yaml"), (*HEAVY, "rich.live")),
+        (("exec", "-l", "python", "-f", "ok.py"), ("prefect",)),
     ],
+    ids=lambda value: value[0],
 )
-def test_light_commands_do_not_import_prefect(stepbox: Stepbox, work: str) -> None:
+def test_light_commands_import_little(stepbox: Stepbox, arguments: tuple[str, ...], heavy: tuple[str, ...]) -> None:
     stepbox.flow("ok", "flow: ok\nsteps: [{id: a, shell: 'true'}]")
     (stepbox.directory / "ok.py").write_text("return 1")
     outcome = stepbox.python(
-        f"import sys, click, ui.cli.app\ntry: {work}\nexcept BaseException as e: pass\n"
-        "assert 'prefect' not in sys.modules, 'prefect'; print('light', file=sys.stderr)"
+        f"import sys\nfrom ui.cli import main\nsys.argv = ['stepbox', *{arguments!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        f"print('imported', *(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)"
     )
-    assert outcome.stderr.endswith("light\n"), outcome.stderr
+    assert (outcome.status, outcome.stderr) == (0, "imported\n")
+    assert outcome.stdout
+
+
+def test_listing_the_examples_makes_nothing(stepbox: Stepbox) -> None:
+    outcome = stepbox("init", "--example", "list")
+    assert outcome.status == 0
+    assert "flight_weather" in outcome.stdout
+    assert list(stepbox.directory.iterdir()) == []
+    listed = stepbox("init", "--example", "list", "--output", "json").json()
+    assert "word_frequencies" in listed["examples"]

@@ -1,7 +1,6 @@
 """``stepbox run``, ``exec``, ``validate``, ``runs`` and ``flows``: every exit status and the JSON of each."""
 
 import json
-import re
 import signal
 import time
 
@@ -160,7 +159,7 @@ def test_a_kind_that_can_not_be_executed_yet_validates_and_is_refused_with_3(ste
     assert stepbox("run", flow).status == 3
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_exits_130_and_is_recorded(stepbox: Stepbox, how: signal.Signals) -> None:
     flow = stepbox.flow(
         "long",
@@ -177,7 +176,7 @@ finally: [{id: tidy, shell: echo tidy}]
     if how is signal.SIGINT:
         interrupt(process)
     else:
-        process.terminate()
+        process.send_signal(how)
     process.communicate(timeout=60)
     assert process.returncode == 130
     (run,) = stepbox("runs", "list", "--output", "json").json()
@@ -394,16 +393,8 @@ def test_code_can_not_call_what_it_was_not_granted(stepbox: Stepbox) -> None:
     assert "search_tasks" in document["steps"]["a"]["error"]["message"]
 
 
-@pytest.mark.parametrize("name", ["close_stale_tasks", "word_frequencies"])
-def test_library_flows_run_as_they_are(stepbox: Stepbox, name: str) -> None:
-    assert stepbox("init", "--example", name).status == 0
-    outcome = stepbox("run", f"{name}.yaml", "--output", "json")
-    assert outcome.status == 0, outcome.stdout
-    assert re.match(r"[0-9A-Z]{26}$", outcome.json()["run_id"])
-
-
 def test_validating_is_quick(stepbox: Stepbox) -> None:
     flow = stepbox.flow("sum", SUM)
     began = time.monotonic()
     assert stepbox("validate", flow).status == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 5
