@@ -11,7 +11,7 @@ import typer
 from flows.errors import InvalidCallError, StepboxError
 from ui.cli import INTERRUPTED, SIGNALS, Interrupted, interrupt
 from ui.cli.options import Output
-from ui.cli.show import show_error
+from ui.cli.show import answered, show_error
 from ui.cli.streams import OutputError
 
 Work = Callable[[], int | Coroutine[Any, Any, int]]
@@ -45,7 +45,7 @@ def leave(work: Work, output: Output = Output.TEXT) -> NoReturn:
         show_error(problem, output)
         status = problem.exit_status
     except Interrupted:
-        if output is Output.JSON:
+        if output is Output.JSON and not answered():
             show_error(CommandInterruptedError("the command was interrupted"), output)
         status = INTERRUPTED
     raise typer.Exit(status)

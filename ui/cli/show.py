@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flows.errors import InvalidFlowError, Problem, StepboxError
 from ui.cli.options import Output
@@ -68,8 +68,20 @@ def json_text(document: "Json", *, indent: int | None = None, ascii_only: bool =
     return _JSON_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+class _Answer:
+    """Whether a document has been printed, of which a command prints one."""
+
+    given: ClassVar[bool] = False
+
+
+def answered() -> bool:
+    """Whether this command has printed its document."""
+    return _Answer.given
+
+
 def print_json(document: "Json") -> None:
     """Print one JSON document on standard output: indented on a terminal, else on one line."""
+    _Answer.given = True
     stream = Stream("stdout")
     unicode = stream.encoding.lower().replace("-", "") == "utf8"
     write(json_text(document, indent=2 if stream.isatty() else None, ascii_only=not unicode) + "\n")

@@ -134,3 +134,12 @@ def test_a_second_signal_ends_the_cleaning_up(how: signal.Signals) -> None:
     status, output, errors = ended(process, how)
     assert (status, errors) == (130, "")
     assert json.loads(output)["error"]["code"] == "interrupted"
+
+
+def test_a_signal_after_the_document_adds_no_second_one() -> None:
+    process = start(WORK.format(cleaning="from ui.cli.show import print_json; print_json(1); await asyncio.sleep(100)"))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGTERM)
+    assert [process.stdout.readline() for _line in range(2)] == ["cleaning\n", "1\n"]
+    assert ended(process, signal.SIGTERM) == (130, "", "")
