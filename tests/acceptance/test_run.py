@@ -284,6 +284,14 @@ def test_exec_gives_the_result_and_the_output(stepbox: Stepbox, language: str, c
     assert (document["stdout"].strip(), document["stderr"].strip()) == ("out", "err")
 
 
+def test_exec_reads_code_from_a_file_or_standard_input(stepbox: Stepbox) -> None:
+    (stepbox.directory / "code.py").write_text("return 'file'")
+    assert stepbox("exec", "-l", "python", "code.py").stdout == '"file"\n'
+    assert stepbox("exec", "-l", "python", "--file", "code.py").stdout == '"file"\n'
+    assert stepbox("exec", "-l", "python", "-", stdin="return 'stdin'").stdout == '"stdin"\n'
+    assert stepbox("exec", "-l", "python", "code.py", "--file", "code.py").status == 2
+
+
 def test_exec_exit_statuses(stepbox: Stepbox) -> None:
     assert stepbox("exec", "-l", "python", stdin="return 1").stdout.strip() == "1"
     failed = stepbox("exec", "-l", "python", "--output", "json", stdin="raise ValueError('no')")

@@ -35,9 +35,10 @@ LANGUAGES: dict[str, Literal["python", "javascript", "shell"]] = {
 
 def execute(
     language: Annotated[str, typer.Option("--language", "-l", help="python, javascript (or typescript), or shell.")],
-    file: Annotated[
-        Path, typer.Option("--file", "-f", metavar="FILE", help="The code; `-` reads standard input.")
-    ] = Path("-"),
+    argument: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The code; left out, or `-`: standard input.")
+    ] = None,
+    option: Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="The same, as an option.")] = None,
     network: Annotated[str, typer.Option(help="`none`, `full`, or `allow=host1,host2`.")] = "none",
     tool: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A tool the code may call; repeat it.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Such as 30s.")] = None,
@@ -57,6 +58,9 @@ def execute(
         from engine.service import Snippet
         from flows.values import parse_byte_size, parse_duration
 
+        if argument is not None and option is not None:
+            raise InvalidCallError("the code is given twice", fix="give it as an argument or by --file")
+        file = argument or option or Path("-")
         once(file, inputs)
         values = {name: _value(text) for name, text in split_inputs(input_).items()}
         snippet = Snippet(
