@@ -117,11 +117,20 @@ class Execution:
 
     async def _group(self, steps: Sequence[StepConfig], perform: Performer) -> StepError | None:
         """Run steps in the order of their needs, as many at once as those allow; give the first failure."""
-        tasks: dict[str, asyncio.Task[None]] = {}
+        ended = {step.id: asyncio.Event() for step in steps}
+
+        async def in_its_turn(step: StepConfig) -> None:
+            for need in self.definition.needs[step.id]:
+                if need in ended:
+                    await ended[need].wait()
+            try:
+                await self._step(step, perform)
+            finally:
+                ended[step.id].set()
+
         async with asyncio.TaskGroup() as group:
             for step in steps:
-                needed = [tasks[need] for need in self.definition.needs[step.id] if need in tasks]
-                tasks[step.id] = group.create_task(self._when_ready(step, needed, perform), name=step.id)
+                group.create_task(in_its_turn(step), name=step.id)
         for step in steps:
             result = self._results[step.id]
             if self._blocking[step.id] and result.status is not StepStatus.SKIPPED:
@@ -129,9 +138,7 @@ class Execution:
                 return StepError(code="step_failed", message=f"step '{step.id}' {_words(result.status)}: {cause}")
         return None
 
-    async def _when_ready(self, step: StepConfig, needed: list[asyncio.Task[None]], perform: Performer) -> None:
-        if needed:
-            await asyncio.wait(needed)
+    async def _step(self, step: StepConfig, perform: Performer) -> None:
         blocked = self._blocked(step)
         if blocked is not None:
             await self._skip(step, blocked)

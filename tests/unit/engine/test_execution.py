@@ -111,6 +111,22 @@ output: ${{ steps.first.result.absent }}
     assert report.run.error.code == "expression_error"
 
 
+async def test_a_step_may_need_one_that_is_written_after_it(engine: RunEngine) -> None:
+    report = await engine().run("""
+flow: backwards
+steps:
+  - {id: c, probe: echo, needs: [b], with: {n: "${{ steps.b.result.n + 1 }}"}}
+  - {id: b, probe: echo, needs: [a], with: {n: "${{ steps.a.result.n + 1 }}"}}
+  - {id: a, probe: echo, needs: [], with: {n: 1}}
+finally:
+  - {id: z, probe: echo, needs: [y], with: {seen: "${{ steps.y.status }}"}}
+  - {id: y, probe: echo, needs: []}
+output: ${{ steps.c.result.n }}
+""")
+    assert report.run.output == 3
+    assert report.steps["z"].final.result == {"seen": "succeeded"}
+
+
 async def test_independent_steps_run_at_once(engine: RunEngine) -> None:
     both = asyncio.Barrier(2)
 
