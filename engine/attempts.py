@@ -12,7 +12,7 @@ from typing import Literal, Protocol, assert_never
 
 from engine.logbook import Logbook
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
-from engine.records import LogLine, Run, StepRun
+from engine.records import LogLine, Run, StepRun, step_label
 from engine.store import Store
 from engine.tool_calls import Caller, ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult
@@ -24,6 +24,9 @@ from steps.subflow import SubflowStep
 from steps.tool import ToolStep
 
 _log = logging.getLogger(__name__)
+
+INTERNAL_ERROR = "internal_error"
+"""The code of errors that are Stepbox's own."""
 
 _RETRY_REASON = {
     StepStatus.FAILED: "error",
@@ -109,7 +112,7 @@ class Work:
     @property
     def label(self) -> str:
         """The step's id, with the item's index: ``load[3]``."""
-        return self.step.id if self.item is None else f"{self.step.id}[{self.item}]"
+        return step_label(self.step.id, self.item)
 
     def worth_retrying(self, result: StepResult) -> bool:
         """Whether the step's ``retry`` wants another attempt after this outcome."""
@@ -200,7 +203,7 @@ class Work:
     def _internal_error(self, problem: BaseException) -> StepResult:
         _log.error("the executor of step %s failed in run %s", self.step.id, self._attempts.run.id, exc_info=problem)
         message = f"Stepbox failed while executing this step: {type(problem).__name__}: {problem}"
-        error = StepError(code="internal_error", message=message, fix="report this as a bug")
+        error = StepError(code=INTERNAL_ERROR, message=message, fix="report this as a bug")
         return StepResult(status=StepStatus.FAILED, error=error)
 
 

@@ -1,30 +1,18 @@
 """What the doors show of runs, flows and logs, as JSON documents."""
 
 from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
-from engine.report import error_document
+from engine.report import error_document, step_document
 from flows.contracts import StepResult
 from flows.values import Json
 
 
 def snippet_document(outcome: StepResult) -> dict[str, Json]:
     """The JSON of ``stepbox exec --output json``: a step's object with ``stdout`` and ``stderr``."""
-    return {
-        "status": outcome.status.value,
-        "result": outcome.result,
-        "error": error_document(outcome.error),
-        "attempts": 1,
-        "isolation": outcome.isolation,
-        "duration_ms": round(outcome.duration * 1000, 3),
-        "tool_calls": outcome.tool_calls,
-        "egress": outcome.egress,
-        "stdout": outcome.stdout,
-        "stderr": outcome.stderr,
-    }
+    return {**step_document(outcome), "stdout": outcome.stdout, "stderr": outcome.stderr}
 
 
 def run_document(run: RunSummary) -> dict[str, Json]:
     """A run as listings show it: times are ISO 8601 in UTC, ``duration_ms`` null while it goes on."""
-    duration = None if run.started_at is None or run.ended_at is None else (run.ended_at - run.started_at)
     return {
         "run_id": run.id,
         "flow": run.flow,
@@ -35,7 +23,7 @@ def run_document(run: RunSummary) -> dict[str, Json]:
         "created_at": run.created_at.isoformat(),
         "started_at": None if run.started_at is None else run.started_at.isoformat(),
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-        "duration_ms": None if duration is None else round(duration.total_seconds() * 1000, 3),
+        "duration_ms": None if run.took is None else round(run.took * 1000, 3),
     }
 
 

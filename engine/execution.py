@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from engine.attempts import Attempts, Work
+from engine.attempts import INTERNAL_ERROR, Attempts, Work
 from engine.progress import Observer, StepEnded
 from engine.records import Run, StepRun
 from flows.contracts import StepError, StepResult
@@ -19,9 +19,6 @@ from flows.explanations import type_name
 from flows.expressions import condition, resolve
 from flows.model import ForEach, StepConfig
 from flows.values import Json, RunStatus, StepStatus
-
-INTERNAL_ERROR = "internal_error"
-"""The code of errors that are Stepbox's own."""
 
 
 class Performer(Protocol):

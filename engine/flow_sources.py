@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Protocol
 
-from engine.language import FLOW_FILE, Language
+from engine.language import Language
 from engine.store import Store
 from flows.definition import Definition
 from flows.errors import InvalidCallError
+from flows.names import NAME
 
 
 class MisnamedFlowError(InvalidCallError):
@@ -53,7 +54,7 @@ class SiblingFlows:
 
     async def find(self, name: str) -> Definition | None:
         """See :class:`FlowSource`."""
-        if FLOW_FILE.fullmatch(name):
+        if NAME.fullmatch(name):
             for suffix in (".yaml", ".yml"):
                 path = self._directory / f"{name}{suffix}"
                 if path.is_file():

@@ -1,6 +1,5 @@
 """The language as this installation speaks it: its step and trigger kinds and its tools."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +25,8 @@ class Language:
     registry: Registry
     catalogue: ToolCatalogue
 
-    def load_file(self, path: Path, *, shown_as: str | None = None) -> Definition:
-        """Load a flow from a file; ``shown_as`` is what its problems call the file.
+    def load_file(self, path: Path) -> Definition:
+        """Load a flow from a file.
 
         Raises:
             UnreadableFileError: there is no such file, or it can't be read.
@@ -37,8 +36,8 @@ class Language:
             text = read_file(path, limit=MAX_TEXT)
         except OSError as problem:
             reason = problem.strerror or str(problem)
-            raise UnreadableFileError(f"can't read {shown_as or path}: {reason}", fix="check the path") from problem
-        return self.load_text(text, path=shown_as or str(path), directory=path.parent)
+            raise UnreadableFileError(f"can't read {path}: {reason}", fix="check the path") from problem
+        return self.load_text(text, path=str(path), directory=path.parent)
 
     def load_text(self, text: str | bytes, *, path: str, directory: Path) -> Definition:
         """Load a flow from its text; ``file:`` paths in it start at ``directory``.
@@ -65,7 +64,3 @@ class Language:
                 raise FileNotFoundError(relative) from None
 
         return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
-
-
-FLOW_FILE = re.compile(r"[a-z][a-z0-9_]*")
-"""The names a flow can have, so that a name can safely become a path."""

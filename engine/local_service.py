@@ -1,6 +1,8 @@
 """The service on this machine's own installation."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from engine import snippets
 from engine.bootstrap.parts import WORKSPACE, Parts
@@ -33,14 +35,16 @@ class LocalService:
     def load(self, flow: FlowText) -> Definition:
         return self._language.load_text(flow.text, path=flow.path, directory=flow.directory)
 
-    async def run(self, flow: FlowText, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
+    async def run(
+        self, definition: Definition, inputs: Mapping[str, Json], observer: Observer, *, directory: Path
+    ) -> RunReport:
         store = await self._parts.store()
-        source = SiblingFlows(flow.directory, self._language, StoredFlows(store, self._language, WORKSPACE))
+        source = SiblingFlows(directory, self._language, StoredFlows(store, self._language, WORKSPACE))
         runs = await self._parts.runs(self._parts.orchestrator)
-        plan = await runs.plan(self.load(flow), inputs, source)
+        plan = await runs.plan(definition, inputs, source)
         await _prepare_interpreter(plan, observer)
-        directory = flow.directory.resolve()
-        return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(directory,))
+        own = await asyncio.to_thread(directory.resolve)
+        return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(own,))
 
     async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
         definition = snippet_definition(snippet, self._language)

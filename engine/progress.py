@@ -8,10 +8,9 @@ from engine.records import LogLine, Run, StepRun
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """A run began; ``steps`` are the ids of its steps in the order of the definition."""
+    """A run began."""
 
     run: Run
-    steps: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,13 @@ class RunSummary:
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
+    @property
+    def took(self) -> float | None:
+        """Seconds from its start to its end; None while it goes on."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run(RunSummary):
@@ -98,6 +105,11 @@ class StepRun:
     started_at: datetime
     ended_at: datetime | None = None
 
+    @property
+    def label(self) -> str:
+        """The step, with its item: see :func:`step_label`."""
+        return step_label(self.step_id, self.item)
+
     def ended(self, result: StepResult, at: datetime) -> Self:
         """The same attempt with what it came to."""
         return replace(
@@ -128,6 +140,11 @@ class LogLine:
     at: datetime
     cursor: int | None = None
 
+    @property
+    def label(self) -> str:
+        """The step, with its item: see :func:`step_label`."""
+        return step_label(self.step_id, self.item)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
@@ -149,3 +166,8 @@ class ToolCall:
     error: StepError | None = None
     started_at: datetime
     ended_at: datetime | None = None
+
+
+def step_label(step_id: str, item: int | None) -> str:
+    """A step by its id, with the item's index where it is one item's: ``load[3]``."""
+    return step_id if item is None else f"{step_id}[{item}]"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from engine.records import Run, StepRun
-from flows.contracts import StepError
+from flows.contracts import StepError, StepResult
 from flows.values import Json
 
 
@@ -23,12 +23,8 @@ class StepReport:
     def document(self) -> dict[str, Json]:
         """As the JSON of DESIGN section 5; ``duration_ms`` is that of the last attempt."""
         return {
-            "status": self.final.status.value,
-            "result": self.final.result,
-            "error": error_document(self.final.error),
+            **step_document(self.final),
             "attempts": self.attempts,
-            "isolation": self.final.isolation,
-            "duration_ms": round(self.final.duration * 1000, 3),
             "tool_calls": self.tool_calls,
             "egress": self.egress,
         }
@@ -51,6 +47,20 @@ class RunReport:
             "error": error_document(self.run.error),
             "steps": {step_id: step.document() for step_id, step in self.steps.items()},
         }
+
+
+def step_document(one: StepRun | StepResult) -> dict[str, Json]:
+    """One attempt as the JSON of a step in DESIGN section 5."""
+    return {
+        "status": one.status.value,
+        "result": one.result,
+        "error": error_document(one.error),
+        "attempts": 1,
+        "isolation": one.isolation,
+        "duration_ms": round(one.duration * 1000, 3),
+        "tool_calls": one.tool_calls,
+        "egress": one.egress,
+    }
 
 
 def error_document(error: StepError | None) -> dict[str, Json] | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from engine.attempts import Attempts
-from engine.execution import INTERNAL_ERROR, Execution, RunOutcome, why_ended
+from engine.attempts import INTERNAL_ERROR, Attempts
+from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.logbook import Logbook
 from engine.progress import NoObserver, Observer, RunEnded, RunStarted
@@ -18,7 +18,7 @@ from engine.store import Store
 from engine.tool_calls import ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult
 from flows.definition import Definition
-from flows.errors import InvalidCallError, RefusedError, StepboxError
+from flows.errors import FeatureUnavailableError, InvalidCallError, RefusedError, StepboxError
 from flows.inputs import InvalidInputError, validate_inputs
 from flows.model import StepConfig
 from flows.templates import is_wired
@@ -50,12 +50,6 @@ class KindUnavailableError(RefusedError):
     """A step of a kind that this installation can't execute; nothing of the flow has run."""
 
     code = "kind_unavailable"
-
-
-class FeatureUnavailableError(RefusedError):
-    """Something that the language has and this version can't enforce; nothing of the flow has run."""
-
-    code = "feature_unavailable"
 
 
 class UnknownFlowError(InvalidCallError):
@@ -126,7 +120,7 @@ class Runs:
         run = await self._store.runs.create(
             version, plan.inputs, trigger=trigger, parent_id=None if parent is None else parent.id, running=True
         )
-        observer.notice(RunStarted(run=run, steps=tuple(definition.steps)))
+        observer.notice(RunStarted(run=run))
         logbook = Logbook(self._store)
         attempts = Attempts(
             run=run,
@@ -148,8 +142,9 @@ class Runs:
             outcome = RunOutcome(status=status, error=why_ended(problem))
             raise
         except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-            outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
-            if outcome.error is not None and outcome.error.code == INTERNAL_ERROR:
+            error = why_ended(problem)
+            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
+            if error.code == INTERNAL_ERROR:
                 _log.exception("run %s failed inside Stepbox", run.id)
         finally:
             try:

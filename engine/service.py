@@ -50,8 +50,10 @@ class Service(Protocol):
     def load(self, flow: FlowText) -> Definition:
         """Read a definition without keeping it. Raises :class:`flows.errors.InvalidFlowError`."""
 
-    async def run(self, flow: FlowText, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
-        """Run a flow to its end; see :meth:`engine.runs.Runs.run`."""
+    async def run(
+        self, definition: Definition, inputs: Mapping[str, Json], observer: Observer, *, directory: Path
+    ) -> RunReport:
+        """Run a flow to its end; see :meth:`engine.runs.Runs.run`. ``directory`` is as in :class:`FlowText`."""
 
     async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
         """Execute code by itself.

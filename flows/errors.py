@@ -41,6 +41,12 @@ class RefusedError(StepboxError):
     exit_status = 3
 
 
+class FeatureUnavailableError(RefusedError):
+    """Something that the language has and this version can't give or enforce; nothing of the flow has run."""
+
+    code = "feature_unavailable"
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class Problem:
     """One thing wrong with a definition, at a place in its text.

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from flows.contracts import Catalogue, Finding, StepCall, StepError, StepResult, ToolSpec
-from flows.errors import RefusedError, StepboxError
+from flows.errors import FeatureUnavailableError, RefusedError, StepboxError
 from flows.expressions import root_names
 from flows.model import StepConfig
 from flows.schemas import mismatches
@@ -63,12 +63,6 @@ def _arguments(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
             yield Finding(path=(place,), code="missing_argument", message=message, fix=fix, at="key")
 
 
-class SecretsUnavailableError(RefusedError):
-    """A step asks for a secret, which this version keeps none of."""
-
-    code = "feature_unavailable"
-
-
 class ToolExecutor:
     """Makes the call (:class:`flows.contracts.StepExecutor`)."""
 
@@ -77,7 +71,7 @@ class ToolExecutor:
     async def refusal(self, config: StepConfig) -> RefusedError | None:
         """Secrets, which this version can't give to a tool; anything else the tool's own policy decides."""
         if any("secrets" in root_names(text) for text in texts(config.with_)):
-            return SecretsUnavailableError(
+            return FeatureUnavailableError(
                 "this version can't give secrets to tools", fix="leave `${{ secrets.… }}` out for now"
             )
         return None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from flows.contracts import Isolation, StepCall, StepError, StepResult
-from flows.errors import RefusedError
+from flows.errors import FeatureUnavailableError, RefusedError
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.values import Json, StepStatus
@@ -30,12 +30,6 @@ class IsolationUnavailableError(RefusedError):
     """The runner isolates less than the installation demands."""
 
     code = "isolation_unavailable"
-
-
-class FeatureUnavailableError(RefusedError):
-    """A step asks for something that this version validates but can't give."""
-
-    code = "feature_unavailable"
 
 
 def refusal(config: SandboxConfig) -> RefusedError | None:

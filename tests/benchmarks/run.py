@@ -56,7 +56,8 @@ def sequential_flow() -> FlowText:
 async def isolated() -> None:
     """The flow in this process: Prefect, store and a sandbox for each step."""
     async with open_service() as service:
-        report = await service.run(sequential_flow(), {}, NoObserver())
+        flow = sequential_flow()
+        report = await service.run(service.load(flow), {}, NoObserver(), directory=flow.directory)
     assert report.run.output == 55, report
 
 

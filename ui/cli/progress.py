@@ -129,8 +129,9 @@ class LiveView:
 
     def _row(self, attempt: StepRun) -> "_Row":
         # The steps of on_failure and finally get their rows when they begin.
-        name = self._names.get(attempt.step_id, attempt.step_id)
-        return self._rows.setdefault(attempt.step_id, _Row(name))
+        if attempt.step_id not in self._rows:
+            self._rows[attempt.step_id] = _Row(self._names.get(attempt.step_id, attempt.step_id))
+        return self._rows[attempt.step_id]
 
     def __rich__(self) -> RenderableType:
         # Rendered in a thread of rich's, while progress goes on.
@@ -216,12 +217,12 @@ def describe(progress: Progress) -> Text | None:
     """Progress as one line of text, None where it isn't worth one."""
     match progress:
         case LineLogged(line=line):
-            where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
-            return Text.assemble((f"{where} │ ", "cyan"), (plain(line.line), "dim" if line.stream == "stderr" else ""))
+            return Text.assemble(
+                (f"{line.label} │ ", "cyan"), (plain(line.line), "dim" if line.stream == "stderr" else "")
+            )
         case AttemptEnded(attempt=attempt, retrying=True):
             cause = _first_line(attempt.error.message if attempt.error else attempt.status.value)
-            where = attempt.step_id if attempt.item is None else f"{attempt.step_id}[{attempt.item}]"
-            return Text(f"↻ {where}: attempt {attempt.attempt} {attempt.status}: {cause}", style="yellow")
+            return Text(f"↻ {attempt.label}: attempt {attempt.attempt} {attempt.status}: {cause}", style="yellow")
         case StepEnded(attempt=attempt):
             return Text.assemble(
                 styled(attempt.status),

@@ -59,7 +59,7 @@ async def _run(
         with progress_view(definition, lines=output is Output.TEXT, quiet=quiet) as view:
             watch = Watch(view)
             try:
-                report = await service.run(text, given, watch)
+                report = await service.run(definition, given, watch, directory=text.directory)
             except asyncio.CancelledError:
                 if watch.run_id is None:
                     raise
@@ -75,11 +75,7 @@ async def _run(
 def show_report(report: "RunReport") -> None:
     """Show how a run ended, for people: the outcome on standard error, its output on standard output."""
     run, console = report.run, err()
-    took = (
-        ""
-        if run.started_at is None or run.ended_at is None
-        else f" in {duration((run.ended_at - run.started_at).total_seconds())}"
-    )
+    took = "" if run.took is None else f" in {duration(run.took)}"
     console.print(styled(run.status), f"[bold]{run.flow}[/]{took} [dim]run {run.id}[/]")
     if run.error is not None:
         console.print(f"  {literal(run.error.message)}")

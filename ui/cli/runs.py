@@ -42,13 +42,12 @@ def list_(
             return 0
         grid = table("RUN", "FLOW", "STATUS", "STARTED", "TOOK")
         for run in runs:
-            took = (run.ended_at - run.started_at).total_seconds() if run.started_at and run.ended_at else None
             grid.add_row(
                 run.id,
                 run.flow,
                 styled(run.status),
                 f"{run.created_at:%Y-%m-%d %H:%M:%S}",
-                "" if took is None else duration(took),
+                "" if run.took is None else duration(run.took),
             )
         out().print(grid if runs else "[dim]no runs[/]")
         return 0
@@ -101,10 +100,9 @@ def logs(
             return 0
         console = out()
         for line in lines:
-            where = line.step_id if line.item is None else f"{line.step_id}[{line.item}]"
             style = "dim" if line.stream == "stderr" else ""
             at = f"{line.at:%H:%M:%S.%f}"[:-3]
-            console.print(Text.assemble((f"{at} ", "dim"), (f"{where} │ ", "cyan"), (plain(line.line), style)))
+            console.print(Text.assemble((f"{at} ", "dim"), (f"{line.label} │ ", "cyan"), (plain(line.line), style)))
         return 0
 
     leave(work, output)

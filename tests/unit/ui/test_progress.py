@@ -152,7 +152,7 @@ def test_a_view_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> Non
 
     broken = Broken()
     watch = Watch(broken)
-    watch.notice(RunStarted(run=RUN, steps=()))
+    watch.notice(RunStarted(run=RUN))
     watch.notice(line("x"))
     assert (watch.run_id, broken.seen) == ("run", 1)
     assert "no view" in caplog.text
