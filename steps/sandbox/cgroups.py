@@ -19,10 +19,12 @@ from steps.sandbox.limits import Limits
 ROOT_NAME = "stepbox"
 CPU_PERIOD_US = 100_000
 MIN_QUOTA_US = 1_000
-OVERHEAD_PROCESSES = 2
-"""nsjail's own process and the supervisor live in the cgroup beside the user's."""
+OVERHEAD_PROCESSES = 1
+"""The supervisor lives in the cgroup beside the user's processes."""
 OVERHEAD_MEMORY = 8_000_000
-"""What these two need, on top of the memory that the step may use."""
+"""What it needs, in bytes, on top of the memory that the step may use."""
+STARTING = "starting"
+"""The cgroup in which jails begin, before each gets its own."""
 WAITING_SHARES, RUNNING_SHARES = 64, 1024
 WAITING_WEIGHT, RUNNING_WEIGHT = 10, 100
 
@@ -38,6 +40,15 @@ class Cgroup:
     def entries(self) -> list[Path]:
         """The files into which a process writes its pid to enter."""
         return [directory / "cgroup.procs" for directory in dict.fromkeys(self._directories.values())]
+
+    def enter(self, pid: int) -> None:
+        """Move a process into the cgroup, and with it all that it will start.
+
+        Raises:
+            OSError: the kernel refused it; ``ESRCH``: the process has ended.
+        """
+        for entry in self.entries:
+            entry.write_text(str(pid))
 
     def yield_to_others(self) -> None:
         """Let everything else go first, while the sandbox is only getting ready."""
@@ -152,9 +163,18 @@ class CgroupTree:
         for directory in dict.fromkeys(self._owners.values()):
             directory.mkdir(parents=True, exist_ok=True)
             self._let_children_control(directory)
+        self._starting = self._make(STARTING)
 
     def create(self) -> Cgroup:
-        name = f"sandbox-{next(self._names)}"
+        """The cgroup of one sandbox, which yields to others until it has its limits."""
+        return self._make(f"sandbox-{next(self._names)}")
+
+    @property
+    def starting(self) -> Cgroup:
+        """Where sandboxes begin, before each enters its own; it yields to others."""
+        return self._starting
+
+    def _make(self, name: str) -> Cgroup:
         directories = {controller: owner / name for controller, owner in self._owners.items()}
         for directory in dict.fromkeys(directories.values()):
             directory.mkdir()

@@ -118,12 +118,12 @@ def find_installation(environment: Path | None) -> Installation:
 
 
 def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside_uid: int) -> list[str]:
-    """The command that starts a sandbox of this profile."""
+    """The command that makes sandboxes of this profile one after the other; its stdin is their desk (guest/desk.py)."""
     outside_gid = outside_uid if os.geteuid() == 0 else os.getgid()
     disk = f"size={profile.disk},nr_inodes={WORK_INODES}"
     return [
         *mounts.command_prefix,
-        *(str(parts.nsjail), "--mode", "o", "--really_quiet", "--hostname", "stepbox", "--cwd", "/work"),
+        *(str(parts.nsjail), "--mode", "r", "--really_quiet", "--hostname", "stepbox", "--cwd", "/work"),
         *("--user", f"{INSIDE_UID}:{outside_uid}:1", "--group", f"{INSIDE_UID}:{outside_gid}:1"),
         *("--time_limit", "0", "--nice_level", "0"),
         *("--rlimit_as", "inf", "--rlimit_core", "0", "--rlimit_nofile", str(MAX_OPEN_FILES)),
@@ -228,7 +228,8 @@ def _library_path(parts: Installation) -> dict[str, str]:
 
 
 def _settings(profile: Profile) -> list[str]:
+    settings = ["line=desk"]
     if profile.language == "javascript":
         heap = max(int(profile.memory * HEAP_SHARE / 2**20), 16)
-        return [f"heap={heap}"]
-    return []
+        settings.append(f"heap={heap}")
+    return settings

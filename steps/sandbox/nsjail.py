@@ -7,9 +7,10 @@ import platform
 import random
 import re
 import signal
+import socket
 import time
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from flows.errors import RefusedError
 from steps.sandbox import channel, interpreter, jail, processes
 from steps.sandbox.cgroups import Cgroup, CgroupTree, find_tree
 from steps.sandbox.conversation import Conversation
+from steps.sandbox.jailer import Jailer, JailerFailedError
 from steps.sandbox.limits import Limits
 from steps.sandbox.mounts import PublicMounts, publish
 from steps.sandbox.observe import Observation, outcome
@@ -29,12 +31,13 @@ END_TIMEOUT = 10.0
 END_INTERVAL = 0.005
 OOM_INTERVAL = 0.1
 """How often the counter of processes that the kernel ended for their memory is read while a job runs."""
-PIPE_BUFFER = 1 << 20
+LINE_BUFFER = 1 << 20
+IDLE_JAILERS = 8
+"""Jailers without a jail that are kept, of all profiles together; each is a stopped process of about 4 MB."""
 NAMESPACED_PROCESS_COUNT = (5, 14)
 """From this Linux on, RLIMIT_NPROC counts within the user namespace."""
-
-# Enters the cgroups, then becomes the command: whatever it starts is inside from its first instruction.
-_ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 97; shift; done; shift; exec "$@"'
+BEGIN = b"\0"
+"""What a supervisor waits for once it is in its own cgroup."""
 
 
 class LimitUnavailableError(RefusedError):
@@ -44,7 +47,7 @@ class LimitUnavailableError(RefusedError):
 
 
 class NsjailRunner:
-    """Starts sandboxes as processes of nsjail.
+    """Starts sandboxes as jails of nsjail.
 
     Where the environment of Python steps has not been built, they have the standard library only.
     """
@@ -57,6 +60,8 @@ class NsjailRunner:
         self._mounts = PublicMounts({}, None)
         self._cgroups: CgroupTree | None = None
         self._sandboxes: set[NsjailSandbox] = set()
+        self._idle: deque[tuple[Profile, Jailer]] = deque()
+        self._closing = False
 
     @property
     def sandboxes(self) -> "tuple[NsjailSandbox, ...]":
@@ -83,38 +88,93 @@ class NsjailRunner:
 
     async def start(self, profile: Profile) -> "NsjailSandbox":
         parts = await self._open()
-        cgroup = self._cgroups.create() if self._cgroups else None
-        uid = os.getuid()
-        if os.geteuid() == 0:
-            uid = jail.FIRST_OUTSIDE_UID + random.randrange(jail.OUTSIDE_UIDS)  # noqa: S311 - spreads, hides nothing
-        command = jail.command(profile, parts, self._mounts, uid)
-        if cgroup is not None:
-            command = ["/bin/sh", "-c", _ENTER, "sh", *map(str, cgroup.entries), "--", *command]
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env={}, limit=PIPE_BUFFER
-            )
-        except BaseException:
-            if cgroup is not None:
-                await asyncio.shield(_remove(cgroup))
-            raise
-        sandbox = NsjailSandbox(profile, process, cgroup, jail.step_environment(parts), self._sandboxes)
-        try:
-            await sandbox.wait_until_ready()
-        except BaseException:
-            await sandbox.close()
-            raise
-        return sandbox
+            async with asyncio.timeout(START_TIMEOUT):
+                return await self._start(profile, parts)
+        except TimeoutError:
+            raise RefusedError(
+                f"a sandbox was not ready after {START_TIMEOUT:g} s", fix="look at the load of this machine"
+            ) from None
 
     async def close(self) -> None:
+        self._closing = True
         for sandbox in list(self._sandboxes):
             await sandbox.close()
+        while self._idle:
+            await self._idle.pop()[1].close()
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.close)
             self._cgroups = None
         await self._mounts.close()
         self._mounts = PublicMounts({}, None)
         self._parts = None
+        self._closing = False
+
+    async def _start(self, profile: Profile, parts: jail.Installation) -> "NsjailSandbox":
+        while (jailer := self._idle_jailer(profile)) is not None:
+            # One that waited may have been killed meanwhile.
+            with suppress(JailerFailedError):
+                return await self._make(profile, parts, jailer)
+        try:
+            return await self._make(profile, parts, await self._new_jailer(profile, parts))
+        except JailerFailedError as problem:
+            raise _refusal(str(problem)) from None
+
+    async def _new_jailer(self, profile: Profile, parts: jail.Installation) -> Jailer:
+        uid = os.getuid()
+        if os.geteuid() == 0:
+            uid = jail.FIRST_OUTSIDE_UID + random.randrange(jail.OUTSIDE_UIDS)  # noqa: S311 - spreads, hides nothing
+        command = jail.command(profile, parts, self._mounts, uid)
+        return await Jailer.start(command, self._cgroups.starting.entries if self._cgroups else ())
+
+    async def _make(self, profile: Profile, parts: jail.Installation, jailer: Jailer) -> "NsjailSandbox":
+        """Let a jailer make a sandbox and wait until that is ready; what goes wrong ends the jailer."""
+        cgroup = None
+        try:
+            pid, line = await jailer.next_jail()
+            if self._cgroups is not None:
+                cgroup = await asyncio.to_thread(_own_cgroup, self._cgroups, pid)
+            streams = await _streams(line)
+        except BaseException:
+            await asyncio.shield(jailer.close())
+            if cgroup is not None:
+                await asyncio.shield(_remove(cgroup))
+            raise
+        sandbox = NsjailSandbox(
+            profile=profile,
+            jailer=jailer,
+            supervisor=pid,
+            cgroup=cgroup,
+            line=streams,
+            environment=jail.step_environment(parts),
+            when_gone=self._take_back,
+        )
+        self._sandboxes.add(sandbox)
+        try:
+            await sandbox.wait_until_ready()
+        except BaseException:
+            jailer.kill()
+            await sandbox.close()
+            raise
+        return sandbox
+
+    def _idle_jailer(self, profile: Profile) -> Jailer | None:
+        for entry in self._idle:
+            if entry[0] == profile:
+                self._idle.remove(entry)
+                return entry[1]
+        return None
+
+    async def _take_back(self, sandbox: "NsjailSandbox") -> None:
+        """Keep the jailer of a sandbox that is gone for the next one of its profile."""
+        self._sandboxes.discard(sandbox)
+        jailer = sandbox.jailer
+        if self._closing or not jailer.alive:
+            await jailer.close()
+            return
+        self._idle.append((sandbox.profile, jailer))
+        if len(self._idle) > IDLE_JAILERS:
+            await self._idle.popleft()[1].close()
 
     async def _open(self) -> jail.Installation:
         async with self._opening:
@@ -128,26 +188,29 @@ class NsjailRunner:
 
 
 class NsjailSandbox:
-    """One nsjail process and what runs in it."""
+    """One jail and what runs in it."""
 
     def __init__(
         self,
+        *,
         profile: Profile,
-        process: Process,
+        jailer: Jailer,
+        supervisor: int,
         cgroup: Cgroup | None,
+        line: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         environment: Mapping[str, str],
-        siblings: "set[NsjailSandbox]",
+        when_gone: "Callable[[NsjailSandbox], Awaitable[None]]",
     ) -> None:
+        """``when_gone`` is called when nothing of the sandbox is left but its jailer."""
         self._profile = profile
-        self._process = process
+        self.jailer = jailer
         self._cgroup = cgroup
+        self._reader, self._writer = line
         self._environment = environment
-        self._siblings = siblings
-        # Not the process's own kill(): asyncio's looks whether it has ended, and takes its exit status away with that.
-        self._jail = processes.Handle(process.pid)
-        self._supervisor: processes.Handle | None = None
+        self._supervisor = processes.Handle(supervisor)
+        self._ended = asyncio.create_task(self._supervisor.ended())
         self._ending: asyncio.Task[None] | None = None
-        siblings.add(self)
+        self._when_gone = when_gone
 
     @property
     def profile(self) -> Profile:
@@ -156,38 +219,31 @@ class NsjailSandbox:
     @property
     def pid(self) -> int:
         """The process, on the host, that has all others of the sandbox below it."""
-        return self._process.pid
+        return self.jailer.pid
 
     @property
     def alive(self) -> bool:
         """Whether it could still take a job."""
-        return self._process.returncode is None and self._ending is None
+        return not self._ended.done() and self._ending is None
 
     async def ended(self) -> None:
-        await self._process.wait()
+        await asyncio.wait({self._ended})
 
     async def wait_until_ready(self) -> None:
-        assert self._process.stdout is not None
+        """Let the supervisor begin, and wait for its word that it takes a job.
+
+        Raises:
+            JailerFailedError: it ended before, or said something else.
+        """
+        self._writer.write(BEGIN)
         try:
-            async with asyncio.timeout(START_TIMEOUT):
-                frame = await channel.read_frame(self._process.stdout, max_result=0)
-        except TimeoutError:
-            raise RefusedError(
-                f"a sandbox was not ready after {START_TIMEOUT:g} s", fix="look at the load of this machine"
-            ) from None
+            frame = await channel.read_frame(self._reader, max_result=0)
         except channel.ChannelError as error:
-            raise RefusedError(f"a sandbox could not be started: {error}") from None
+            raise JailerFailedError(str(error)) from None
         if not isinstance(frame, channel.Ready):
-            assert self._process.stderr is not None
-            self._kill()
-            told = (await self._process.stderr.read(64 * 1024)).decode(errors="replace").strip()
-            raise _refusal(told)
-        below = processes.children(self._process.pid)
-        self._supervisor = processes.Handle(below[0]) if below else None
+            raise JailerFailedError(await self.jailer.last_words())
 
     async def execute(self, job: Job, host: Host) -> Outcome:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         if not self.alive:
             raise SandboxLostError
         try:
@@ -196,7 +252,7 @@ class NsjailSandbox:
             self._end()
             raise
         cpu_before = self._cpu_time()
-        said = Conversation(self._process.stdout, self._process.stdin, self._with_environment(job), host)
+        said = Conversation(self._reader, self._writer, self._with_environment(job), host)
         started = time.perf_counter()
         talking = asyncio.ensure_future(said.run())
         timed_out = False
@@ -231,9 +287,9 @@ class NsjailSandbox:
             return None
         if (refused := _without_cgroups(job.limits)) is not None:
             raise refused
-        limit_by_rlimits(self._process.pid, job.language, job.limits)
-        _pin(self._process.pid, job.limits.cpu)
-        dog = Watchdog(self._process.pid, job.limits.memory)
+        limit_by_rlimits(self.pid, job.language, job.limits)
+        _pin(self.pid, job.limits.cpu)
+        dog = Watchdog(self.pid, job.limits.memory)
         return dog, asyncio.create_task(dog.wait())
 
     async def _supervise(
@@ -289,18 +345,13 @@ class NsjailSandbox:
     def _cpu_time(self) -> float | None:
         if self._cgroup is not None:
             return self._cgroup.cpu_time()
-        return processes.cpu_time(self._supervisor.pid) if self._supervisor else None
+        return processes.cpu_time(self._supervisor.pid)
 
     def _kill(self) -> None:
         """End every process of the sandbox now: the kernel ends a pid namespace with its first process."""
-        if self._process.returncode is not None:
-            return
-        if self._supervisor is not None:
+        if not self._ended.done():
+            self.jailer.pause()
             self._supervisor.kill()
-        else:
-            for child in processes.children(self._process.pid):
-                processes.kill(child)
-        self._jail.kill()
 
     def _end(self) -> "asyncio.Task[None]":
         if self._ending is None:
@@ -309,17 +360,40 @@ class NsjailSandbox:
         return self._ending
 
     async def _clean_up(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with suppress(ConnectionError, BrokenPipeError):
-            await self._process.stdin.wait_closed()
-        await self._process.communicate()
-        for handle in (self._jail, self._supervisor):
-            if handle is not None:
-                handle.close()
+        await self._ended
+        self.jailer.pause()
+        self._supervisor.close()
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
         if self._cgroup is not None:
             await _remove(self._cgroup)
-        self._siblings.discard(self)
+        await self._when_gone(self)
+
+
+def _own_cgroup(tree: CgroupTree, supervisor: int) -> Cgroup:
+    """Make a cgroup and move a supervisor into it that has started nothing yet."""
+    cgroup = tree.create()
+    try:
+        cgroup.enter(supervisor)
+    except BaseException:
+        cgroup.remove()
+        raise
+    return cgroup
+
+
+class _LineProtocol(asyncio.StreamReaderProtocol):
+    """Reads what a sandbox said to its end, also where it ended before it had read everything itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the end is all that matters
+        super().connection_lost(None)
+
+
+async def _streams(line: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=LINE_BUFFER)
+    transport, protocol = await loop.create_unix_connection(lambda: _LineProtocol(reader), sock=line)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 async def _remove(cgroup: Cgroup) -> None:

@@ -17,7 +17,7 @@ from flows.errors import RefusedError
 from steps.sandbox.limits import default_limits
 from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox, SandboxLostError
 
-LOOKAHEAD = 4
+LOOKAHEAD = 2
 """How many ready sandboxes a one-shot command keeps, at most, of what it still expects."""
 ATTEMPTS = 3
 """How many sandboxes a job is offered where they die before they take it."""

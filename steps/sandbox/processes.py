@@ -1,5 +1,6 @@
-"""What /proc tells about processes: their descendants, memory, processor time and start."""
+"""What the kernel tells about processes: their descendants, memory, processor time, start and end."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -80,11 +81,31 @@ class Handle:
 
     def kill(self) -> None:
         """SIGKILL, and no complaint where the process is gone."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, and no complaint where the process is gone."""
         if self._descriptor >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(self._descriptor, number)
+
+    async def ended(self) -> None:
+        """Returns once the process has ended, reaped or not. For one caller at a time."""
+        if self._descriptor >= 0:
+            await readable(self._descriptor)
 
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+async def readable(descriptor: int) -> None:
+    """Returns once a descriptor can be read. For one caller at a time."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)

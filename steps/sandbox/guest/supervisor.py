@@ -1,6 +1,7 @@
 """The first process of a sandbox: takes one job from the host, starts the user's process, and relays what it says.
 
-It speaks frames with the host over its own stdin and stdout. It runs single-threaded, so that it may fork, and
+It speaks frames with the host over its own stdin and stdout; with the setting ``line=desk`` it first gets them by
+``desk.announce``. It runs single-threaded, so that it may fork, and
 non-dumpable, so that the user's processes can neither trace nor read it. When the host goes away it exits, and the
 kernel ends everything else in its process namespace.
 
@@ -263,6 +264,7 @@ def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
         for descriptor in (null, calls_read, replies_write, out_read, out_write, error_read, error_write):
             os.close(descriptor)
         os.setsid()
+        gc.enable()
         kernel.set_dumpable(True)
         give_up_memory_first(os.getpid())
         python_step.run(job, code, inputs, replies_read, calls_write)
@@ -294,13 +296,19 @@ def give_up_memory_first(pid: int) -> None:
 
 
 def main() -> None:
+    gc.disable()
     language = sys.argv[1]
     preload = [name for name in sys.argv[2].split(",") if name]
     settings = dict(argument.split("=", 1) for argument in sys.argv[3:])
     kernel.set_dumpable(False)
     kernel.ignore_interrupt()
+    if settings.get("line") == "desk":
+        from steps.sandbox.guest import desk
+
+        if not desk.announce():
+            return
     warm = warm_up(language, preload, settings)
-    gc.collect()
+    # Frozen, so that collections of the code's process need not look at what was there before it.
     gc.freeze()
     send({"kind": "ready"})
     frame = framing.read_frame(HOST_IN)
@@ -358,5 +366,5 @@ def start() -> None:
     try:
         main()
     except OSError as error:
-        if error.errno != errno.EPIPE:
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET):
             raise

@@ -28,7 +28,7 @@ def test_limits_of_version_2_are_written(version_2: tuple[Cgroup, Path]) -> None
     cgroup, path = version_2
     cgroup.limit(Limits(memory=100_000_000, cpu=0.5, pids=10))
     names = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight")
-    assert [(path / name).read_text() for name in names] == ["108000000", "0", "12", "50000 100000", "100"]
+    assert [(path / name).read_text() for name in names] == ["108000000", "0", "11", "50000 100000", "100"]
 
 
 def test_counters_of_version_2_are_read(version_2: tuple[Cgroup, Path]) -> None:
