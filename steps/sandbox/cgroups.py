@@ -163,7 +163,18 @@ class CgroupTree:
         for directory in dict.fromkeys(self._owners.values()):
             directory.mkdir(parents=True, exist_ok=True)
             self._let_children_control(directory)
+        self._weigh_as_processors()
         self._starting = self._make(STARTING)
+
+    def _weigh_as_processors(self) -> None:
+        """Give all sandboxes together the weight of a process on each processor, where single processes are the rivals.
+
+        That is so in version 1; otherwise all sandboxes together would have the weight of one process.
+        """
+        if self._version == 1:
+            for directory in (self._parents["cpu"], self._owners["cpu"]):
+                with suppress(OSError):
+                    (directory / "cpu.shares").write_text(str(RUNNING_SHARES * (os.cpu_count() or 1)))
 
     def create(self) -> Cgroup:
         """The cgroup of one sandbox, which yields to others until it has its limits."""

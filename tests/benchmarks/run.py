@@ -1,123 +1,70 @@
 """`make bench`: what isolation costs, as ratios within one run. Prints a table and writes JSON.
 
-    .venv/bin/python tests/benchmarks/run.py [--rounds N] [--output FILE]
+    .venv/bin/python tests/benchmarks/run.py [--only GROUP…] [--rounds N] [--baseline FILE] [--output FILE]
 
-Each benchmark is measured `rounds` times, alternating with what it is compared to, so that a noisy machine disturbs
-both alike. Times are wall-clock seconds; the median is quoted and the ratio is that of the medians.
+What is compared is measured in turn, so that a noisy machine disturbs both alike. Times are wall-clock unless they say
+otherwise; medians are quoted, and a ratio is that of the medians. Figures are compared with the baseline, which is the
+last run's file unless another is named: across runs and machines look at the ratios rather than at the times.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Coroutine
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from engine.bootstrap import open_service
-from engine.progress import NoObserver
-from engine.service import FlowText
+from engine.orchestrator.environment import prepare
+from tests.benchmarks.figures import Earlier, Report
 
-STEPS = 40
-FIBO = "def fibo(n):\n    return n if n < 2 else fibo(n - 1) + fibo(n - 2)\n"
 ROUNDS = 5
+GROUPS = {"sandboxes": "sandboxes", "flows": "whole_flows", "stages": "stages", "commands": "commands"}
+"""By name, the module that measures each: imported once prefect's settings are made, as some import prefect."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One thing measured: every round's seconds."""
-
-    name: str
-    seconds: list[float]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def sequential_flow() -> FlowText:
-    """A flow of 40 Python steps in a row, each computing fibo(10)."""
-    body = "".join(f"      {line}\n" for line in f"{FIBO}return fibo(10)".splitlines())
-    steps = "".join(f"  - id: s{number}\n    python: |\n{body}" for number in range(STEPS))
-    text = f"flow: sequential\nsteps:\n{steps}output: ${{{{ steps.s{STEPS - 1}.result }}}}\n"
-    return FlowText(text=text.encode(), path="sequential.yaml", directory=Path(tempfile.gettempdir()))
-
-
-async def isolated() -> None:
-    """The flow in this process: Prefect, store and a sandbox for each step."""
-    async with open_service() as service:
-        flow = sequential_flow()
-        report = await service.run(service.load(flow), {}, NoObserver(), directory=flow.directory)
-    assert report.run.output == 55, report
-
-
-async def plain_processes() -> None:
-    """The same code in one ordinary, unisolated Python process after the other."""
-    for _ in range(STEPS):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", f"{FIBO}print(fibo(10))", stdout=subprocess.PIPE
-        )
-        output, _ = await process.communicate()
-        assert output == b"55\n", output
-
-
-async def timed(work: Callable[[], Awaitable[None]]) -> float:
-    began = time.perf_counter()
-    await work()
-    return time.perf_counter() - began
-
-
-async def measure(rounds: int) -> list[Figure]:
-    await isolated()  # warms imports, the step interpreter's files and the database
-    await plain_processes()
-    figures = {"isolated": Figure(name="40 × fibo(10), isolated steps of a flow", seconds=[])}
-    figures["plain"] = Figure(name="40 × fibo(10), plain python3 -I processes", seconds=[])
-    for _ in range(rounds):
-        figures["isolated"].seconds.append(await timed(isolated))
-        figures["plain"].seconds.append(await timed(plain_processes))
-    return list(figures.values())
+def measure(groups: list[str], rounds: int, console: Console) -> Report:
+    report = Report()
+    for group in groups:
+        console.print(f"[dim]{group} …[/]")
+        measured = import_module(f"tests.benchmarks.{GROUPS[group]}").measure(rounds)
+        report.add(asyncio.run(measured) if isinstance(measured, Coroutine) else measured)
+    plain = "plain python3 -I processes"
+    report.compare("sequential", f"40 × fibo(10): steps / {plain}", "sequential", "sequential_plain", 1.5)
+    report.compare("sequential_prefect", "40 × fibo(10): steps / Prefect tasks", "sequential", "sequential_prefect")
+    report.compare("heavy", f"10 × fibo(33): steps / {plain}", "heavy", "heavy_plain")
+    report.compare("wide", f"100 items at ten: steps / {plain}", "wide", "wide_plain")
+    report.compare("wide_prefect", "100 items at ten: steps / Prefect tasks", "wide", "wide_prefect")
+    for language in ("python", "javascript", "shell"):
+        name = f"{language} step: ready sandbox / nothing started"
+        report.compare(f"ready_{language}", name, f"ready_{language}", f"new_{language}")
+    return report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP", help=", ".join(GROUPS)
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--baseline", type=Path, help="the JSON of an earlier run")
     parser.add_argument("--output", type=Path, default=Path(".cache/bench.json"))
     arguments = parser.parse_args()
+    before = Earlier.read(arguments.baseline or arguments.output)
+    if arguments.baseline and not before.found:
+        parser.error(f"{arguments.baseline} is no JSON of these benchmarks")
+    console = Console()
     with tempfile.TemporaryDirectory() as home:
         os.environ["STEPBOX_HOME"] = home
-        figures = asyncio.run(measure(arguments.rounds))
-    first, second = figures
-    table = Table(box=None, header_style="bold")
-    for column in ("", "median", "fastest", "slowest", "a step"):
-        table.add_column(column, justify="right" if column else "left")
-    for figure in figures:
-        table.add_row(
-            figure.name,
-            f"{figure.median:.3f} s",
-            f"{min(figure.seconds):.3f} s",
-            f"{max(figure.seconds):.3f} s",
-            f"{1000 * figure.median / STEPS:.1f} ms",
-        )
-    Console().print(table, f"isolated / plain: {first.median / second.median:.2f}×")
-    document = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"system": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()},
-        "figures": [asdict(figure) | {"median": figure.median} for figure in figures],
-        "ratios": {"sequential_isolated_to_plain": first.median / second.median},
-    }
+        prepare(Path(home), None)
+        report = measure(arguments.only, arguments.rounds, console)
+    report.show(console, before)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(document, indent=2) + "\n")
-    Console().print(f"[dim]written to {arguments.output}[/]")
+    arguments.output.write_text(json.dumps(report.document(), indent=1) + "\n")
+    console.print(f"[dim]written to {arguments.output}[/]")
 
 
 if __name__ == "__main__":
