@@ -17,7 +17,7 @@ def init(
 ) -> None:
     """Make an installation under STEPBOX_HOME (default ./.stepbox) and the interpreter that Python steps run in.
 
-    Safe to repeat: what is there stays.
+    Safe to repeat: what is there stays, and files of an example that differ from yours are named.
 
     Example: `stepbox init --example close_stale_tasks`
     """
@@ -32,16 +32,21 @@ def init(
             return 0
         console = out()
         if made.examples:
+            width = max(map(len, made.examples))
             for name, description in made.examples.items():
-                console.print(f"[bold]{name}[/]  {literal(description)}")
+                console.print(f"[bold]{name:<{width}}[/]  {literal(description)}")
             return 0
         console.print(f"[green]✓[/] home         {literal(str(made.home))}")
         console.print(f"[green]✓[/] database     {literal(made.database)}")
         console.print(f"[green]✓[/] interpreter  {literal(str(made.interpreter))}")
         for path in made.copied:
             console.print(f"[green]✓[/] example      {literal(str(path))}")
-        if made.copied:
-            console.print(f"\nRun it: [bold]stepbox run {literal(str(made.copied[0]))}[/]")
+        for path in made.kept:
+            console.print(
+                f"[yellow]–[/] kept         {literal(str(path))}  [dim]yours, it differs from the library's[/]"
+            )
+        if example is not None:
+            console.print(f"\nRun it: [bold]stepbox run {example}.yaml[/]")
         return 0
 
     leave(work, output)
