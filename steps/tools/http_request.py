@@ -66,9 +66,10 @@ async def request(arguments: Mapping[str, Json], context: ToolContext) -> Json:
         raise TimedOutError(
             f"{arguments['url']} didn't answer within {timeout:g} s", fix="give a longer timeout, up to 300"
         ) from None
-    if arguments.get("fail_on_error") and response["status"] >= _CLIENT_ERROR:
+    status = response["status"]
+    if (arguments.get("fail_on_error") and status >= _CLIENT_ERROR) or status in arguments.get("fail_on_status", ()):
         body = response.get("body", response.get("json"))
-        raise HttpStatusError(f"{response['url']} answered {response['status']}: {str(body)[:500]}")
+        raise HttpStatusError(f"{response['url']} answered {status}: {str(body)[:500]}")
     return response
 
 

@@ -3,31 +3,27 @@
 import asyncio
 import base64
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from ulid import ULID
 
 from flows.values import Json
-from steps.tools import moments, tables
+from steps.tools import host_files, moments, tables
 from steps.tools.arguments import did_you_mean
 from steps.tools.content import Document, DocumentChanges, File, Format, Task, TaskChanges, TaskQuery
 from steps.tools.contract import (
     AlreadyExistsError,
     InvalidArgumentsError,
     NotFoundError,
-    NotGrantedError,
-    TooLargeError,
     ToolContext,
 )
 from steps.tools.encoding import decoded
+from steps.tools.specs.shapes import ID
 
 Arguments = Mapping[str, Json]
-
-MAX_FILE: Final = 100_000_000
-"""Bytes of an imported file."""
 
 _ROW_ARGUMENTS: Final = ("columns", "limit", "offset")
 
@@ -170,7 +166,7 @@ async def import_file(arguments: Arguments, context: ToolContext) -> Json:
     if "path" in arguments:
         if "encoding" in arguments:
             raise InvalidArgumentsError("encoding is that of content, not of a path", fix="leave it out")
-        path, content = await asyncio.to_thread(_read_host_file, arguments["path"], context.host_directories)
+        path, content = await asyncio.to_thread(host_files.read, arguments["path"], context.host_directories)
         name = arguments.get("name") or path.name
         format_ = _format(arguments, name, content)
         if format_ in {"text", "binary"}:
@@ -180,18 +176,18 @@ async def import_file(arguments: Arguments, context: ToolContext) -> Json:
         content = decoded(arguments)
         name = arguments.get("name") or file_id
         format_ = _format(arguments, name, content)
-    _check_size(len(content))
-    now = datetime.now(UTC)
-    file = File(
-        id=file_id,
-        name=name,
-        format=format_,
-        size=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        created_at=now,
-        updated_at=now,
-    )
-    return _file_to_json(await context.services.content.put_file(context.workspace, file, content))
+    return await _put_file(file_id, name, format_, content, context)
+
+
+async def import_files(arguments: Arguments, context: ToolContext) -> Json:
+    paths = await asyncio.to_thread(host_files.find, arguments["glob"], context.host_directories)
+    ids = _ids_of_paths(paths)
+    imported = []
+    for path, file_id in ids.items():
+        place, content = await asyncio.to_thread(host_files.read, path, context.host_directories)
+        format_ = tables.format_of(place.name, content)
+        imported.append({**await _put_file(file_id, place.name, format_, content, context), "path": path})
+    return imported
 
 
 async def delete_file(arguments: Arguments, context: ToolContext) -> Json:
@@ -238,36 +234,38 @@ def _refuse_row_arguments(arguments: Arguments, what: str) -> None:
         raise InvalidArgumentsError(f"{what} can't be opened with {', '.join(given)}", fix="leave them out")
 
 
-def _read_host_file(name: str, directories: Sequence[Path]) -> tuple[Path, bytes]:
-    """A file below one of the directories, links followed. A relative name counts from the first of them."""
-    if not directories:
-        raise NotGrantedError(
-            "files of this machine can't be imported from here",
-            fix="import the file in a tool step of the flow, or pass its content",
-        )
-    path = (directories[0] / name).resolve()
-    if not any(path.is_relative_to(directory.resolve()) for directory in directories):
-        raise NotGrantedError(
-            f"{name!r} is outside of the directories that this flow may read",
-            fix=f"put it below {directories[0]}",
-        )
-    try:
-        if not path.is_file():
-            raise NotFoundError(f"there is no file {path}", fix="check the path; it counts from the flow's directory")
-        _check_size(path.stat().st_size)
-        return path, path.read_bytes()
-    except OSError as error:
-        raise NotFoundError(f"{path} can't be read: {error.strerror}", fix="check its permissions") from None
+def _ids_of_paths(paths: Sequence[str]) -> dict[str, str]:
+    """The id of each file: its path, with `-` for what an id can't hold."""
+    ids: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for path in paths:
+        file_id = re.sub(r"[^A-Za-z0-9._-]+", "-", path).lstrip("._-")
+        if not re.fullmatch(ID["pattern"], file_id):
+            raise InvalidArgumentsError(f"{path} can't become an id of at most 128 characters", fix="rename it")
+        if file_id in taken:
+            raise InvalidArgumentsError(f"{taken[file_id]} and {path} have the same id {file_id!r}", fix="rename one")
+        taken[file_id], ids[path] = path, file_id
+    return ids
+
+
+async def _put_file(file_id: str, name: str, format_: Format, content: bytes, context: ToolContext) -> dict[str, Json]:
+    host_files.check_size(len(content))
+    now = datetime.now(UTC)
+    file = File(
+        id=file_id,
+        name=name,
+        format=format_,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        created_at=now,
+        updated_at=now,
+    )
+    return _file_to_json(await context.services.content.put_file(context.workspace, file, content))
 
 
 def _format(arguments: Arguments, name: str, content: bytes) -> Format:
     given: Format | None = arguments.get("format")
     return given or tables.format_of(name, content)
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_FILE:
-        raise TooLargeError(f"a file may have {MAX_FILE} bytes, not {size}", fix="split it")
 
 
 def _check_texts(arguments: Arguments) -> None:

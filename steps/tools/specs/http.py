@@ -53,6 +53,12 @@ SPECS: Final = (
                         "default": False,
                         "description": "Let the call fail where the response's status is 400 or above.",
                     },
+                    "fail_on_status": {
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 100, "maximum": 599},
+                        "description": "Let the call fail where the response's status is one of these: those that "
+                        "are worth a `retry`, such as 429 and 503.",
+                    },
                 },
                 "url",
             ),

@@ -28,19 +28,18 @@ _DOC: Final = {
     "required": ["id", "name", "createdAt", "updatedAt"],
 }
 _FORMAT: Final = {"enum": ["csv", "tsv", "json", "jsonl", "parquet", "text", "binary"]}
-_FILE: Final = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string"},
-        "name": {"type": "string"},
-        "format": _FORMAT,
-        "size": described({"type": "integer"}, "Bytes."),
-        "sha256": {"type": "string"},
-        "createdAt": TIME,
-        "updatedAt": TIME,
-    },
-    "required": ["id", "name", "format", "size", "sha256", "createdAt", "updatedAt"],
+_FILE_PROPERTIES: Final = {
+    "id": {"type": "string"},
+    "name": {"type": "string"},
+    "format": _FORMAT,
+    "size": described({"type": "integer"}, "Bytes."),
+    "sha256": {"type": "string"},
+    "createdAt": TIME,
+    "updatedAt": TIME,
 }
+_FILE: Final = {"type": "object", "properties": _FILE_PROPERTIES, "required": list(_FILE_PROPERTIES)}
+_FOUND_FILE_PROPERTIES: Final = {**_FILE_PROPERTIES, "path": text("From the flow's directory.")}
+_FOUND_FILE: Final = {"type": "object", "properties": _FOUND_FILE_PROPERTIES, "required": list(_FOUND_FILE_PROPERTIES)}
 _RESOURCE: Final = {
     "type": "object",
     "properties": {
@@ -244,6 +243,24 @@ SPECS: Final = (
             "oneOf": [{"required": ["content"]}, {"required": ["path"]}],
         },
         result=_FILE,
+        effect="write",
+        idempotent=True,
+    ),
+    ToolSpec(
+        name="workspace.import_files",
+        description="Add the files that a pattern names, at most 1000, or replace those of their ids. A file's id is "
+        "its path with `-` for each `/` and for what an id can't hold. None where the pattern names none.",
+        arguments=arguments(
+            {
+                "glob": text(
+                    "Files of this machine, from the flow's own directory: `incoming/*.csv`; `**` stands for "
+                    "directories at any depth. Code in a sandbox can't name any.",
+                    non_empty=True,
+                )
+            },
+            "glob",
+        ),
+        result={"type": "array", "items": _FOUND_FILE},
         effect="write",
         idempotent=True,
     ),

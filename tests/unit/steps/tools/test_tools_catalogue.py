@@ -127,6 +127,12 @@ def test_what_is_not_granted_is_refused_with_the_grant_to_write(catalogue: ToolC
         ("workspace.import_file", {"fileId": "x", "content": "", "path": "x"}, ["exactly one of content and path"]),
         ("http.request", {"url": "https://x", "json": 1, "body": "x"}, ["only one of json and body"]),
         ("http.request", {"url": "https://x", "headers": {"a": 1}}, ["headers.a must be of type string"]),
+        (
+            "http.request",
+            {"url": "https://x", "fail_on_status": 503},
+            ["fail_on_status must be of type array, not 503"],
+        ),
+        ("http.request", {"url": "https://x", "fail_on_status": [5]}, ["fail_on_status.0 can't be 5"]),
         ("http.request", {"url": "x" * 10_000, "timeout": "x" * 10_000}, ["timeout"]),
     ],
 )

@@ -327,6 +327,11 @@ async def test_a_failing_status_counts_only_where_asked(context: ToolContext, se
     assert (await request(inside, f"http://127.0.0.1:{server.port}/"))["status"] == 503
     with pytest.raises(HttpStatusError, match="503: no luck"):
         await request(inside, f"http://127.0.0.1:{server.port}/", fail_on_error=True)
+    with pytest.raises(HttpStatusError, match="503: no luck"):
+        await request(inside, f"http://127.0.0.1:{server.port}/", fail_on_status=[429, 503])
+    assert (await request(inside, f"http://127.0.0.1:{server.port}/", fail_on_status=[429, 502]))["status"] == 503
+    with pytest.raises(HttpStatusError, match="503: no luck"):
+        await request(inside, f"http://127.0.0.1:{server.port}/", fail_on_error=True, fail_on_status=[429])
 
 
 @pytest.mark.parametrize(

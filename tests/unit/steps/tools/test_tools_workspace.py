@@ -197,6 +197,8 @@ async def test_code_reads_no_file_of_the_host(context: ToolContext) -> None:
     for path in ("/etc/passwd", "etc/passwd", "."):
         with pytest.raises(NotGrantedError):
             await call(context, "import_file", fileId="a", path=path)
+        with pytest.raises(NotGrantedError):
+            await call(context, "import_files", glob=path)
 
 
 async def test_a_flow_imports_files_from_its_own_directory_only(flow_context: ToolContext, tmp_path: Path) -> None:
@@ -218,6 +220,49 @@ async def test_a_flow_imports_files_from_its_own_directory_only(flow_context: To
         assert (file["name"], file["format"]) == ("sales.csv", "csv")
     named = await call(flow_context, "import_file", fileId="a", path="data/sales.csv", name="Sales")
     assert (named["name"], named["format"]) == ("Sales", "csv")
+
+
+async def test_a_pattern_imports_the_files_it_names(flow_context: ToolContext, tmp_path: Path) -> None:
+    flow = tmp_path / "flow"
+    (flow / "in" / "deep").mkdir(parents=True)
+    for name, content in {"b.csv": "x,y\n1,2\n", "a b.csv": "x\n1\n", "note.md": "n", ".hidden.csv": "x\n1\n"}.items():
+        (flow / "in" / name).write_text(content)
+    (flow / "in" / "deep" / "c.csv").write_text("x\n3\n")
+    (flow / "in" / "folder.csv").mkdir()
+    files = await call(flow_context, "import_files", glob="in/*.csv")
+    assert [(file["path"], file["id"], file["name"], file["format"]) for file in files] == [
+        ("in/a b.csv", "in-a-b.csv", "a b.csv", "csv"),
+        ("in/b.csv", "in-b.csv", "b.csv", "csv"),
+    ]
+    opened = await call(flow_context, "open_resource", sourceKind="file", sourceId="in-b.csv")
+    assert opened["rows"] == [{"x": 1, "y": 2}]
+    deep = await call(flow_context, "import_files", glob="**/*.csv")
+    assert [file["id"] for file in deep] == ["in-a-b.csv", "in-b.csv", "in-deep-c.csv"]
+    assert [file["id"] for file in await call(flow_context, "import_files", glob="in/.*.csv")] == ["in-.hidden.csv"]
+    assert await call(flow_context, "import_files", glob="none/*") == []
+
+
+async def test_a_pattern_names_nothing_outside_and_no_two_files_alike(
+    flow_context: ToolContext, tmp_path: Path
+) -> None:
+    flow = tmp_path / "flow"
+    (tmp_path / "secret.csv").write_text("secret")
+    for glob in ("/etc/*", "../*.csv", "in/../../*.csv"):
+        with pytest.raises(InvalidArgumentsError, match="leaves the flow's directory"):
+            await call(flow_context, "import_files", glob=glob)
+    (flow / "a b.csv").write_text("x\n")
+    (flow / "a-b.csv").write_text("x\n")
+    with pytest.raises(InvalidArgumentsError, match=r"a b\.csv and a-b\.csv have the same id 'a-b\.csv'"):
+        await call(flow_context, "import_files", glob="*.csv")
+    (flow / "a b.csv").unlink()
+    (flow / "link.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(NotGrantedError, match=r"'link\.csv' is outside"):
+        await call(flow_context, "import_files", glob="*.csv")
+    (flow / "many").mkdir()
+    for number in range(1001):
+        (flow / "many" / str(number)).touch()
+    with pytest.raises(TooLargeError, match="1001 files"):
+        await call(flow_context, "import_files", glob="many/*")
 
 
 async def test_a_file_that_is_too_large_is_refused_unread(flow_context: ToolContext, tmp_path: Path) -> None:
