@@ -165,6 +165,16 @@ async def test_python_exit_is_reported(run_step: RunStep, code: str, status: Ste
     assert (outcome.status, outcome.exit_status) == (status, exit_status)
 
 
+async def test_python_that_exits_with_a_text_fails_with_it(run_step: RunStep) -> None:
+    outcome = await run_step("import sys\nsys.exit('2 of 7 checks failed')")
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.message) == ("exit_status", "2 of 7 checks failed")
+    assert (outcome.exit_status, outcome.stderr) == (1, "2 of 7 checks failed\n")
+    silent = await run_step("import sys\nsys.exit('')")
+    assert silent.error is not None
+    assert silent.error.message == "the code exited with status 1"
+
+
 async def test_python_steps_have_their_packages(run_step: RunStep) -> None:
     code = "import requests, pandas, numpy, httpx, yaml\nreturn float(pandas.DataFrame(inputs['rows'])['x'].sum())"
     outcome = await run_step(code, inputs={"rows": [{"x": 1}, {"x": 2.5}]})

@@ -245,7 +245,8 @@ def _tell(error: BaseException, channel: Channel, filename: str) -> int:
         number = error.code if isinstance(error.code, int) else 1
         if not isinstance(error.code, int):
             print(error.code, file=sys.stderr)
-        channel.send_error({"code": "exit_status", "message": f"the code exited with status {number}"})
+        said = error.code[:10_000] if isinstance(error.code, str) else ""
+        channel.send_error({"code": "exit_status", "message": said or f"the code exited with status {number}"})
         return number & 0xFF
     try:
         description = _describe(error, filename)
