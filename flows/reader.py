@@ -146,7 +146,7 @@ class _Reader:
         line = lines[mark.line - 1] if mark.line <= len(lines) else ""
         fix = next((fix for part, fix in _SYNTAX_FIXES if part in problem), "check the quotes and the indentation here")
         if "${{" in line:
-            fix = 'inside { } or [ ] put quotes around an expression: "${{ … }}"'
+            fix = 'put quotes around an expression: "${{ … }}", inside { } or [ ] and where it holds `: `'
         self._defect(mark, "yaml_syntax", f"the text is not YAML: {problem[:200]}", fix)
 
     def _defect(self, mark: Mark, code: str, message: str, fix: str) -> None:

@@ -3,7 +3,7 @@
 Everything here runs in the user's own process, so nothing here guards anything: it makes the code comfortable.
 """
 
-# ruff: noqa: SIM105, PLC0415, T201 - needless imports would slow each start; the code prints for its user
+# ruff: noqa: SIM105, PLC0415 - needless imports would slow each start
 
 from __future__ import annotations
 
@@ -243,9 +243,7 @@ def _tell(error: BaseException, channel: Channel, filename: str) -> int:
             channel.send({"kind": "result"}, b"null")
             return 0
         number = error.code if isinstance(error.code, int) else 1
-        if not isinstance(error.code, int):
-            print(error.code, file=sys.stderr)
-        said = error.code[:10_000] if isinstance(error.code, str) else ""
+        said = "" if isinstance(error.code, int) else str(error.code)[:10_000]
         channel.send_error({"code": "exit_status", "message": said or f"the code exited with status {number}"})
         return number & 0xFF
     try:
