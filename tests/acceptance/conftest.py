@@ -6,11 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import Queue
 from typing import TypeVar
 
 import pytest
@@ -18,6 +19,9 @@ import pytest
 from flows.values import Json
 
 T = TypeVar("T")
+
+AT_ONCE = 2
+"""Commands that run beside one another."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,24 +118,73 @@ def stepbox(installed: Path, tmp_path: Path) -> Stepbox:
     return Stepbox(bin=installed, directory=tmp_path, environment=clean_environment())
 
 
+class Warm:
+    """Calls the installed command in processes that have imported it: as many at once as there are of those.
+
+    See ``warm.py``.
+    """
+
+    def __init__(self, bin_: Path, directory: Path, *, count: int) -> None:
+        command = [bin_ / "python", Path(__file__).with_name("warm.py"), directory / "home"]
+        self._directory = directory
+        self._servers = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_environment())
+            for _ in range(count)
+        ]
+        self._idle: Queue[subprocess.Popen[str]] = Queue()
+        for server in self._servers:
+            self._idle.put(server)
+
+    def __call__(self, directory: Path, *arguments: str, stdin: str = "", **environment: str) -> Outcome:
+        server = self._idle.get()
+        try:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            streams = {name: self._directory / f"{server.pid}.{name}" for name in ("stdin", "stdout", "stderr")}
+            for name, path in streams.items():
+                path.write_text(stdin if name == "stdin" else "", encoding="utf-8")
+            call = {
+                "arguments": arguments,
+                "directory": str(directory),
+                "environment": {**clean_environment(), **environment},
+                **{name: str(path) for name, path in streams.items()},
+            }
+            server.stdin.write(json.dumps(call) + "\n")
+            server.stdin.flush()
+            status = int(server.stdout.readline())
+            stdout, stderr = (streams[name].read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+            return Outcome(status=status, stdout=stdout, stderr=stderr)
+        finally:
+            self._idle.put(server)
+
+    def close(self) -> None:
+        for server in self._servers:
+            with server:
+                pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """A copy of a flow of the library, with a home of its own."""
 
     name: str
-    stepbox: Stepbox
+    directory: Path
+    warm: Warm
+
+    def call(self, *arguments: str, stdin: str = "", **environment: str) -> Outcome:
+        return self.warm(self.directory, *arguments, stdin=stdin, **environment)
 
     def run(self, *arguments: str, **environment: str) -> Outcome:
-        return self.stepbox("run", f"{self.name}.yaml", *arguments, "--output", "json", **environment)
+        return self.call("run", f"{self.name}.yaml", *arguments, "--output", "json", **environment)
 
     def shared(self, path: str) -> str:
         """A file that the flow wrote by ``files.write``."""
-        return (self.stepbox.directory / ".stepbox" / "shared" / path).read_text(encoding="utf-8")
+        return (self.directory / ".stepbox" / "shared" / path).read_text(encoding="utf-8")
 
     def look(self, code: str, *tools: str) -> Json:
         """What Python code says of the workspace."""
         granted = [word for tool in tools for word in ("--tool", f"workspace.{tool}")]
-        outcome = self.stepbox("exec", "-l", "python", *granted, "--output", "json", stdin=code)
+        outcome = self.call("exec", "-l", "python", *granted, "--output", "json", stdin=code)
         assert outcome.status == 0, outcome.stdout
         return outcome.json()["result"]
 
@@ -142,22 +195,29 @@ class Trial:
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replace a text that a file of the flow has once."""
-        path = self.stepbox.directory / file
+        path = self.directory / file
         text = path.read_text(encoding="utf-8")
         assert text.count(old) == 1, text
         path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
-def examples(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def warm(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """The installed command for many short runs."""
+    warm = Warm(installed, tmp_path_factory.mktemp("warm"), count=AT_ONCE)
+    yield warm
+    warm.close()
+
+
+@pytest.fixture(scope="session")
+def examples(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Each flow of the library in a directory of its own, as ``stepbox init --example`` makes it."""
     root = tmp_path_factory.mktemp("examples")
-    here = Stepbox(bin=installed, directory=root, environment=clean_environment())
-    names = here("init", "--example", "list", "--output", "json").json()["examples"]
+    names = warm(root, "init", "--example", "list", "--output", "json").json()["examples"]
 
     def init(name: str) -> Path:
         (root / name).mkdir()
-        made = replace(here, directory=root / name)("init", "--example", name, "--output", "json")
+        made = warm(root / name, "init", "--example", name, "--output", "json")
         assert made.status == 0, made.stdout
         assert made.json()["kept"] == []
         return root / name
@@ -166,20 +226,19 @@ def examples(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Mappi
 
 
 @pytest.fixture
-def trial(installed: Path, examples: Mapping[str, Path], tmp_path: Path) -> Callable[..., Trial]:
+def trial(warm: Warm, examples: Mapping[str, Path], tmp_path: Path) -> Callable[..., Trial]:
     """Makes a copy of an example, or of what another trial left."""
 
     def make(name: str, copy: str = "copy", *, of: Trial | None = None) -> Trial:
-        source = examples[name] if of is None else of.stepbox.directory
-        directory = Path(shutil.copytree(source, tmp_path / copy))
-        return Trial(name=name, stepbox=Stepbox(bin=installed, directory=directory, environment=clean_environment()))
+        source = examples[name] if of is None else of.directory
+        return Trial(name=name, directory=Path(shutil.copytree(source, tmp_path / copy)), warm=warm)
 
     return make
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:
-    """What the calls give; two at a time."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    """What the calls give; a few at a time."""
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         return list(pool.map(lambda call: call(), calls))
 
 

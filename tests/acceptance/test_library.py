@@ -36,14 +36,14 @@ def test_every_example_validates_where_it_was_copied(stepbox: Stepbox, examples:
 
 def test_init_keeps_what_is_yours_and_says_so(trial: Callable[..., Trial]) -> None:
     mine = trial("sales_report")
-    (mine.stepbox.directory / "data" / "sales.csv").write_text("mine\n")
-    (mine.stepbox.directory / "sales_report.py").unlink()
-    again = mine.stepbox("init", "--example", "sales_report")
+    (mine.directory / "data" / "sales.csv").write_text("mine\n")
+    (mine.directory / "sales_report.py").unlink()
+    again = mine.call("init", "--example", "sales_report")
     assert again.status == 0
     assert re.search(r"✓ example +sales_report\.py\n", again.stdout)
     assert re.search(r"– kept +data/sales\.csv +yours, it differs from the library's\n", again.stdout)
     assert "Run it: stepbox run sales_report.yaml" in again.stdout
-    assert (mine.stepbox.directory / "data" / "sales.csv").read_text() == "mine\n"
+    assert (mine.directory / "data" / "sales.csv").read_text() == "mine\n"
 
 
 TASKS = """
@@ -96,7 +96,7 @@ def test_flight_weather_reports_on_a_csv_beside_it(trial: Callable[..., Trial]) 
         observation("JFK", 11, 2, rain="0.31"),
         observation("JFK", 11, 3, gust="NA", visibility="NA"),
     ]
-    (here.stepbox.directory / "weather.csv").write_text("\n".join([COLUMNS, *rows]) + "\n")
+    (here.directory / "weather.csv").write_text("\n".join([COLUMNS, *rows]) + "\n")
     ran, missing = at_once(here.run, lambda: broken.run("-i", "path=storms.csv"))
     assert ran.status == 0, ran.stdout
     assert ran.json()["output"] == {"document": "flight-weather-2013", "hours": 40, "hard_hours": 3}

@@ -52,7 +52,7 @@ def as_json(status: int, value: Json) -> Answer:
 
 def test_log_triage(trial: Callable[..., Trial]) -> None:
     here, broken = trial("log_triage"), trial("log_triage", "broken")
-    (broken.stepbox.directory / "data" / "app.log").write_text("Jun  3 00:00:01 host app: started\nall is well\n")
+    (broken.directory / "data" / "app.log").write_text("Jun  3 00:00:01 host app: started\nall is well\n")
     ran, failed = at_once(lambda: here.run("-i", "slow_ms=2500"), broken.run)
 
     text = (LIBRARY / "log_triage" / "data" / "app.log").read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_api_smoke_test(trial: Callable[..., Trial]) -> None:
 
 def test_data_quality(trial: Callable[..., Trial]) -> None:
     here, broken = trial("data_quality"), trial("data_quality", "broken")
-    incoming = broken.stepbox.directory / "data" / "incoming"
+    incoming = broken.directory / "data" / "incoming"
     (incoming / "customers.csv").unlink()
     (incoming / "more.csv").write_text("a,b\n1,2\n")
     for file, row in (
@@ -316,7 +316,7 @@ def test_staged_import(trial: Callable[..., Trial]) -> None:
 
     assert second.json()["output"] == {"articles": 30, "added": 0, "removed": 0, "changed": 1}
     assert after_change == {"files": ["price-list"], "docs": [], "tasks": [], "price": 12.5}
-    halve_prices(changed.stepbox.directory / "data" / "price-list.csv")
+    halve_prices(changed.directory / "data" / "price-list.csv")
     too_much = changed.run()
     assert too_much.status == 1
     assert "100% of the published prices would change or go, more than 50%" in too_much.json()["error"]["message"]
