@@ -182,7 +182,7 @@ def test_the_schema_accepts_what_the_loader_accepts(registry: Registry) -> None:
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
     reader = YAML(typ="safe", pure=True)
-    texts = [EVERYTHING, *(path.read_text() for path in (ROOT / "flows" / "library").glob("**/*.yaml"))]
+    texts = [EVERYTHING, *(path.read_text() for path in (ROOT / "flows" / "library").glob("*/*.yaml"))]
     for text in texts:
         errors = [f"{error.json_path}: {error.message[:300]}" for error in validator.iter_errors(reader.load(text))]
         assert errors == []
