@@ -24,3 +24,11 @@ def read_file(path: Path, *, limit: int) -> bytes:
             return file.read(limit + 1)
     finally:
         os.close(descriptor)
+
+
+def can_be_written(path: Path) -> bool:
+    """Whether this user may write the file or directory, and make files beside it, or may make what isn't there yet."""
+    if os.path.exists(path):  # noqa: PTH110 - no error where a parent is another user's
+        return os.access(path, os.W_OK) and os.access(path.parent, os.X_OK | (0 if path.is_dir() else os.W_OK))
+    there = next((parent for parent in path.absolute().parents if os.path.exists(parent)), None)  # noqa: PTH110 - the same
+    return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)

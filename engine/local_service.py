@@ -1,8 +1,9 @@
 """The service on this machine's own installation."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import snippets
 from engine.bootstrap.parts import WORKSPACE, Parts
@@ -19,6 +20,10 @@ from flows.errors import InvalidFlowError, Problem
 from flows.values import Json, RunStatus, StepStatus
 from steps.code import PythonStep
 from steps.sandbox import interpreter
+
+if TYPE_CHECKING:
+    from engine.diagnosis import Diagnosis, Tried
+    from steps.sandbox.select import RunnerName
 
 
 class LocalService:
@@ -103,6 +108,11 @@ class LocalService:
             if page.next is None:
                 return lines
             cursor = int(page.next)
+
+    async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
+        from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it
+
+        return await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
 
 
 _BY_HAND: Mapping[str, Json] = {"trigger": {"kind": "manual"}}

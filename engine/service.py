@@ -4,10 +4,10 @@ One protocol, so that a command works on this machine's installation or on a rem
 imports prefect or the database.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.progress import Observer
 from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
@@ -16,6 +16,10 @@ from flows.contracts import StepResult
 from flows.definition import Definition
 from flows.values import Json, RunStatus
 from steps.sandbox.limits import Language as CodeLanguage
+
+if TYPE_CHECKING:
+    from engine.diagnosis import Diagnosis, Tried
+    from steps.sandbox.select import RunnerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +88,9 @@ class Service(Protocol):
 
     async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
         """What the code of a run printed, in order."""
+
+    async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
+        """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.
+
+        ``notice`` hears of each guarantee once it is tried; ``runner`` is the only one to examine.
+        """

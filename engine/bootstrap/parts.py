@@ -17,7 +17,8 @@ from flows.model import StepConfig
 from steps.code import JavaScriptStep, PythonStep, ShellStep
 from steps.sandbox.executor import CodeExecutor
 from steps.sandbox.pool import Sandboxes
-from steps.sandbox.select import choose
+from steps.sandbox.protocol import Runner
+from steps.sandbox.select import RunnerSetting, choose
 from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.contract import ToolServices
@@ -49,9 +50,18 @@ class Parts:
                 self._open_store = await self._stack.enter_async_context(store)
             return self._open_store
 
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    async def runner(self, setting: RunnerSetting) -> Runner:
+        """The runner of that setting; see :func:`steps.sandbox.select.choose`. Whoever asks for it closes it."""
+        return choose(setting)
+
     async def runs(self, driver: Driver) -> Runs:
         store = await self.store()
-        sandboxes = Sandboxes(choose(self._settings.runner.runner), concurrency=self._settings.runner.concurrency)
+        isolation = self._settings.runner
+        sandboxes = Sandboxes(await self.runner(isolation.runner), concurrency=isolation.concurrency)
         self._stack.push_async_callback(sandboxes.close)
         code = CodeExecutor(sandboxes, min_isolation=self._settings.runner.min_isolation)
         executors: dict[type[StepConfig], StepExecutor] = {

@@ -33,29 +33,34 @@ async def prepare(database: Database) -> None:
     Raises:
         StoreNewerError: a newer Stepbox upgraded this database.
     """
-    if await database.read(_revision) != HEAD:
+    if await database.read(revision) != HEAD:
         await database.write(_upgrade)
 
 
-def _revision(connection: Connection) -> str | None:
-    """The revision of the database, None where it has no tables of ours."""
+def revision(connection: Connection) -> str | None:
+    """The revision of the database, None where it has no tables of ours.
+
+    Raises:
+        StoreNewerError: this code doesn't know the revision.
+    """
     if not inspect(connection).has_table(_VERSION.name):
         return None
-    return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
+    found = connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
+    if found is not None and found not in REVISIONS:
+        raise StoreNewerError(
+            f"the database is at revision {found!r}, which this Stepbox doesn't know",
+            fix="a newer Stepbox has upgraded it: install that version or a later one",
+        )
+    return found
 
 
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    revision = _revision(connection)
-    if revision is None:
+    found = revision(connection)
+    if found is None:
         _create(connection)
-    elif revision not in REVISIONS:
-        raise StoreNewerError(
-            f"the database is at revision {revision!r}, which this Stepbox doesn't know",
-            fix="a newer Stepbox has upgraded it: install that version or a later one",
-        )
-    elif revision != HEAD:
+    elif found != HEAD:
         migrate(connection)
 
 

@@ -49,6 +49,16 @@ def refusal(config: SandboxConfig) -> RefusedError | None:
     return None
 
 
+def isolation_refusal(isolation: Isolation, minimum: Isolation | None) -> RefusedError | None:
+    """The refusal of a runner that isolates less than the installation demands; None: it is strong enough."""
+    if minimum is None or _STRENGTH[isolation] >= _STRENGTH[minimum]:
+        return None
+    return IsolationUnavailableError(
+        f"code would run at the isolation level '{isolation}', and '{minimum}' is the minimum here",
+        fix="choose a stronger runner by STEPBOX_RUNNER, or lower STEPBOX_MIN_ISOLATION",
+    )
+
+
 class CodeExecutor:
     """Executes Python, JavaScript and shell steps (:class:`flows.contracts.StepExecutor`)."""
 
@@ -61,12 +71,8 @@ class CodeExecutor:
         return self._sandboxes.runner.isolation
 
     async def refusal(self, config: StepConfig) -> RefusedError | None:
-        isolation = self.isolation
-        if self._min_isolation is not None and _STRENGTH[isolation] < _STRENGTH[self._min_isolation]:
-            return IsolationUnavailableError(
-                f"code would run at the isolation level '{isolation}', and '{self._min_isolation}' is the minimum here",
-                fix="choose a stronger runner by STEPBOX_RUNNER, or lower STEPBOX_MIN_ISOLATION",
-            )
+        if (too_weak := isolation_refusal(self.isolation, self._min_isolation)) is not None:
+            return too_weak
         step = _code_step(config)
         return refusal(step) or await self._sandboxes.runner.refusal(_limits(step))
 

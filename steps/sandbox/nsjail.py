@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from flows.contracts import Isolation
 from flows.errors import RefusedError
-from steps.sandbox import channel, interpreter, jail, processes
+from steps.sandbox import channel, interpreter, jail, namespaces, processes
 from steps.sandbox.cgroups import Cgroup, CgroupTree, find_tree
 from steps.sandbox.conversation import Conversation
-from steps.sandbox.jailer import Jailer, JailerFailedError
+from steps.sandbox.jailer import Jailer, JailerFailedError, complaint
 from steps.sandbox.limits import Limits
 from steps.sandbox.mounts import PublicMounts, publish
 from steps.sandbox.observe import Observation, outcome
@@ -36,6 +37,8 @@ IDLE_JAILERS = 8
 """Jailers without a jail that are kept, of all profiles together; each is a stopped process of about 4 MB."""
 NAMESPACED_PROCESS_COUNT = (5, 14)
 """From this Linux on, RLIMIT_NPROC counts within the user namespace."""
+_LOG_HEAD = re.compile(r"^\[[A-Z]\]\[[^\]]*\](?:\[\d+\])? (?:\w+\(\):\d+ )?")
+"""Of a line that nsjail logs: level, time, pid and place."""
 BEGIN = b"\0"
 """What a supervisor waits for once it is in its own cgroup."""
 
@@ -118,14 +121,18 @@ class NsjailRunner:
         try:
             return await self._make(profile, parts, await self._new_jailer(profile, parts))
         except JailerFailedError as problem:
-            raise _refusal(str(problem)) from None
+            command = jail.command(profile, parts, self._mounts, self._outside_uid())
+            raise _refusal(str(problem) or await complaint(command)) from None
 
     async def _new_jailer(self, profile: Profile, parts: jail.Installation) -> Jailer:
-        uid = os.getuid()
-        if os.geteuid() == 0:
-            uid = jail.FIRST_OUTSIDE_UID + random.randrange(jail.OUTSIDE_UIDS)  # noqa: S311 - spreads, hides nothing
-        command = jail.command(profile, parts, self._mounts, uid)
+        command = jail.command(profile, parts, self._mounts, self._outside_uid())
         return await Jailer.start(command, self._cgroups.starting.entries if self._cgroups else ())
+
+    @staticmethod
+    def _outside_uid() -> int:
+        if os.geteuid() != 0:
+            return os.getuid()
+        return jail.FIRST_OUTSIDE_UID + random.randrange(jail.OUTSIDE_UIDS)  # noqa: S311 - spreads, hides nothing
 
     async def _make(self, profile: Profile, parts: jail.Installation, jailer: Jailer) -> "NsjailSandbox":
         """Let a jailer make a sandbox and wait until that is ready; what goes wrong ends the jailer."""
@@ -405,12 +412,13 @@ async def _remove(cgroup: Cgroup) -> None:
 
 
 def _refusal(told: str) -> RefusedError:
-    if re.search(r"clone\(|CLONE_NEWUSER|uid_map|setgroups|Operation not permitted", told):
+    told = "; ".join(_LOG_HEAD.sub("", line) for line in told.splitlines())
+    program = jail.find_nsjail() or Path("nsjail")
+    found = [restriction.cause for restriction in namespaces.restrictions(program)] if not told else []
+    if found or re.search(r"clone\(|mount\('/'|CLONE_NEWUSER|uid_map|setgroups|Operation not permitted", told):
         return RefusedError(
-            f"this machine does not let Stepbox make namespaces: {told[-500:]}",
-            fix="allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
-            "kernel.unprivileged_userns_clone=1 (Debian), user.max_user_namespaces=10000; in a container, run it with "
-            "--security-opt seccomp=unconfined --security-opt systempaths=unconfined",
+            f"this machine does not let Stepbox make namespaces: {told[-500:] or ' and '.join(found)}",
+            fix=namespaces.advice(program),
         )
     return RefusedError(f"a sandbox could not be started: {told[-2000:] or 'nsjail ended without a word'}")
 

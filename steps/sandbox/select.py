@@ -6,7 +6,10 @@ from flows.errors import RefusedError
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.protocol import Runner
 
-RunnerSetting = Literal["auto", "docker", "nsjail"]
+RunnerName = Literal["docker", "nsjail"]
+RunnerSetting = Literal["auto", RunnerName]
+RUNNERS: tuple[RunnerName, ...] = ("docker", "nsjail")
+"""All of them, in the order in which ``auto`` prefers them."""
 
 
 class RunnerUnavailableError(RefusedError):
@@ -30,3 +33,8 @@ def choose(setting: RunnerSetting) -> Runner:
             )
         case _:
             assert_never(setting)
+
+
+def name_of(runner: Runner) -> RunnerName:
+    """The name by which a runner is chosen."""
+    return "nsjail" if isinstance(runner, NsjailRunner) else "docker"

@@ -1,0 +1,1 @@
+"""Proves what a runner guarantees, by real code that tries to break it in real sandboxes."""

@@ -1,0 +1,83 @@
+"""Whether steps find what they are promised, looked for where they run: in a sandbox."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+
+from flows.errors import RefusedError
+from steps.sandbox.doctor import errand
+from steps.sandbox.doctor.check import Check
+from steps.sandbox.protocol import Runner
+
+COMMANDS: Mapping[str, str] = {
+    "bash": "bash",
+    "cat": "coreutils",
+    "sort": "coreutils",
+    "sha256sum": "coreutils",
+    "timeout": "coreutils",
+    "grep": "grep",
+    "curl": "curl",
+    "jq": "jq",
+    "sed": "sed",
+    "awk": "gawk",
+    "find": "findutils",
+    "xargs": "findutils",
+    "diff": "diffutils",
+    "tar": "tar",
+    "gzip": "gzip",
+    "git": "git",
+}
+"""The commands that shell steps are promised (docs/sandbox.md), with the package that has each."""
+PACKAGES = ("requests", "pandas", "numpy", "httpx", "yaml")
+"""The modules that Python steps are promised (docs/sandbox.md)."""
+
+_INSTALLERS = {
+    "apt-get": "apt-get install -y",
+    "dnf": "dnf install -y",
+    "yum": "yum install -y",
+    "zypper": "zypper install -y",
+    "apk": "apk add",
+    "pacman": "pacman -S --noconfirm",
+}
+_FIND_COMMANDS = 'for name in $INPUT_NAMES; do type -P "$name" > /dev/null || printf "%s\\n" "$name"; done'
+_FIND_PACKAGES = """
+from importlib.util import find_spec
+return [name for name in inputs["names"] if find_spec(name) is None]
+"""
+
+Which = Callable[[str], str | None]
+
+
+async def commands(runner: Runner, which: Which = shutil.which) -> Check:
+    """Look for the commands of shell steps; ``which`` finds this machine's package manager."""
+    try:
+        found = await errand.run(runner, "shell", _FIND_COMMANDS, {"names": " ".join(COMMANDS)})
+    except (errand.ErrandFailedError, RefusedError) as problem:
+        message = f"shell steps, which need bash, don't run: {problem}"
+        return Check(id="commands", state="failed", message=message, fix=install(["bash"], which))
+    missing = str(found).split()
+    if not missing:
+        return Check(id="commands", state="ok", message=f"shell steps find {', '.join(COMMANDS)}")
+    message = f"shell steps miss {', '.join(missing)}"
+    return Check(id="commands", state="warning", message=message, fix=install(missing, which))
+
+
+async def packages(runner: Runner, *, fix: str) -> Check:
+    """Look for the modules of Python steps; ``fix`` is what builds their environment."""
+    try:
+        missing = await errand.run(runner, "python", _FIND_PACKAGES, {"names": list(PACKAGES)})
+    except (errand.ErrandFailedError, RefusedError) as problem:
+        return Check(id="packages", state="failed", message=f"Python steps don't run: {problem}", fix=fix)
+    if not missing:
+        return Check(id="packages", state="ok", message=f"Python steps find {', '.join(PACKAGES)}")
+    message = f"Python steps miss {', '.join(missing)}"
+    return Check(id="packages", state="warning", message=message, fix=fix)
+
+
+def install(names: Iterable[str], which: Which = shutil.which) -> str:
+    """The command that installs the packages of commands here, or their names where the package manager is unknown."""
+    wanted = " ".join(dict.fromkeys(COMMANDS[name] for name in names))
+    for manager, command in _INSTALLERS.items():
+        if which(manager) is not None:
+            return f"{'' if os.geteuid() == 0 else 'sudo '}{command} {wanted}"
+    return f"install the packages {wanted}"
