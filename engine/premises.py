@@ -51,7 +51,7 @@ def home(path: Path) -> Check:
         message = f"{path} has only {free / 1e6:.0f} MB left"
         return Check(id="home", state="warning", message=message, fix="make room, or choose another by STEPBOX_HOME")
     if there != path:
-        return Check(id="home", state="ok", message=f"{path} will be made when it is first needed")
+        return Check(id="home", state="ok", message=f"{path} will be made when needed")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         message = f"{path}, which holds what flows are given and give, is open to other users"
         return Check(id="home", state="warning", message=message, fix=f"chmod 700 {path}")

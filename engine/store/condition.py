@@ -27,7 +27,7 @@ async def condition(url: str) -> str:
             f"{path} can't be written by this user", fix=f"sudo chown -R {os.getuid()} {path.parent}"
         )
     if path is not None and not await asyncio.to_thread(os.path.exists, path):
-        return f"{path} will be made when it is first needed"
+        return f"{path} will be made when needed"
     database = Database(url)
     try:
         found = await database.read(revision)

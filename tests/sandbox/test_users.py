@@ -22,7 +22,7 @@ ONE_OF_EACH = """
     infinite_loop or ignores_sigterm or memory_bomb or fork_bomb or process_limit or full_disk or output_beyond
     or exactly_the_limit or killed_from_outside or host_path or host_environment or no_network or next_run
     or declared_limits or enforcement or part_of_a_processor or supervisor_is_out_of_reach or only_own_processes or inputs_reach or snippet or lines_come or packages
-    or killed_engine or large_integer
+    or killed_engine or large_integer or nothing_missing or no_seccomp or shared_network
 """
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

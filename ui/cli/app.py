@@ -2,7 +2,7 @@
 
 import typer
 
-from ui.cli import execute, flows, init, run, runs, schema, validate
+from ui.cli import doctor, execute, flows, init, run, runs, schema, validate
 from ui.cli.options import common
 
 app = typer.Typer(
@@ -21,3 +21,4 @@ app.command("exec")(execute.execute)
 app.add_typer(flows.app, name="flows")
 app.add_typer(runs.app, name="runs")
 app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)

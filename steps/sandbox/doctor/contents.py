@@ -39,7 +39,7 @@ _INSTALLERS = {
     "apk": "apk add",
     "pacman": "pacman -S --noconfirm",
 }
-_FIND_COMMANDS = 'for name in $INPUT_NAMES; do type -P "$name" > /dev/null || printf "%s\\n" "$name"; done'
+_FIND_COMMANDS = 'for name in $INPUT_NAMES; do [ -x "$(type -P "$name")" ] || printf "%s\\n" "$name"; done'
 _FIND_PACKAGES = """
 from importlib.util import find_spec
 return [name for name in inputs["names"] if find_spec(name) is None]
@@ -57,7 +57,7 @@ async def commands(runner: Runner, which: Which = shutil.which) -> Check:
         return Check(id="commands", state="failed", message=message, fix=install(["bash"], which))
     missing = str(found).split()
     if not missing:
-        return Check(id="commands", state="ok", message=f"shell steps find {', '.join(COMMANDS)}")
+        return Check(id="commands", state="ok", message=f"shell steps find all of {len(COMMANDS)} commands")
     message = f"shell steps miss {', '.join(missing)}"
     return Check(id="commands", state="warning", message=message, fix=install(missing, which))
 
@@ -69,7 +69,7 @@ async def packages(runner: Runner, *, fix: str) -> Check:
     except (errand.ErrandFailedError, RefusedError) as problem:
         return Check(id="packages", state="failed", message=f"Python steps don't run: {problem}", fix=fix)
     if not missing:
-        return Check(id="packages", state="ok", message=f"Python steps find {', '.join(PACKAGES)}")
+        return Check(id="packages", state="ok", message=f"{', '.join(PACKAGES)} are there")
     message = f"Python steps miss {', '.join(missing)}"
     return Check(id="packages", state="warning", message=message, fix=fix)
 

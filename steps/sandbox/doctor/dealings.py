@@ -93,7 +93,7 @@ _RESULT = replace(MODEST, result=20_000)
 GUARANTEES = (
     Guarantee(
         id="output",
-        subject="host side",
+        subject="channel",
         promise="output beyond its limit is dropped and marked",
         code=OUTPUT,
         limits=_OUTPUT,
@@ -102,7 +102,7 @@ GUARANTEES = (
     ),
     Guarantee(
         id="result",
-        subject="host side",
+        subject="channel",
         promise="a result beyond its limit is refused, however it is sent",
         code=RESULT,
         limits=_RESULT,
@@ -111,7 +111,7 @@ GUARANTEES = (
     ),
     Guarantee(
         id="tools",
-        subject="host side",
+        subject="channel",
         promise="a tool that a step wasn't granted does not exist for it",
         code=TOOLS,
         inputs={"tool": OTHER_TOOL},
@@ -120,7 +120,7 @@ GUARANTEES = (
     ),
     Guarantee(
         id="tool_calls",
-        subject="host side",
+        subject="channel",
         promise="a step makes as many tool calls as its limit says",
         code=TOOL_CALLS,
         limits=replace(MODEST, tool_calls=3),

@@ -11,7 +11,7 @@ from steps.sandbox.limits import MB, Language, Limits
 from steps.sandbox.protocol import Outcome
 
 Verdict = Literal["enforced", "watched", "missing"]
-Subject = Literal["host", "network", "kernel", "limits", "host side", "afterwards"]
+Subject = Literal["machine", "network", "privileges", "limits", "channel", "remains"]
 
 LOOK = "doctor.look"
 """The tool by which an attack lets the host look at it while it waits, and start its neighbour."""

@@ -56,7 +56,7 @@ def cgroups(
 ) -> Check:
     """Whether sandboxes get cgroups of their own, and what would give them some."""
     if enforcement.get("memory") == "hard":
-        return Check(id="cgroups", state="ok", message="each sandbox gets a cgroup of its own: limits are hard")
+        return Check(id="cgroups", state="ok", message="a cgroup for each sandbox: limits are hard")
     mounted = mounts() if mounted is None else mounted
     root = os.geteuid() == 0 if root is None else root
     systemd = shutil.which("systemd-run") is not None if systemd is None else systemd

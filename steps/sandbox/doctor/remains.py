@@ -117,7 +117,7 @@ def _read_neighbour(trial: Trial) -> Reading:
 GUARANTEES = (
     Guarantee(
         id="neighbours",
-        subject="afterwards",
+        subject="remains",
         promise="sandboxes that run at the same time can't reach each other",
         code=HOST_OF_NEIGHBOUR,
         neighbour=NEIGHBOUR,
@@ -125,14 +125,14 @@ GUARANTEES = (
     ),
     Guarantee(
         id="daemons",
-        subject="afterwards",
+        subject="remains",
         promise="what code leaves running is gone once its step has ended",
         code=DAEMON,
         read=_read_daemon,
     ),
     Guarantee(
         id="single_use",
-        subject="afterwards",
+        subject="remains",
         promise="nothing is left for the next sandbox",
         code=LEAVE,
         successor=FIND,

@@ -63,7 +63,8 @@ def _read_cpu(trial: Trial) -> Reading:
     if trial.ended.cpu_time is not None:
         used, wall = trial.ended.cpu_time, trial.ended.duration
     share = used / wall
-    told = f"3 busy processes had {share:.2f} processors; limit {trial.limits.cpu:g}"
+    busy = " (this machine is busy)" if share < trial.limits.cpu / 2 else ""
+    told = f"3 busy processes had {share:.2f} processors; limit {trial.limits.cpu:g}{busy}"
     return held(told) if share <= trial.limits.cpu * CPU_TOLERANCE else broken(told)
 
 
@@ -201,7 +202,7 @@ def _read_timeout(trial: Trial) -> Reading:
 
 
 _MEMORY = replace(MODEST, memory=64 * MB)
-_CPU = replace(MODEST, cpu=0.5)
+_CPU = replace(MODEST, cpu=0.2)
 _PIDS = replace(MODEST, pids=16)
 _TIMEOUT = replace(MODEST, timeout=0.5, grace=0.3)
 

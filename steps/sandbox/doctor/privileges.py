@@ -147,14 +147,14 @@ def _read_javascript(trial: Trial) -> Reading:
 GUARANTEES = (
     Guarantee(
         id="privileges",
-        subject="kernel",
+        subject="privileges",
         promise="code has no capability, can gain none, and is nobody's user outside",
         code=PRIVILEGES,
         read=_read_privileges,
     ),
     Guarantee(
         id="system_calls",
-        subject="kernel",
+        subject="privileges",
         promise="tracing, mounts, namespaces, keyrings, bpf and the like are denied",
         code=SYSTEM_CALLS,
         inputs={"calls": [list(call) for call in CALLS]},
@@ -163,14 +163,14 @@ GUARANTEES = (
     ),
     Guarantee(
         id="supervisor",
-        subject="kernel",
+        subject="privileges",
         promise="the first process of the sandbox is out of the code's reach",
         code=SUPERVISOR,
         read=_read_supervisor,
     ),
     Guarantee(
         id="javascript",
-        subject="kernel",
+        subject="privileges",
         promise="JavaScript has the language and nothing of the system",
         language="javascript",
         code=JAVASCRIPT,
