@@ -20,6 +20,7 @@ COMMANDS = (
     ("runs", "show"),
     ("runs", "logs"),
     ("schema",),
+    ("doctor",),
 )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,17 @@ from tests.sandbox.weaknesses import PROC, changed, guest, option, replaced, wea
 Weaken = Callable[[pytest.MonkeyPatch, Path], None]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
+
+
+@pytest.fixture
+def tidy_scratch() -> Iterator[None]:
+    """The machine's own /dev/shm, in which deno makes a folder where a sandbox has it too."""
+    scratch = Path("/dev/shm")
+    before = {path.name for path in scratch.iterdir()}
+    yield
+    for path in scratch.iterdir():
+        if path.name == "deno" and path.name not in before:
+            shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -149,6 +161,7 @@ def _careless_host(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
     weaknesses.with_a_careless_host(monkeypatch)
 
 
+@pytest.mark.usefixtures("tidy_scratch")
 @pytest.mark.parametrize(
     ("weaken", "missing"),
     [
