@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.errors import RefusedError
+from steps.sandbox import jail
 from steps.sandbox.doctor import contents
 from steps.sandbox.doctor.canaries import SCRATCH, VARIABLE, plant
 from steps.sandbox.doctor.examination import Examination, Proof, examine
@@ -198,6 +200,19 @@ async def test_weakness_is_found(
     assert all(told(examination)[name].fix for name in missing)
 
 
+async def test_a_home_where_sandboxes_may_look_is_found(runner: NsjailRunner) -> None:
+    files = next(guarantee for guarantee in GUARANTEES if guarantee.id == "host_files")
+    proof = (await examined(runner, files, home=Path("/usr/local"))).proofs[0]
+    assert proof.verdict == "missing"
+    assert proof.evidence == "the code reaches /usr/local"
+
+
+async def test_a_machine_that_is_called_as_sandboxes_are(runner: NsjailRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "stepbox")
+    settings = next(guarantee for guarantee in GUARANTEES if guarantee.id == "kernel_settings")
+    assert (await examined(runner, settings)).proofs[0].verdict == "enforced"
+
+
 @as_root
 async def test_without_cgroups_limits_are_watched(runner: NsjailRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     weaknesses.without_cgroups(monkeypatch)
@@ -300,6 +315,29 @@ async def test_where_no_sandbox_starts_everything_is_missing(monkeypatch: pytest
     assert examination.refused is not None
     assert {proof.verdict for proof in examination.proofs} == {"missing"}
     assert {proof.fix for proof in examination.proofs} == {"allow them"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[W][2026-01-01T00:00:00+0000][77] runChild():511 clone(flags=CLONE_NEWNS|CLONE_NEWUSER) failed: {}",
+        "[E][2026-01-01T00:00:00+0000][77] initCloneNs():369 mount('/', MS_REC|MS_PRIVATE): {}",
+        "[F][2026-01-01T00:00:00+0000][77] couldn't write to /proc/77/setgroups: {}",
+    ],
+)
+@pytest.mark.parametrize("reason", ["Permission denied", "Operation not permitted", "No space left on device"])
+async def test_why_nsjail_can_not_make_namespaces_is_told(
+    runner: NsjailRunner, monkeypatch: pytest.MonkeyPatch, line: str, reason: str
+) -> None:
+    """A stand-in for nsjail, which says what nsjail says where the kernel or AppArmor denies it (its issue 236)."""
+    said = 'printf "%s\n" "$0" >&2; exit 255'
+    monkeypatch.setattr(jail, "command", lambda *_arguments: ["/bin/sh", "-c", said, line.format(reason)])
+    examination = await examined(runner)
+    assert examination.refused is not None
+    assert examination.refused.message.startswith("this machine does not let Stepbox make namespaces: ")
+    assert examination.refused.message.endswith(reason)
+    assert "[77]" not in examination.refused.message
+    assert examination.refused.fix
 
 
 async def test_an_interrupted_examination_leaves_nothing(runner: NsjailRunner) -> None:

@@ -93,7 +93,7 @@ async def plant(*homes: Path) -> AsyncIterator[Canaries]:
             token=token,
             files=files,
             descriptor=descriptor,
-            paths=_identities([*files, *_worth_stealing(homes)]),
+            paths=_identities([*files, *_of_installation(homes), *_worth_stealing()]),
             mounts=mounts(),
             process=await stack.enter_async_context(_process(token)),
             segment=stack.enter_context(_segment(token)),
@@ -105,16 +105,20 @@ async def plant(*homes: Path) -> AsyncIterator[Canaries]:
         )
 
 
-def _worth_stealing(homes: Sequence[Path]) -> Iterator[Path]:
-    yield from map(Path, _TEMPTING)
-    yield Path(__file__)
+def _of_installation(homes: Sequence[Path]) -> Iterator[Path]:
+    """What no sandbox may have wherever it lies: below /usr, which sandboxes see, it lies wrongly."""
     for home in homes:
         yield home
         yield from (home / name for name in ("stepbox.db", "files", "shared"))
+
+
+def _worth_stealing() -> Iterator[Path]:
+    """What is interesting on most machines, unless it lies where sandboxes may look."""
+    found = [*map(Path, _TEMPTING), Path(__file__)]
     with suppress(RuntimeError):
         own = Path.home()
-        yield own
-        yield from (own / name for name in _TEMPTING_AT_HOME)
+        found += [own, *(own / name for name in _TEMPTING_AT_HOME)]
+    yield from (path for path in found if not documented(os.path.realpath(path)))
 
 
 def documented(place: str) -> bool:
@@ -123,12 +127,10 @@ def documented(place: str) -> bool:
 
 
 def _identities(paths: Sequence[Path]) -> dict[str, tuple[int, int]]:
-    """The device and inode of each path that is there and that no sandbox may have."""
+    """The device and inode of each path that is there."""
     found = {}
     for path in paths:
         with suppress(OSError):
-            if documented(str(path.resolve())):
-                continue
             status = path.stat()
             found[str(path)] = (status.st_dev, status.st_ino)
     return found

@@ -6,6 +6,8 @@ from steps.sandbox.doctor.canaries import VARIABLE, documented
 from steps.sandbox.doctor.guarantee import Guarantee, Reading, Trial, broken, held, some
 from steps.sandbox.doctor.mounts import Mount, parse
 
+NAME_INSIDE = "stepbox"
+"""What every sandbox calls its machine, so that one of that name may as well."""
 _OF_THE_KERNEL = {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"}
 """File systems that are one for the whole machine; what they show is other guarantees' business."""
 
@@ -222,7 +224,7 @@ return {"opened": opened, "tried": len(paths), "host": os.uname().nodename}
 def _read_settings(trial: Trial) -> Reading:
     if opened := trial.result["opened"]:
         return broken(f"the code opens {some(opened)} for writing")
-    if trial.result["host"] == socket.gethostname():
+    if trial.result["host"] == socket.gethostname() != NAME_INSIDE:
         return broken(f"the code knows the name of this machine ({trial.result['host']})")
     return held(f"{trial.result['tried']} tried, none is writable; it is called {trial.result['host'][:20]}")
 
