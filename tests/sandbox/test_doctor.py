@@ -368,8 +368,6 @@ async def test_without_bash_shell_steps_do_not_run(runner: NsjailRunner, monkeyp
 
 
 async def test_packages_that_python_steps_miss_are_named(runner: NsjailRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = await contents.packages(runner, fix="build it")
-    assert whole.state == "ok"
     weaken_jail(monkeypatch, changed(r":/opt/packages$", ":/opt/elsewhere"))
     check = await contents.packages(runner, fix="build it")
     assert (check.state, check.fix) == ("warning", "build it")

@@ -137,7 +137,7 @@ class _Attack:
         except Exception as problem:  # noqa: BLE001 - whatever it is, nothing is proved, and the others are tried
             _log.debug("the guarantee %s could not be tried", self._guarantee.id, exc_info=True)
             reading = broken(f"not proved: {type(problem).__name__}: {problem}")
-        await asyncio.to_thread(_remove_from_scratch, self._trial.mark, self._trial.canaries.token)
+        await asyncio.to_thread(_remove_from_scratch, self._trial.mark, f"{self._trial.mark}-left")
         verdict = self._verdict(enforcement) if reading.held else "missing"
         return Proof(
             guarantee=self._guarantee,

@@ -29,19 +29,18 @@ def _read_daemon(trial: Trial) -> Reading:
 
 
 LEAVE = """
-name = inputs["token"]
+name = inputs["mark"] + "-left"
 for place in ("/work", "/tmp", "/dev/shm"):
     with open(f"{place}/{name}", "w") as file:
         file.write("left")
 libc.shmget(inputs["keys"][0], 4096, 0o1000 | 0o666)
-look()
 return "left"
 """
 
 FIND = """
 found = []
 for place in ("/work", "/tmp", "/dev/shm", "/var/tmp"):
-    if os.path.exists(f"{place}/{inputs['token']}"):
+    if os.path.exists(f"{place}/{inputs['mark']}-left"):
         found.append(place)
 if libc.shmget(inputs["keys"][0], 4096, 0) >= 0:
     found.append("shared memory")
