@@ -163,32 +163,47 @@ def _careless_host(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
     weaknesses.with_a_careless_host(monkeypatch)
 
 
+def _named_hosts(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    (folder / "hosts").write_text("192.0.2.1 example.com\n")
+    weaken_jail(monkeypatch, option("--bindmount_ro", f"{folder / 'hosts'}:/etc/hosts"))
+
+
+WEAKNESSES = [
+    pytest.param(_no_seccomp, {"system_calls", "socket_kinds"}, id="no_seccomp"),
+    pytest.param(_shared_network, {"network", "neighbours"}, id="shared_network"),
+    pytest.param(_host_directory, {"host_files"}, id="host_directory"),
+    pytest.param(_writable_host_directory, {"host_files", "read_only_root"}, id="writable_host_directory"),
+    pytest.param(_writable_root, {"read_only_root"}, id="writable_root"),
+    pytest.param(_handed_through, {"environment", "descriptors"}, id="handed_through"),
+    pytest.param(
+        _shared_namespaces,
+        {"shared_memory", "processes", "kernel_settings", "devices", "host_files", "neighbours", "single_use"},
+        id="shared_namespaces",
+    ),
+    pytest.param(_shared_scratch, {"host_files", "private_scratch", "dev_shm", "single_use"}, id="shared_scratch"),
+    pytest.param(_no_sizes, {"disk", "files", "dev_shm", "open_files"}, id="no_sizes"),
+    pytest.param(_capabilities, {"privileges", "supervisor"}, id="capabilities"),
+    pytest.param(_new_privileges, {"privileges", "system_calls", "socket_kinds"}, id="new_privileges"),
+    pytest.param(_open_guest, {"supervisor", "javascript"}, id="open_guest"),
+    pytest.param(_no_limits, {"memory", "cpu", "pids"}, id="no_limits", marks=as_root),
+    pytest.param(
+        _careless_host, {"timeout", "output", "result", "tools", "tool_calls"}, id="careless_host", marks=as_root
+    ),
+    pytest.param(_named_hosts, {"names"}, id="named_hosts"),
+]
+
+
+def test_each_guarantee_is_missing_in_some_test() -> None:
+    found = {"daemons"}
+    for weakness in WEAKNESSES:
+        missing = weakness.values[1]
+        assert isinstance(missing, set)
+        found |= missing
+    assert found == {guarantee.id for guarantee in GUARANTEES}
+
+
 @pytest.mark.usefixtures("tidy_scratch")
-@pytest.mark.parametrize(
-    ("weaken", "missing"),
-    [
-        pytest.param(_no_seccomp, {"system_calls", "socket_kinds"}, id="no_seccomp"),
-        pytest.param(_shared_network, {"network", "neighbours"}, id="shared_network"),
-        pytest.param(_host_directory, {"host_files"}, id="host_directory"),
-        pytest.param(_writable_host_directory, {"host_files", "read_only_root"}, id="writable_host_directory"),
-        pytest.param(_writable_root, {"read_only_root"}, id="writable_root"),
-        pytest.param(_handed_through, {"environment", "descriptors"}, id="handed_through"),
-        pytest.param(
-            _shared_namespaces,
-            {"shared_memory", "processes", "kernel_settings", "devices", "host_files", "neighbours", "single_use"},
-            id="shared_namespaces",
-        ),
-        pytest.param(_shared_scratch, {"host_files", "private_scratch", "dev_shm", "single_use"}, id="shared_scratch"),
-        pytest.param(_no_sizes, {"disk", "files", "dev_shm", "open_files"}, id="no_sizes"),
-        pytest.param(_capabilities, {"privileges", "supervisor"}, id="capabilities"),
-        pytest.param(_new_privileges, {"privileges", "system_calls", "socket_kinds"}, id="new_privileges"),
-        pytest.param(_open_guest, {"supervisor", "javascript"}, id="open_guest"),
-        pytest.param(_no_limits, {"memory", "cpu", "pids"}, id="no_limits", marks=as_root),
-        pytest.param(
-            _careless_host, {"timeout", "output", "result", "tools", "tool_calls"}, id="careless_host", marks=as_root
-        ),
-    ],
-)
+@pytest.mark.parametrize(("weaken", "missing"), WEAKNESSES)
 async def test_weakness_is_found(
     runner: NsjailRunner, monkeypatch: pytest.MonkeyPatch, folder: Path, weaken: Weaken, missing: set[str]
 ) -> None:
