@@ -69,7 +69,7 @@ async def test_other_languages_run_too(executor: CodeExecutor, step: JavaScriptS
     ("limits", "code", "status"),
     [
         ({"timeout": "200ms"}, "while True: pass", StepStatus.TIMED_OUT),
-        ({"memory": "64MB"}, "return len(bytearray(100_000_000))", StepStatus.OUT_OF_MEMORY),
+        ({"memory": "64MB"}, "import time\nhoard = bytearray(100_000_000)\ntime.sleep(20)", StepStatus.OUT_OF_MEMORY),
         ({"memory": "512MB"}, "return len(bytearray(b'x') * 300_000_000)", StepStatus.SUCCEEDED),
         ({"disk": "1MB"}, "open('x', 'wb').write(bytes(2_000_000))", StepStatus.FAILED),
         ({"disk": "128MB"}, "open('x', 'wb').write(bytes(100_000_000))", StepStatus.SUCCEEDED),

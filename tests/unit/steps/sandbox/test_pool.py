@@ -159,14 +159,14 @@ async def test_service_lets_its_ready_sandboxes_go_when_nothing_comes(runner: Me
 
 
 async def test_service_starts_ahead_what_a_run_expects_and_then_follows_demand(runner: MemoryRunner) -> None:
-    pool = Sandboxes(runner, ceiling=2)
+    pool = Sandboxes(runner, ceiling=1)
     pool.expect(profile_of(job()), 3)
     await settle()
-    assert pool.ready == 3
+    assert pool.ready == LOOKAHEAD
     for _number in range(6):
         await pool.execute(job(), SilentHost())
         await settle()
-    assert pool.ready == 2
+    assert pool.ready == 1
     await pool.close()
 
 
