@@ -127,12 +127,16 @@ class Warm:
     def __init__(self, bin_: Path, directory: Path, *, count: int) -> None:
         command = [bin_ / "python", Path(__file__).with_name("warm.py"), directory / "home"]
         self._directory = directory
-        self._servers = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_environment())
-            for _ in range(count)
-        ]
+        self._servers: list[subprocess.Popen[str]] = []
         self._idle: Queue[subprocess.Popen[str]] = Queue()
-        for server in self._servers:
+        for _ in range(count):
+            # One after the other: the first in a new environment compiles what it imports, for all.
+            server = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_environment()
+            )
+            self._servers.append(server)
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
             self._idle.put(server)
 
     def __call__(self, directory: Path, *arguments: str, stdin: str = "", **environment: str) -> Outcome:

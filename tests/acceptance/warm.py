@@ -2,7 +2,7 @@
 
 Imports are two thirds of what a short run costs, and the tests of the library make many runs. Executed by the
 interpreter of the installation. Reads a line of JSON for each call (arguments, directory, environment, and the files
-of its standard streams) and answers with its exit status.
+of its standard streams) and answers with its exit status; says "ready" when it has imported all.
 """
 
 import importlib
@@ -25,13 +25,18 @@ def serve(home: Path) -> None:
     prepare(home, None)
     for name in IMPORTED:
         importlib.import_module(name)
+    answer("ready")
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             call(json.loads(line))
         _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+        answer(str(os.waitstatus_to_exitcode(status)))
+
+
+def answer(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def call(what: dict[str, object]) -> NoReturn:
