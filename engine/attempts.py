@@ -10,13 +10,16 @@ from json import dumps
 from pathlib import Path
 from typing import Literal, Protocol, assert_never
 
+from engine.cancellation import Interruption
 from engine.logbook import Logbook
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
 from engine.records import LogLine, Run, StepRun, step_label
 from engine.store import Store
+from engine.store.errors import StoreError
 from engine.tool_calls import Caller, ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult
 from flows.errors import StepboxError
+from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
 from flows.values import Json, StepStatus
 from steps.code import CodeStep, SandboxConfig
@@ -42,6 +45,12 @@ class Children(Protocol):
 
     async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         """Run the flow of that name as a child of the run and wait for its end."""
+
+
+class Performer(Protocol):
+    """Makes one step's attempts, retries included, and gives the last one's outcome."""
+
+    async def __call__(self, work: "Work") -> StepResult: ...
 
 
 class Attempts:
@@ -73,10 +82,8 @@ class Attempts:
         self.children = children
         self.host_directories = host_directories
         self.subflow_digests = subflow_digests
-        self.begun: set[str] = set()
-        """Ids of the steps of which an attempt was made."""
-        self.interrupted: dict[str, StepRun] = {}
-        """The attempts that a cancellation cut off, by step id."""
+        self.begun: dict[str, Work] = {}
+        """By step id, the work last begun of each step that has no end yet."""
 
     def expect(self, step: StepConfig, count: int) -> None:
         """Say that a step is about to be executed this many times."""
@@ -86,9 +93,9 @@ class Attempts:
         """The work of one step, or of one of its items, with its inputs resolved."""
         return Work(self, step, inputs, item)
 
-    async def record_end(self, step: StepConfig, result: StepResult, item: int | None = None) -> StepRun:
-        """Record the end of a step that no attempt of its own stands for: skipped, cached, or the sum of its items."""
-        return await self.store.steps.add(self.run.id, step.id, result, attempt=0, item=item)
+    def over(self, step: StepConfig, result: StepResult, item: int | None = None) -> StepRun:
+        """The record of an end that no attempt stands for: skipped, cached, cut off, or the sum of the items."""
+        return self.store.steps.over(self.run.id, step.id, result, attempt=0, item=item)
 
 
 class Work:
@@ -104,10 +111,12 @@ class Work:
         self.item = item
         self.made = 0
         """Attempts made so far."""
+        self.tool_calls = 0
+        """Calls that the last attempt made."""
         self.last: StepRun | None = None
         """The record of the last attempt."""
         self.outcome: StepResult | None = None
-        """What the last attempt came to."""
+        """What the last attempt came to, without its output."""
 
     @property
     def label(self) -> str:
@@ -119,49 +128,49 @@ class Work:
         retry = self.step.retry
         return retry is not None and self.made < retry.attempts and _RETRY_REASON.get(result.status) in retry.on
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no further attempt is to come: the last one succeeded, failed for good, or was cut off."""
+        if self.last is None or self.outcome is None:
+            return False
+        return self.last.attempt == 0 or not self.worth_retrying(self.outcome)
+
     async def attempt(self) -> StepResult:
         """Make one attempt and record it.
 
         Raises:
-            asyncio.CancelledError: the run was cancelled; the attempt is recorded as cancelled.
+            asyncio.CancelledError: the attempt was cut off, and is recorded as cancelled; or it had ended, and is
+                recorded as it did.
         """
         owner = self._attempts
         self.made += 1
-        owner.begun.add(self.step.id)
+        self.tool_calls, self.last, self.outcome = 0, None, None
+        owner.begun[self.step.id] = self
         row = await owner.store.steps.start(owner.run.id, self.step.id, attempt=self.made, item=self.item)
         owner.observer.notice(AttemptStarted(attempt=row))
-        began = asyncio.get_running_loop().time()
-        try:
-            result = await self._execute()
-        except asyncio.CancelledError:
-            duration = asyncio.get_running_loop().time() - began
-            error = StepError(code="run_cancelled", message="the run ended before this step did")
-            owner.interrupted[self.step.id] = await self._finish(
-                row,
-                StepResult(
-                    status=StepStatus.CANCELLED,
-                    error=error,
-                    duration=duration,
-                    isolation=owner.executors[type(self.step)].isolation,
-                ),
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        with Interruption() as interruption:
+            try:
+                result = await self._execute()
+            except asyncio.CancelledError as problem:
+                interruption.came_with(problem)
+                result = self._cut_off()
+            result = replace(
+                result,
+                duration=result.duration or clock() - began,
+                tool_calls=max(result.tool_calls, self.tool_calls),
             )
-            raise
-        if result.duration == 0:
-            result = replace(result, duration=asyncio.get_running_loop().time() - began)
-        await self._finish(row, result)
+            await interruption.after(self._finish(row, result))
         return result
 
     async def cached(self, result: Json) -> StepResult:
         """Record that the step's result came from the cache, without an attempt."""
-        outcome = StepResult(status=StepStatus.SUCCEEDED, result=result)
-        self.last = await self._attempts.record_end(self.step, outcome, self.item)
-        return outcome
+        return await self._end_without_attempt(StepResult(status=StepStatus.SUCCEEDED, result=result))
 
     async def abandoned(self) -> StepResult:
         """Record that Prefect's backstop ended the last attempt, which went on long after the step's timeout."""
-        outcome = _step_timed_out(self.step)
-        self.last = await self._attempts.record_end(self.step, outcome, self.item)
-        return outcome
+        return await self._end_without_attempt(_step_timed_out(self.step))
 
     def cache_key(self) -> str:
         """What makes two executions the same: workspace, flow, the step with its code, its subflows, its inputs."""
@@ -172,14 +181,24 @@ class Work:
         parts = [owner.run.workspace, owner.run.flow, configuration, source, subflows, self.inputs]
         return sha256(dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    async def _finish(self, row: StepRun, result: StepResult) -> StepRun:
+    async def _end_without_attempt(self, outcome: StepResult) -> StepResult:
+        recorded = self._attempts.over(self.step, outcome, self.item)
+        with Interruption() as interruption:
+            await interruption.after(self._attempts.store.steps.add(recorded))
+            self.last, self.outcome = recorded, outcome
+        return outcome
+
+    async def _finish(self, row: StepRun, result: StepResult) -> None:
         owner = self._attempts
-        self.outcome = result
-        await owner.logbook.flush()
-        await owner.store.steps.finish(row.id, result)
-        self.last = row.ended(result, datetime.now(UTC))
-        owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
-        return self.last
+        with Interruption() as interruption:
+            try:
+                await interruption.after(owner.logbook.flush())
+            except StoreError:
+                _log.warning("lines of run %s could not be written yet", owner.run.id, exc_info=True)
+            await interruption.after(owner.store.steps.finish(row.id, result))
+            self.last = row.ended(result, datetime.now(UTC))
+            self.outcome = replace(result, stdout="", stderr="")
+            owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
 
     async def _execute(self) -> StepResult:
         step = self.step
@@ -189,7 +208,7 @@ class Work:
             async with deadline:
                 return await executor.execute(step, Call(self._attempts, self))
         except StepboxError as problem:
-            return StepResult(status=StepStatus.FAILED, error=StepError.of(problem))
+            return unsuccessful(problem)
         except asyncio.CancelledError as problem:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -199,6 +218,11 @@ class Work:
             if deadline.expired():
                 return replace(_step_timed_out(step), isolation=executor.isolation)
             return self._internal_error(problem)
+
+    def _cut_off(self) -> StepResult:
+        error = StepError(code="cancelled", message="the attempt was cut off before it had ended")
+        isolation = self._attempts.executors[type(self.step)].isolation
+        return StepResult(status=StepStatus.CANCELLED, error=error, isolation=isolation)
 
     def _internal_error(self, problem: BaseException) -> StepResult:
         _log.error("the executor of step %s failed in run %s", self.step.id, self._attempts.run.id, exc_info=problem)
@@ -242,6 +266,7 @@ class Call:
 
     async def call_tool(self, name: str, arguments: Json) -> Json:
         owner, step = self._attempts, self._work.step
+        self._work.tool_calls += 1
         caller = Caller(
             workspace=owner.run.workspace,
             run_id=owner.run.id,
@@ -255,6 +280,12 @@ class Call:
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         return await self._attempts.children.run_child(name, inputs)
+
+
+def unsuccessful(problem: StepboxError) -> StepResult:
+    """An error of ours as what a step came to."""
+    status = StepStatus.LIMIT_EXCEEDED if isinstance(problem, TooLargeError) else StepStatus.FAILED
+    return StepResult(status=status, error=StepError.of(problem))
 
 
 def _granted(step: StepConfig) -> list[str]:

@@ -5,26 +5,24 @@ Prefect task). The store has every attempt before the next step sees its result.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from engine.attempts import INTERNAL_ERROR, Attempts, Work
+from engine.attempts import INTERNAL_ERROR, Attempts, Performer, unsuccessful
+from engine.cancellation import Interruption, together
+from engine.items import Items
+from engine.names import Names
 from engine.progress import Observer, StepEnded
 from engine.records import Run, StepRun
 from flows.contracts import StepError, StepResult
 from flows.definition import Definition
 from flows.errors import StepboxError
-from flows.explanations import type_name
 from flows.expressions import condition, resolve
-from flows.model import ForEach, StepConfig
+from flows.model import StepConfig
 from flows.values import Json, RunStatus, StepStatus
 
-
-class Performer(Protocol):
-    """Makes one step's attempts, retries included, and gives the last one's outcome."""
-
-    async def __call__(self, work: Work) -> StepResult: ...
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +35,10 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blocked:
-    """Why a step doesn't run, and whether that holds back the steps that need it."""
+class Ended:
+    """How a step ended, and whether that holds back the steps that need it."""
 
+    status: StepStatus
     error: StepError | None
     blocks: bool
 
@@ -50,219 +49,176 @@ class Execution:
     def __init__(self, *, definition: Definition, run: Run, attempts: Attempts, observer: Observer) -> None:
         self.definition = definition
         self.run = run
-        self._attempts = attempts
+        self.entered = False
+        """Whether :meth:`body` has been called."""
+        self.attempts = attempts
         self._observer = observer
-        self._results: dict[str, StepResult] = {}
-        self._blocking: dict[str, bool] = {}
-        self._error: StepError | None = None
+        self._names = Names(run)
+        self._ended: dict[str, Ended] = {}
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Make the run end as cancelled as soon as :meth:`body` is called: for who is cancelled before that."""
+        self._cancelled = True
 
     async def body(self, perform: Performer) -> RunOutcome:
-        """Run the flow: its steps, then ``on_failure`` where one failed, then ``finally`` whatever happened.
+        """Run the flow: its steps, then ``on_failure`` where it failed, then ``finally`` whatever happened.
+
+        Where Stepbox itself fails, as where the store is gone, so has the run.
 
         Raises:
-            asyncio.CancelledError: the run was cancelled; its running steps are, and its ``finally`` has run, unless
-                it was cancelled again meanwhile.
-            Exception: Stepbox itself failed, as where the store is gone; ``finally`` has been tried.
+            asyncio.CancelledError: the run was cancelled. Its running steps are, and every step has its end;
+                ``finally`` has run to its end, unless the run was cancelled once more.
         """
+        self.entered = True
         flow = self.definition.flow
-        handled = [*flow.steps]
         try:
             outcome = await self._main(perform)
-            self._error = outcome.error
             if outcome.status is RunStatus.FAILED:
-                handled += flow.on_failure
-                await self._group(flow.on_failure, perform)
-        except (asyncio.CancelledError, Exception) as problem:
-            self._error = why_ended(problem)
-            await self._mark_unfinished(handled, self._error)
-            await self._clean_up(perform)
+                self._names.set_error(outcome.error)
+                await self._list(flow.on_failure, perform)
+        except asyncio.CancelledError as problem:
+            with Interruption() as interruption:
+                await interruption.after(self.abandon(why_ended(problem)))
+                await interruption.after(self._clean_up(perform))
             raise
         failed = await self._clean_up(perform)
         if failed is not None and outcome.status is RunStatus.SUCCEEDED:
             outcome = RunOutcome(status=RunStatus.FAILED, output=outcome.output, error=failed)
         return outcome
 
-    async def _clean_up(self, perform: Performer) -> StepError | None:
-        """Run the ``finally`` steps; cancelled once more, those that are left get their end and no more time."""
-        steps = self.definition.flow.finally_
-        try:
-            return await self._group(steps, perform)
-        except asyncio.CancelledError:
-            error = StepError(code="run_cancelled", message="the run was cancelled again while it cleaned up")
-            await self._mark_unfinished(steps, error)
-            raise
+    async def abandon(self, reason: StepError) -> None:
+        """Give each of ``steps`` that has no end its own, because the run goes no further."""
+        self._names.set_error(reason)
+        await self._end_all(self.definition.flow.steps, reason)
 
     async def _main(self, perform: Performer) -> RunOutcome:
+        if self._cancelled:
+            raise asyncio.CancelledError
         flow = self.definition.flow
-        try:
-            async with asyncio.timeout(flow.timeout):
-                error = await self._group(flow.steps, perform)
-        except TimeoutError:
-            error = StepError(
-                code="run_timed_out",
-                message=f"the run took longer than its timeout of {flow.timeout:g} s",
-                fix="give the flow a longer `timeout`, or make its steps faster",
-            )
-            await self._mark_unfinished(flow.steps, error)
+        error = await self._list(flow.steps, perform, within=flow.timeout)
         if error is not None:
             return RunOutcome(status=RunStatus.FAILED, error=error)
         try:
-            output = resolve(flow.output, self._names())
+            output = resolve(flow.output, self._names.of_step())
         except StepboxError as problem:
             return RunOutcome(status=RunStatus.FAILED, error=StepError.of(problem))
         return RunOutcome(status=RunStatus.SUCCEEDED, output=output)
 
-    async def _group(self, steps: Sequence[StepConfig], perform: Performer) -> StepError | None:
-        """Run steps in the order of their needs, as many at once as those allow; give the first failure."""
-        ended = {step.id: asyncio.Event() for step in steps}
-
-        async def in_its_turn(step: StepConfig) -> None:
-            for need in self.definition.needs[step.id]:
-                if need in ended:
-                    await ended[need].wait()
+    async def _clean_up(self, perform: Performer) -> StepError | None:
+        """Run the ``finally`` steps. They outlast the first cancellation of the run; the second one cuts them short."""
+        flow, task = self.definition.flow, asyncio.current_task()
+        for step in flow.on_failure:
+            if step.id not in self._ended:
+                self._names.add_step(step.id, StepResult(status=StepStatus.SKIPPED))
+        if not flow.finally_:
+            return None
+        cleaning = asyncio.ensure_future(self._list(flow.finally_, perform))
+        interruption: asyncio.CancelledError | None = None
+        while not cleaning.done():
+            if task is not None and task.cancelling() > 1:
+                cleaning.cancel()
             try:
-                await self._step(step, perform)
-            finally:
-                ended[step.id].set()
+                await asyncio.shield(cleaning)
+            except asyncio.CancelledError as problem:
+                interruption = problem
+        if interruption is None:
+            return cleaning.result()
+        # It may have been cancelled before it began.
+        await self._end_all(flow.finally_, why_ended(interruption))
+        raise interruption
 
-        async with asyncio.TaskGroup() as group:
-            for step in steps:
-                group.create_task(in_its_turn(step), name=step.id)
+    async def _list(
+        self, steps: Sequence[StepConfig], perform: Performer, *, within: float | None = None
+    ) -> StepError | None:
+        """Run a list of steps to the end of each, ``within`` so many seconds; why it failed, if it did."""
+        deadline = asyncio.timeout(within)
+        ended = {step.id: asyncio.Event() for step in steps}
+        try:
+            async with deadline:
+                await together(self._in_its_turn(step, ended, perform) for step in steps)
+            return self._failure(steps)
+        except asyncio.CancelledError as problem:
+            await self._end_all(steps, why_ended(problem))
+            raise
+        except Exception as problem:  # noqa: BLE001 - a bug, or a lost store, fails the run and no more
+            error = _run_timed_out(within) if deadline.expired() else why_ended(problem)
+            if error.code == INTERNAL_ERROR:
+                _log.error("run %s failed inside Stepbox", self.run.id, exc_info=problem)
+        await self._end_all(steps, error)
+        return error
+
+    async def _in_its_turn(self, step: StepConfig, ended: Mapping[str, asyncio.Event], perform: Performer) -> None:
+        for need in self.definition.needs[step.id]:
+            await ended[need].wait()
+        await self._step(step, perform)
+        ended[step.id].set()
+
+    def _failure(self, steps: Sequence[StepConfig]) -> StepError | None:
+        """The first of the steps, as they are written, whose failure is the run's."""
         for step in steps:
-            result = self._results[step.id]
-            if self._blocking[step.id] and result.status is not StepStatus.SKIPPED:
-                cause = result.error.message if result.error else result.status.value
-                return StepError(code="step_failed", message=f"step '{step.id}' {_words(result.status)}: {cause}")
+            end = self._ended[step.id]
+            if end.blocks and end.status is not StepStatus.SKIPPED:
+                cause = end.error.message if end.error else end.status.value
+                return StepError(code="step_failed", message=f"step '{step.id}' {_words(end.status)}: {cause}")
         return None
 
     async def _step(self, step: StepConfig, perform: Performer) -> None:
-        blocked = self._blocked(step)
-        if blocked is not None:
-            await self._skip(step, blocked)
-            return
-        try:
-            if step.for_each is None:
-                work = self._attempts.work(step, resolve(step.with_, self._names()))
-                await self._end(step, await perform(work), recorded=work.last)
-            else:
-                await self._for_each(step, step.for_each, perform)
-        except StepboxError as problem:
-            await self._end(step, StepResult(status=StepStatus.FAILED, error=StepError.of(problem)))
-
-    def _blocked(self, step: StepConfig) -> Blocked | None:
         for need in self.definition.needs[step.id]:
-            if self._blocking.get(need):
-                message = f"step '{need}', which this one needs, {_words(self._results[need].status)}"
-                return Blocked(error=StepError(code="needs_failed", message=message), blocks=True)
-        if step.if_ is None:
-            return None
+            if self._ended[need].blocks:
+                message = f"step '{need}', which this one needs, {_words(self._ended[need].status)}"
+                error = StepError(code="needs_failed", message=message)
+                await self._end(step, StepResult(status=StepStatus.SKIPPED, error=error), blocks=True)
+                return
         try:
-            holds = step.if_ if isinstance(step.if_, bool) else condition(step.if_, self._names())
+            names = self._names.of_step()
+            if step.if_ is not None and not condition(step.if_, names):
+                await self._end(step, StepResult(status=StepStatus.SKIPPED))
+            elif step.for_each is not None:
+                items = Items(step, step.for_each, attempts=self.attempts, names=self._names)
+                await self._end(step, await items.run(perform))
+            else:
+                work = self.attempts.work(step, resolve(step.with_, names))
+                await self._end(step, await perform(work), recorded=work.last)
         except StepboxError as problem:
-            return Blocked(error=StepError.of(problem), blocks=step.on_error == "fail")
-        return None if holds else Blocked(error=None, blocks=False)
+            await self._end(step, unsuccessful(problem))
 
-    async def _skip(self, step: StepConfig, blocked: Blocked) -> None:
-        failed = blocked.error is not None and blocked.error.code != "needs_failed"
-        status = StepStatus.FAILED if failed else StepStatus.SKIPPED
-        await self._end(step, StepResult(status=status, error=blocked.error))
-        self._blocking[step.id] = blocked.blocks
-
-    async def _end(self, step: StepConfig, result: StepResult, recorded: StepRun | None = None) -> None:
+    async def _end(
+        self, step: StepConfig, result: StepResult, *, recorded: StepRun | None = None, blocks: bool | None = None
+    ) -> None:
         """Keep how a step ended, and record it where its last attempt isn't that record already."""
-        if recorded is None:
-            recorded = await self._attempts.record_end(step, result)
-        self._results[step.id] = result
-        unsuccessful = result.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
-        self._blocking[step.id] = unsuccessful and step.on_error == "fail"
-        self._observer.notice(StepEnded(attempt=recorded))
+        with Interruption() as interruption:
+            if recorded is None:
+                recorded = self.attempts.over(step, result)
+                await interruption.after(self.attempts.store.steps.add(recorded))
+            self._keep(step, result, blocks=blocks)
+            self._observer.notice(StepEnded(attempt=recorded))
 
-    async def _for_each(self, step: StepConfig, each: ForEach, perform: Performer) -> None:
-        items = resolve(each.in_, self._names())
-        if not isinstance(items, list):
-            message = f"for_each.in of step '{step.id}' is {type_name(items)}, not a list"
-            error = StepError(code="for_each_not_a_list", message=message, fix="give for_each.in a list")
-            await self._end(step, StepResult(status=StepStatus.FAILED, error=error))
-            return
-        self._attempts.expect(step, len(items))
-        began = asyncio.get_running_loop().time()
-        results = await self._items(step, each, items, perform)
-        ended = [result for result in results if result is not None]
-        failed = [
-            (index, result)
-            for index, result in enumerate(results)
-            if result is not None and result.status is not StepStatus.SUCCEEDED
-        ]
-        whole = StepResult(
-            status=StepStatus.SUCCEEDED,
-            result=[result.result if result and result.status is StepStatus.SUCCEEDED else None for result in results],
-            isolation=next((result.isolation for result in ended if result.isolation), None),
-            duration=asyncio.get_running_loop().time() - began,
-            tool_calls=sum(result.tool_calls for result in ended),
-            egress=sum(result.egress for result in ended),
-        )
-        if failed and each.on_item_error == "fail":
-            index, first = failed[0]
-            cause = first.error or StepError(code=first.status.value, message=first.status.value)
-            error = replace(cause, message=f"item {index}: {cause.message}")
-            whole = replace(whole, status=first.status, result=None, error=error)
-        await self._end(step, whole)
+    def _keep(self, step: StepConfig, result: StepResult, *, blocks: bool | None = None) -> None:
+        if blocks is None:
+            blocks = step.on_error == "fail" and result.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
+        self._ended[step.id] = Ended(status=result.status, error=result.error, blocks=blocks)
+        self._names.add_step(step.id, result)
+        self.attempts.begun.pop(step.id, None)
 
-    async def _items(
-        self, step: StepConfig, each: ForEach, items: list[Json], perform: Performer
-    ) -> list[StepResult | None]:
-        """Run the step for each item; after a failure that fails the step no further item is begun."""
-        results: list[StepResult | None] = [None] * len(items)
-        pending = iter(enumerate(items))
-        stopped = False
+    async def _end_all(self, steps: Sequence[StepConfig], reason: StepError) -> None:
+        """Give the steps that a cancellation, a timeout or a bug left without an end one, to the last."""
+        with Interruption() as interruption:
+            for step in steps:
+                if step.id not in self._ended:
+                    await interruption.after(self._cut_off(step, reason))
 
-        async def worker() -> None:
-            nonlocal stopped
-            for index, item in pending:
-                if stopped:
-                    return
-                results[index] = await self._item(step, each, index, item, perform)
-                if results[index].status is not StepStatus.SUCCEEDED and each.on_item_error == "fail":  # type: ignore[union-attr]
-                    stopped = True
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(each.concurrency, len(items))):
-                group.create_task(worker())
-        return results
-
-    async def _item(self, step: StepConfig, each: ForEach, index: int, item: Json, perform: Performer) -> StepResult:
+    async def _cut_off(self, step: StepConfig, reason: StepError) -> None:
+        work = self.attempts.begun.get(step.id)
+        status = StepStatus.SKIPPED if work is None else StepStatus.CANCELLED
+        result, recorded = StepResult(status=status, error=reason), None
+        if work is not None and work.outcome is not None and step.for_each is None and work.is_over:
+            result, recorded = work.outcome, work.last
         try:
-            inputs = resolve(step.with_, {**self._names(), each.as_: item, "index": index})
-        except StepboxError as problem:
-            result = StepResult(status=StepStatus.FAILED, error=StepError.of(problem))
-            await self._attempts.record_end(step, result, item=index)
-            return result
-        return await perform(self._attempts.work(step, inputs, item=index))
-
-    async def _mark_unfinished(self, steps: Sequence[StepConfig], reason: StepError) -> None:
-        """Give the steps that a cancellation or a timeout left without an end one."""
-        for step in steps:
-            if step.id in self._results:
-                continue
-            interrupted = self._attempts.interrupted.get(step.id)
-            status = StepStatus.CANCELLED if step.id in self._attempts.begun else StepStatus.SKIPPED
-            recorded = interrupted if step.for_each is None else None
-            await self._end(step, StepResult(status=status, error=reason), recorded)
-
-    def _names(self) -> dict[str, Json]:
-        run = self.run
-        return {
-            "inputs": dict(run.inputs),
-            "steps": {step_id: _visible(result) for step_id, result in self._results.items()},
-            "event": run.trigger.get("event"),
-            "trigger": run.trigger.get("trigger"),
-            "run": {
-                "id": run.id,
-                "flow": run.flow,
-                "started_at": (run.started_at or run.created_at).isoformat(),
-                "error": None if self._error is None else {"code": self._error.code, "message": self._error.message},
-            },
-        }
+            await self._end(step, result, recorded=recorded)
+        except StepboxError:
+            _log.exception("the end of step %s of run %s can't be recorded", step.id, self.run.id)
+            self._keep(step, result)
 
 
 _WORDS = {
@@ -280,23 +236,18 @@ def _words(status: StepStatus) -> str:
     return _WORDS.get(status, status.value)
 
 
+def _run_timed_out(after: float | None) -> StepError:
+    return StepError(
+        code="run_timed_out",
+        message=f"the run took longer than its timeout of {after or 0:g} s",
+        fix="give the flow a longer `timeout`, or make its steps faster",
+    )
+
+
 def why_ended(problem: BaseException) -> StepError:
     """Why a run ended that did not come to its end: it was cancelled, or Stepbox itself failed."""
     if isinstance(problem, asyncio.CancelledError):
         return StepError(code="run_cancelled", message="the run was cancelled")
-    while isinstance(problem, BaseExceptionGroup):  # concurrent steps wrap what went wrong
-        problem = problem.exceptions[0]
     if isinstance(problem, StepboxError):
         return StepError.of(problem)
     return StepError(code=INTERNAL_ERROR, message=f"{type(problem).__name__}: {problem}", fix="report this as a bug")
-
-
-def _visible(result: StepResult) -> dict[str, Json]:
-    """A step as expressions see it."""
-    error = result.error
-    return {
-        "result": result.result,
-        "status": result.status.value,
-        "error": None if error is None else {"code": error.code, "message": error.message, "line": error.line},
-        "artifacts": [],
-    }

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from engine.cancellation import settled
 from engine.records import LogLine
 from engine.store import Store
 from flows.errors import StepboxError
@@ -38,24 +39,28 @@ class Logbook:
         Raises:
             StoreError: the lines can't be written; they are kept for the next time.
         """
-        await asyncio.shield(asyncio.ensure_future(self._write()))
+        if not self._lines and not self._writing.locked():
+            return
+        async with self._writing:
+            lines, self._lines = self._lines, []
+            try:
+                await self._store.logs.append(lines)
+            except Exception:
+                self._lines[:0] = lines
+                raise
 
     async def close(self) -> None:
-        """Write what is left and end.
+        """Write what is left and end, even where this is cancelled meanwhile.
 
         Raises:
             StoreError: the lines can't be written.
         """
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
-        await self.flush()
-
-    async def _write(self) -> None:
-        async with self._writing:
-            if lines := list(self._lines):
-                await self._store.logs.append(lines)
-                del self._lines[: len(lines)]
+        try:
+            if self._writer is not None:
+                self._writer.cancel()
+                await settled(asyncio.gather(self._writer, return_exceptions=True))
+        finally:
+            await self.flush()
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(DELAY)

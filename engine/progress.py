@@ -1,9 +1,12 @@
 """What happens in a run while it happens, for whoever watches it (the command line's live view)."""
 
+import logging
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from engine.records import LogLine, Run, StepRun
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,19 @@ class Observer(Protocol):
     """Sees progress as it happens. Called from the event loop: it must return at once and never raise."""
 
     def notice(self, progress: Progress) -> None: ...
+
+
+class Undisturbed:
+    """Passes progress on to an observer whose failures are its own: what it observes goes on."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def notice(self, progress: Progress) -> None:
+        try:
+            self._observer.notice(progress)
+        except Exception:  # noqa: BLE001 - logged, whatever it is
+            _log.exception("an observer failed on %s", type(progress).__name__)
 
 
 class NoObserver:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from engine.attempts import INTERNAL_ERROR, Attempts
+from engine.attempts import Attempts
+from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.logbook import Logbook
-from engine.progress import NoObserver, Observer, RunEnded, RunStarted
+from engine.progress import NoObserver, Observer, RunEnded, RunStarted, Undisturbed
 from engine.records import Run
 from engine.report import RunReport, report
 from engine.store import Store
@@ -102,7 +103,6 @@ class Runs:
         observer: Observer,
         trigger: Mapping[str, Json],
         host_directories: tuple[Path, ...] = (),
-        parent: Run | None = None,
     ) -> RunReport:
         """Run a planned flow to its end. ``host_directories`` are those from which its tool steps may import files.
 
@@ -110,50 +110,81 @@ class Runs:
             StepboxError: the driver can't run it; the run is recorded as failed.
             asyncio.CancelledError: the run was cancelled, and is recorded as such.
         """
-        definition = plan.definition
+        run = await self._run(plan, observer, trigger, host_directories, parent=None)
+        return report(run, await self._store.steps.list(run.id))
+
+    async def run_child(self, plan: Plan, *, parent: Run, host_directories: tuple[Path, ...]) -> Run:
+        """Run a subflow to its end; as :meth:`run`."""
+        trigger = {"trigger": {"kind": "flow", "run": parent.id}}
+        return await self._run(plan, NoObserver(), trigger, host_directories, parent)
+
+    async def _run(
+        self,
+        plan: Plan,
+        observer: Observer,
+        trigger: Mapping[str, Json],
+        host_directories: tuple[Path, ...],
+        parent: Run | None,
+    ) -> Run:
+        definition, observer = plan.definition, Undisturbed(observer)
         for step in definition.flow.steps:
             if step.for_each is None:
                 self._executors[type(step)].expect(step, 1)
         version = await self._store.flows.put_version(
             self._workspace, definition.flow.flow, definition.text, definition.files, definition.digest
         )
-        run = await self._store.runs.create(
-            version, plan.inputs, trigger=trigger, parent_id=None if parent is None else parent.id, running=True
-        )
-        observer.notice(RunStarted(run=run))
-        logbook = Logbook(self._store)
+        refusal: StepboxError | None = None
+        with Interruption() as interruption:
+            parent_id = None if parent is None else parent.id
+            creating = self._store.runs.create(version, plan.inputs, trigger=trigger, parent_id=parent_id, running=True)
+            run = await interruption.outlast(creating)
+            observer.notice(RunStarted(run=run))
+            execution = self._execution(plan, run, observer, host_directories)
+            if interruption.came:
+                execution.cancel()
+            try:
+                outcome = await self._driver.run(execution)
+            except asyncio.CancelledError as problem:
+                interruption.came_with(problem)
+                outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
+            except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
+                outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
+                if isinstance(problem, StepboxError):
+                    refusal = problem
+                else:
+                    _log.exception("run %s failed inside Stepbox", run.id)
+            await interruption.after(self._close(execution, outcome))
+            ended = await self._store.runs.get(run.id)
+            observer.notice(RunEnded(run=ended))
+        if refusal is not None:
+            raise refusal
+        return ended
+
+    def _execution(self, plan: Plan, run: Run, observer: Observer, host_directories: tuple[Path, ...]) -> Execution:
         attempts = Attempts(
             run=run,
             store=self._store,
             executors=self._executors,
             tools=self._tools,
-            logbook=logbook,
+            logbook=Logbook(self._store),
             observer=observer,
             children=_Children(self, run, plan.subflows, host_directories),
             host_directories=host_directories,
             subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
         )
-        execution = Execution(definition=definition, run=run, attempts=attempts, observer=observer)
-        outcome = RunOutcome(status=RunStatus.FAILED)
-        try:
-            outcome = await self._driver.run(execution)
-        except (StepboxError, asyncio.CancelledError) as problem:
-            status = RunStatus.CANCELLED if isinstance(problem, asyncio.CancelledError) else RunStatus.FAILED
-            outcome = RunOutcome(status=status, error=why_ended(problem))
-            raise
-        except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-            error = why_ended(problem)
-            outcome = RunOutcome(status=RunStatus.FAILED, error=error)
-            if error.code == INTERNAL_ERROR:
-                _log.exception("run %s failed inside Stepbox", run.id)
-        finally:
+        return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
+
+    async def _close(self, execution: Execution, outcome: RunOutcome) -> None:
+        """Complete the record of a run, whatever happens meanwhile."""
+        run = execution.run
+        with Interruption() as interruption:
             try:
-                await logbook.close()
+                if not execution.entered and outcome.error is not None:
+                    await interruption.after(execution.abandon(outcome.error))
+                await interruption.after(execution.attempts.logbook.close())
             finally:
-                await self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
-        run = await self._store.runs.get(run.id)
-        observer.notice(RunEnded(run=run))
-        return report(run, await self._store.steps.list(run.id))
+                finish = self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
+                await interruption.after(finish)
 
     async def _check(
         self,
@@ -234,15 +265,10 @@ class _Children:
 
     async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         definition = self._subflows[name]
-        child = await self._runs.run(
-            Plan(definition=definition, inputs=validate_inputs(definition.flow, inputs), subflows=self._subflows),
-            observer=NoObserver(),
-            trigger={"trigger": {"kind": "flow", "run": self._parent.id}},
-            host_directories=self._host_directories,
-            parent=self._parent,
-        )
-        if child.run.status is RunStatus.SUCCEEDED:
-            return StepResult(status=StepStatus.SUCCEEDED, result=child.run.output)
-        cause = child.run.error.message if child.run.error else child.run.status.value
-        error = StepError(code="subflow_failed", message=f"flow '{name}' (run {child.run.id}) failed: {cause}")
+        plan = Plan(definition=definition, inputs=validate_inputs(definition.flow, inputs), subflows=self._subflows)
+        child = await self._runs.run_child(plan, parent=self._parent, host_directories=self._host_directories)
+        if child.status is RunStatus.SUCCEEDED:
+            return StepResult(status=StepStatus.SUCCEEDED, result=child.output)
+        cause = child.error.message if child.error else child.status.value
+        error = StepError(code="subflow_failed", message=f"flow '{name}' (run {child.id}) failed: {cause}")
         return StepResult(status=StepStatus.FAILED, error=error)

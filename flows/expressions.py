@@ -21,8 +21,8 @@ from flows.cel_functions import LIST_MAKERS, MAX_MADE, cel_library, functions
 from flows.document import member, value_at
 from flows.errors import StepboxError
 from flows.references import FUNCTIONS, Analysis, analyse
-from flows.templates import OPENING, TemplateError, condition_source, split_template
-from flows.values import Json
+from flows.templates import OPENING, Piece, TemplateError, condition_source, split_template
+from flows.values import MAX_COMPOSED, Json, json_size, json_text
 
 if TYPE_CHECKING:
     import cel
@@ -48,6 +48,12 @@ class ExpressionError(StepboxError):
     code = "expression_error"
 
 
+class TooLargeError(ExpressionError):
+    """Expressions whose values together are larger than what they are for may be."""
+
+    code = "too_large"
+
+
 class ExpressionSyntaxError(ValueError):
     """An expression that isn't CEL; ``offset`` counts characters from 0, ``fix`` says what to write."""
 
@@ -64,15 +70,10 @@ def resolve(value: Json, names: Mapping[str, Json]) -> Json:
     are and everything else as compact JSON (``null``, ``true``, ``1.5``, ``[1,2]``). ``$${{`` becomes ``${{``.
 
     Raises:
+        TooLargeError: the values of all expressions together have more than ``MAX_COMPOSED`` bytes of JSON.
         ExpressionError: an expression can't be evaluated; the message names it.
     """
-    if isinstance(value, str):
-        return _resolve_text(value, names) if OPENING in value else value
-    if isinstance(value, list):
-        return [resolve(item, names) for item in value]
-    if isinstance(value, dict):
-        return {key: resolve(item, names) for key, item in value.items()}
-    return value
+    return _resolve(value, names, _Room())
 
 
 def condition(text: str | bool, names: Mapping[str, Json]) -> bool:  # noqa: FBT001 - `if: true` is a condition too
@@ -167,21 +168,53 @@ def _program(source: str) -> "cel.Program":
     return program
 
 
-def _resolve_text(text: str, names: Mapping[str, Json]) -> Json:
+class _Room:
+    """How many bytes of JSON may still be put together."""
+
+    def __init__(self) -> None:
+        self._left = MAX_COMPOSED
+
+    def take(self, value: Json, source: str) -> Json:
+        self._left -= json_size(value)
+        if self._left < 0:
+            raise TooLargeError(
+                f"`{_shown(source)}`: with this value there would be more than {MAX_COMPOSED:,} bytes of JSON",
+                fix="pass on only what is needed, or let a tool keep what is large",
+            )
+        return value
+
+
+def _resolve(value: Json, names: Mapping[str, Json], room: _Room) -> Json:
+    if isinstance(value, str):
+        return _resolve_text(value, names, room) if OPENING in value else value
+    if isinstance(value, list):
+        return [_resolve(item, names, room) for item in value]
+    if isinstance(value, dict):
+        return {key: _resolve(item, names, room) for key, item in value.items()}
+    return value
+
+
+def _resolve_text(text: str, names: Mapping[str, Json], room: _Room) -> Json:
     try:
-        pieces = split_template(text)
+        pieces = _pieces(text)
     except TemplateError as error:
         raise ExpressionError(f"`{text[:200]}`: {error}", fix=error.fix) from None
     if len(pieces) == 1 and pieces[0].expression:
-        return evaluate(pieces[0].text, names)
-    parts = (_inserted(evaluate(piece.text, names)) if piece.expression else piece.text for piece in pieces)
+        return room.take(evaluate(pieces[0].text, names), pieces[0].text)
+    parts = (
+        room.take(_inserted(evaluate(piece.text, names)), piece.text) if piece.expression else piece.text
+        for piece in pieces
+    )
     return "".join(parts)
 
 
-def _inserted(value: Json) -> str:
-    import json  # noqa: PLC0415 - not needed to validate
+@lru_cache(maxsize=1024)
+def _pieces(text: str) -> tuple[Piece, ...]:
+    return tuple(split_template(text))
 
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+def _inserted(value: Json) -> str:
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _select(source: str, path: tuple[str | int, ...], names: Mapping[str, Json]) -> Json:

@@ -1,5 +1,6 @@
 """Value types of the language: JSON values, durations and byte sizes, and the statuses."""
 
+import json
 import re
 from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
@@ -8,6 +9,20 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, a list of them or a dict of str to them (decision 0002)."""
+
+
+MAX_COMPOSED = 10_000_000
+"""Bytes of JSON of what is put together from results: the inputs of a step, the list of a for-each, an output."""
+
+
+def json_text(value: Json) -> str:
+    """A value as compact JSON, with other than ASCII characters as they are."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def json_size(value: Json) -> int:
+    """The bytes of a value as compact JSON in UTF-8: what limits of size count."""
+    return len(json_text(value).encode(errors="replace"))
 
 
 class StepStatus(StrEnum):

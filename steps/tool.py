@@ -1,6 +1,5 @@
 """Steps of ``tool``: one call of a tool, whose arguments are ``with``."""
 
-import json
 from collections.abc import Iterator, Mapping
 
 from flows.contracts import Catalogue, Finding, StepCall, StepError, StepResult, ToolSpec
@@ -10,7 +9,7 @@ from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.suggestions import closest, listing
 from flows.templates import is_wired, texts
-from flows.values import Json, StepStatus
+from flows.values import Json, StepStatus, json_size
 from steps.sandbox.limits import Limits
 from steps.sandboxed import unknown_tool
 
@@ -90,7 +89,7 @@ class ToolExecutor:
             result = await call.call_tool(config.tool, dict(call.inputs))
         except StepboxError as problem:
             return StepResult(status=StepStatus.FAILED, error=StepError.of(problem), tool_calls=1)
-        size = len(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+        size = json_size(result)
         if size <= MAX_RESULT:
             return StepResult(status=StepStatus.SUCCEEDED, result=result, tool_calls=1)
         error = StepError(

@@ -5,6 +5,7 @@ import importlib
 from contextlib import AsyncExitStack
 from typing import Any
 
+from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome
 from engine.language import Language
 from engine.orchestrator.environment import prepare
@@ -91,12 +92,17 @@ class LateOrchestrator:
         self._orchestrator: Driver | None = None
 
     async def run(self, execution: Execution) -> RunOutcome:
-        async with self._opening:
-            if self._orchestrator is None:
-                home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
-                prepare(home, api_url)
-                gears: Any = await asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
-                orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
-                self._orchestrator = await self._stack.enter_async_context(orchestrator)
-        assert self._orchestrator is not None
-        return await self._orchestrator.run(execution)
+        """See :class:`engine.runs.Driver`. Cancelled while prefect is imported, the run still gets its ``finally``."""
+        with Interruption() as interruption:
+            async with self._opening:
+                if self._orchestrator is None:
+                    home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
+                    prepare(home, api_url)
+                    importing = asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
+                    gears: Any = await interruption.outlast(importing)
+                    orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
+                    self._orchestrator = await self._stack.enter_async_context(orchestrator)
+            assert self._orchestrator is not None
+            if interruption.came:
+                execution.cancel()
+            return await self._orchestrator.run(execution)

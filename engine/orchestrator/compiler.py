@@ -28,11 +28,10 @@ BACKSTOP = 15.0
 
 
 class UnsuccessfulAttemptError(Exception):
-    """Tells Prefect that an attempt did not succeed; carries what it came to."""
+    """Tells Prefect that an attempt did not succeed, and whether to make another."""
 
     def __init__(self, result: StepResult, *, worth_retrying: bool) -> None:
         super().__init__(result.error.message if result.error else result.status.value)
-        self.result = result
         self.worth_retrying = worth_retrying
 
 

@@ -5,8 +5,9 @@ network. *Server*: the compiled flow is called as a Prefect flow run, its task r
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,6 +17,7 @@ from prefect.context import AsyncClientContext
 from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectException
+from prefect.transactions import BaseTransaction
 
 from engine.attempts import Work
 from engine.execution import Execution, RunOutcome
@@ -49,7 +51,6 @@ class Orchestrator:
         self._cache_dir = cache_dir
         self._compiled: OrderedDict[str, CompiledFlow] = OrderedDict()
         self._executions: dict[str, Execution] = {}
-        self._entered: set[str] = set()
         self._outcomes: dict[str, RunOutcome] = {}
         self._stack = AsyncExitStack()
 
@@ -77,14 +78,14 @@ class Orchestrator:
             if self._api_url is None:
                 await self._body(run_id)
             else:
-                await self._flow_run(compiled, run_id)
+                await self._flow_run(compiled, execution)
             return self._outcomes[run_id]
         finally:
             self._executions.pop(run_id)
-            self._entered.discard(run_id)
             self._outcomes.pop(run_id, None)
 
-    async def _flow_run(self, compiled: CompiledFlow, run_id: str) -> None:
+    async def _flow_run(self, compiled: CompiledFlow, execution: Execution) -> None:
+        run_id = execution.run.id
         try:
             await cast("Awaitable[Json]", compiled.flow(run_id))
         except FailedRunError:
@@ -92,7 +93,7 @@ class Orchestrator:
         except (PrefectException, HTTPError, OSError, RuntimeError) as problem:
             if run_id in self._outcomes:
                 return
-            if run_id in self._entered:
+            if execution.entered:
                 raise
             message = f"the Prefect server at {self._api_url} can't run flows: {problem}"
             raise PrefectUnavailableError(
@@ -102,13 +103,13 @@ class Orchestrator:
     async def _body(self, run_id: str) -> Json:
         """The body of every compiled flow."""
         execution = self._executions[run_id]
-        self._entered.add(run_id)
         tasks = self._compile(execution).tasks
 
         async def perform(work: Work) -> StepResult:
             return await _perform(tasks[work.step.id], work)
 
-        outcome = await execution.body(perform)
+        with _no_transaction():
+            outcome = await execution.body(perform)
         self._outcomes[run_id] = outcome
         if outcome.status is not RunStatus.SUCCEEDED and self._api_url is not None:
             raise FailedRunError(outcome.error.message if outcome.error else outcome.status.value)
@@ -130,10 +131,27 @@ async def _perform(task: Task[Any, Any], work: Work) -> StepResult:
     """Make a step's attempts through its Prefect task."""
     try:
         value = await cast("Awaitable[dict[str, Json]]", task(work))
-    except UnsuccessfulAttemptError as unsuccessful:
-        return unsuccessful.result
+    except UnsuccessfulAttemptError:
+        pass
     except TimeoutError:
         return await work.abandoned()
-    if work.outcome is None or work.outcome.status is not StepStatus.SUCCEEDED:
-        return await work.cached(value["result"])
+    else:
+        if work.outcome is None or work.outcome.status is not StepStatus.SUCCEEDED:
+            return await work.cached(value["result"])
+    assert work.outcome is not None
     return work.outcome
+
+
+@contextmanager
+def _no_transaction() -> Iterator[None]:
+    """Keep the tasks of a subflow out of the transaction of the step that runs it.
+
+    Prefect would keep all their results in memory and cache none of them before that step has succeeded, nor any where
+    one of them failed.
+    """
+    variable = cast("ContextVar[BaseTransaction | None]", BaseTransaction.__var__)
+    token = variable.set(None)
+    try:
+        yield
+    finally:
+        variable.reset(token)

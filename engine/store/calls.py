@@ -1,5 +1,6 @@
 """The journal of tool calls."""
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ from engine.records import ToolCall
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, ToolCallTable
-from engine.store.types import canonical_json, error_from_json, error_to_json
+from engine.store.types import UtcDateTime, canonical_json, error_from_json, error_to_json
 from flows.contracts import StepError
 from flows.values import Json
 
@@ -21,6 +22,12 @@ _THIS = _TABLE.c.id == bindparam("this")
 _INSERT = insert(_TABLE)
 _FINISH = update(_TABLE).where(_THIS, _TABLE.c.ended_at.is_(None))
 _KNOWN = select(_TABLE.c.id).where(_THIS)
+_CUT_OFF = StepError(code="cancelled", message="the run ended before the call did")
+_END_OPEN = (
+    update(_TABLE)
+    .where(_TABLE.c.run_id == bindparam("run"), _TABLE.c.ended_at.is_(None))
+    .values(error=error_to_json(_CUT_OFF), ended_at=bindparam("now", type_=UtcDateTime()))
+)
 
 
 class Calls:
@@ -39,7 +46,10 @@ class Calls:
         attempt: int = 1,
         item: int | None = None,
     ) -> ToolCall:
-        """Record that a call begins, before it is made. Its id is its idempotency key."""
+        """Record that a call begins, before it is made. Its id is its idempotency key.
+
+        Where the caller is cancelled meanwhile, the call has ended, without having been made.
+        """
         call_id = str(ULID())
         call = ToolCall(
             id=call_id,
@@ -53,21 +63,24 @@ class Calls:
             idempotency_key=call_id,
             started_at=datetime.now(UTC),
         )
-        await self._database.execute(
-            _INSERT,
-            {
-                "id": call.id,
-                "run_id": call.run_id,
-                "step_id": call.step_id,
-                "item": NO_ITEM if item is None else item,
-                "attempt": call.attempt,
-                "tool": call.tool,
-                "arguments": call.arguments,
-                "arguments_digest": call.arguments_digest,
-                "idempotency_key": call.idempotency_key,
-                "started_at": call.started_at,
-            },
-        )
+        values = {
+            "id": call.id,
+            "run_id": call.run_id,
+            "step_id": call.step_id,
+            "item": NO_ITEM if item is None else item,
+            "attempt": call.attempt,
+            "tool": call.tool,
+            "arguments": call.arguments,
+            "arguments_digest": call.arguments_digest,
+            "idempotency_key": call.idempotency_key,
+            "started_at": call.started_at,
+        }
+        try:
+            await self._database.execute(_INSERT, values)
+        except asyncio.CancelledError:
+            error = StepError(code="cancelled", message="the attempt ended before the call was made")
+            await self.finish(call.id, error=error)
+            raise
         return call
 
     async def finish(self, call_id: str, *, result: Json = None, error: StepError | None = None) -> None:
@@ -96,6 +109,11 @@ class Calls:
         if item is not None:
             query = query.where(col(ToolCallTable.item) == item)
         return tuple(_call(row) for row in await self._database.rows(query.order_by(col(ToolCallTable.id))))
+
+
+def end_calls(connection: Connection, run_id: str, now: datetime) -> None:
+    """End the calls of a run that have no end: nobody will hear of what they came to."""
+    connection.execute(_END_OPEN, {"run": run_id, "now": now})
 
 
 def arguments_digest(tool: str, arguments: Json) -> str:

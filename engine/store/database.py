@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
+from engine.cancellation import settled
 from engine.store.errors import InvalidDatabaseUrlError, StoreUnavailableError
 from engine.store.types import encode_json
 
@@ -62,11 +63,12 @@ class Database:
     async def write(self, body: Body[Result]) -> Result:
         """Run ``body`` and commit, or roll back if it raises; inside :meth:`transaction`, leave both to that.
 
-        A caller that is cancelled meanwhile doesn't know whether it was committed; if it was, all of it.
+        A caller that is cancelled meanwhile hears of it once the write has ended: a
+        :class:`asyncio.CancelledError` says that what was to be written is written.
         """
         if (transaction := self._joined()) is not None:
             return await transaction.run(body)
-        return await asyncio.wrap_future(self._writers.submit(_transact, self._writing_engine, body))
+        return await settled(asyncio.wrap_future(self._writers.submit(_transact, self._writing_engine, body)))
 
     async def rows(
         self, query: Select[*tuple[Any, ...]], parameters: Mapping[str, Any] | None = None
@@ -99,7 +101,7 @@ class Database:
             raise
         else:
             transaction.end(commit=True)
-            await asyncio.wrap_future(done)
+            await settled(asyncio.wrap_future(done))
         finally:
             self._open.reset(token)
         for body in transaction.afterwards:
@@ -138,7 +140,7 @@ class _Transaction:
     async def run(self, body: Body[Result]) -> Result:
         future: Future[Result] = Future()
         self._bodies.put((future, body))
-        return await asyncio.wrap_future(future)
+        return await settled(asyncio.wrap_future(future))
 
     def end(self, *, commit: bool) -> None:
         self._bodies.put(commit)

@@ -1,6 +1,7 @@
 """Runs."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +10,10 @@ from sqlmodel import col
 from ulid import ULID
 
 from engine.records import FlowVersion, Page, Run, RunSummary
+from engine.store.calls import end_calls
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, UnknownRecordError
+from engine.store.steps import end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
 from flows.contracts import StepError
@@ -60,7 +63,10 @@ class Runs:
         parent_id: str | None = None,
         running: bool = False,
     ) -> Run:
-        """Record a run of ``version``: queued, or, where it starts at once, running."""
+        """Record a run of ``version``: queued, or, where it starts at once, running.
+
+        Where the caller is cancelled meanwhile, so is the run: nobody else knows of it.
+        """
         now = datetime.now(UTC)
         run = Run(
             id=str(ULID()),
@@ -74,21 +80,24 @@ class Runs:
             created_at=now,
             started_at=now if running else None,
         )
-        await self._database.execute(
-            _INSERT,
-            {
-                "id": run.id,
-                "workspace": run.workspace,
-                "flow": run.flow,
-                "flow_version_id": run.flow_version_id,
-                "status": run.status.value,
-                "inputs": run.inputs,
-                "trigger": run.trigger,
-                "parent_id": run.parent_id,
-                "created_at": run.created_at,
-                "started_at": run.started_at,
-            },
-        )
+        values = {
+            "id": run.id,
+            "workspace": run.workspace,
+            "flow": run.flow,
+            "flow_version_id": run.flow_version_id,
+            "status": run.status.value,
+            "inputs": run.inputs,
+            "trigger": run.trigger,
+            "parent_id": run.parent_id,
+            "created_at": run.created_at,
+            "started_at": run.started_at,
+        }
+        try:
+            await self._database.execute(_INSERT, values)
+        except asyncio.CancelledError:
+            error = StepError(code="run_cancelled", message="the run was cancelled before it began")
+            await self.finish(run.id, RunStatus.CANCELLED, error=error)
+            raise
         return run
 
     async def start(self, run_id: str) -> None:
@@ -103,7 +112,7 @@ class Runs:
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
     ) -> None:
-        """End a run for good.
+        """End a run for good. Attempts and tool calls of it that have no end get one with it: they were cut off.
 
         Raises:
             UnknownRecordError: there is no such run.
@@ -111,11 +120,14 @@ class Runs:
         """
         if status.value in _UNFINISHED:
             raise ValueError(f"{status} doesn't end a run")
-        await self._change(
-            run_id,
-            _FINISH,
-            {"status": status.value, "output": output, "error": error_to_json(error), "ended_at": datetime.now(UTC)},
-        )
+        now = datetime.now(UTC)
+        values = {"status": status.value, "output": output, "error": error_to_json(error), "ended_at": now}
+
+        def end_what_is_open(connection: Connection) -> None:
+            end_attempts(connection, run_id, now)
+            end_calls(connection, run_id, now)
+
+        await self._change(run_id, _FINISH, values, end_what_is_open)
 
     async def get(self, run_id: str) -> Run:
         """The run of that full id.
@@ -180,9 +192,16 @@ class Runs:
         items = tuple(summary(row) for row in rows[:limit])
         return Page(items=items, next=items[-1].id if len(rows) > limit else None)
 
-    async def _change(self, run_id: str, unfinished: Update, values: Mapping[str, Any]) -> None:
+    async def _change(
+        self,
+        run_id: str,
+        unfinished: Update,
+        values: Mapping[str, Any],
+        also: Callable[[Connection], None] = lambda _connection: None,
+    ) -> None:
         def change(connection: Connection) -> None:
             if connection.execute(unfinished, {**values, "this": run_id}).rowcount == 1:
+                also(connection)
                 return
             status = connection.scalar(_STATUS, {"this": run_id})
             if status is None:

@@ -1,5 +1,6 @@
 """Attempts of steps."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +11,8 @@ from engine.records import StepRun
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, StepRunTable
-from engine.store.types import error_from_json, error_to_json
-from flows.contracts import StepResult
+from engine.store.types import UtcDateTime, error_from_json, error_to_json
+from flows.contracts import StepError, StepResult
 from flows.values import StepStatus
 
 _TABLE = StepRunTable.__table__
@@ -19,6 +20,19 @@ _THIS = _TABLE.c.id == bindparam("this")
 _INSERT = insert(_TABLE)
 _FINISH = update(_TABLE).where(_THIS, _TABLE.c.status == StepStatus.RUNNING.value)
 _STATUS = select(_TABLE.c.status).where(_THIS)
+_CUT_OFF = StepResult(
+    status=StepStatus.CANCELLED,
+    error=StepError(code="cancelled", message="the run ended before the attempt did"),
+)
+_END_OPEN = (
+    update(_TABLE)
+    .where(_TABLE.c.run_id == bindparam("run"), _TABLE.c.status == StepStatus.RUNNING.value)
+    .values(
+        status=_CUT_OFF.status.value,
+        error=error_to_json(_CUT_OFF.error),
+        ended_at=bindparam("now", type_=UtcDateTime()),
+    )
+)
 _OF_RUN = select(_TABLE).where(_TABLE.c.run_id == bindparam("run")).order_by(_TABLE.c.id)
 
 
@@ -29,9 +43,16 @@ class Steps:
         self._database = database
 
     async def start(self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None) -> StepRun:
-        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0."""
+        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0.
+
+        Where the caller is cancelled meanwhile, so is the attempt: nobody else knows of it.
+        """
         step = _begun(run_id, step_id, attempt, item)
-        await self._insert(step)
+        try:
+            await self._insert(step)
+        except asyncio.CancelledError:
+            await self.finish(step.id, _CUT_OFF)
+            raise
         return step
 
     async def finish(self, step_run_id: str, result: StepResult) -> None:
@@ -55,14 +76,16 @@ class Steps:
 
         await self._database.write(change)
 
-    async def add(
+    def over(
         self, run_id: str, step_id: str, result: StepResult, *, attempt: int = 1, item: int | None = None
     ) -> StepRun:
-        """Record an attempt that is over as it begins: a skipped step, a cached result."""
+        """An attempt that is over as it begins, for :meth:`add`: a skipped step, a cached result."""
         begun = _begun(run_id, step_id, attempt, item)
-        step = begun.ended(result, begun.started_at)
+        return begun.ended(result, begun.started_at)
+
+    async def add(self, step: StepRun) -> None:
+        """Record an attempt that is over."""
         await self._insert(step)
-        return step
 
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
@@ -80,6 +103,11 @@ class Steps:
             "ended_at": step.ended_at,
         }
         await self._database.execute(_INSERT, values)
+
+
+def end_attempts(connection: Connection, run_id: str, now: datetime) -> None:
+    """End the attempts of a run that have no end, as cancelled."""
+    connection.execute(_END_OPEN, {"run": run_id, "now": now})
 
 
 def _begun(run_id: str, step_id: str, attempt: int, item: int | None) -> StepRun:

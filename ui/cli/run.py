@@ -51,7 +51,6 @@ async def _run(
     from flows.inputs import parse_input
     from ui.cli.progress import Watch, progress_view
 
-    interrupted = False
     async with open_service() as service:
         definition = service.load(text)
         for name, value in pairs.items():
@@ -63,13 +62,12 @@ async def _run(
             except asyncio.CancelledError:
                 if watch.run_id is None:
                     raise
-                interrupted = True
                 report = await service.run_report(watch.run_id)
     if output is Output.JSON:
         print_json(report.document())
     else:
         show_report(report)
-    return INTERRUPTED if interrupted else EXIT_STATUS[report.run.status]
+    return EXIT_STATUS[report.run.status]
 
 
 def show_report(report: "RunReport") -> None:

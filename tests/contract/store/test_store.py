@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,8 @@ async def test_attempts_are_listed_in_the_order_in_which_they_began(store: Store
     )
     second = await store.steps.start(run.id, "each", item=0, attempt=2)
     await store.steps.finish(first.id, result)
-    third = await store.steps.add(run.id, "report", StepResult(status=StepStatus.SKIPPED))
+    third = store.steps.over(run.id, "report", StepResult(status=StepStatus.SKIPPED))
+    await store.steps.add(third)
     steps = await store.steps.list(run.id)
     assert [step.id for step in steps] == [first.id, second.id, third.id]
     done, running, skipped = steps
@@ -232,7 +234,8 @@ async def test_a_finished_attempt_is_never_changed(store: Store) -> None:
     run = await new_run(store)
     step = await store.steps.start(run.id, "s")
     await store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED, result=1))
-    skipped = await store.steps.add(run.id, "t", StepResult(status=StepStatus.SKIPPED))
+    skipped = store.steps.over(run.id, "t", StepResult(status=StepStatus.SKIPPED))
+    await store.steps.add(skipped)
     before = await store.steps.list(run.id)
     for finished in (step, skipped):
         with pytest.raises(AlreadyFinishedError):
@@ -405,6 +408,73 @@ async def test_a_transaction_commits_together_or_not_at_all(store: Store) -> Non
         call = await store.calls.begin(run.id, "s", "files.read", {})
     assert (await store.steps.list(run.id))[0].status is StepStatus.SUCCEEDED
     assert (await store.calls.list(run.id))[0] == call
+
+
+async def cancelled_at_once(work: Coroutine[Any, Any, object]) -> None:
+    """Cancel work while its first write is going on, and once more."""
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_write_outlasts_the_cancellation_of_who_waits_for_it(store: Store) -> None:
+    run = await new_run(store)
+    step = await store.steps.start(run.id, "s")
+    await cancelled_at_once(store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED, result=1)))
+    assert (await store.steps.list(run.id))[0].result == 1
+    await cancelled_at_once(store.runs.finish(run.id, RunStatus.SUCCEEDED, output=2))
+    assert (await store.runs.get(run.id)).output == 2
+
+
+async def test_a_write_that_fails_says_so_to_who_was_cancelled(store: Store) -> None:
+    run = await new_run(store)
+    task = asyncio.create_task(store.runs.start("no such run"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(UnknownRecordError):
+        await task
+    assert (await store.runs.get(run.id)).status is RunStatus.QUEUED
+
+
+async def test_what_began_for_somebody_who_was_cancelled_has_ended(store: Store) -> None:
+    await cancelled_at_once(store.runs.create(await put(store), {}, running=True))
+    (run,) = (await store.runs.list()).items
+    assert (run.status, run.error and run.error.code) == (RunStatus.CANCELLED, "run_cancelled")
+    assert run.ended_at is not None
+    other = await new_run(store)
+    await cancelled_at_once(store.steps.start(other.id, "s"))
+    (attempt,) = await store.steps.list(other.id)
+    assert (attempt.status, attempt.error and attempt.error.code) == (StepStatus.CANCELLED, "cancelled")
+    assert attempt.ended_at is not None
+    await cancelled_at_once(store.calls.begin(other.id, "s", "files.read", {}))
+    (call,) = await store.calls.list(other.id)
+    assert call.error is not None
+    assert call.error.code == "cancelled"
+    assert call.ended_at is not None
+
+
+async def test_a_run_that_has_ended_has_nothing_open(store: Store) -> None:
+    run, other = await new_run(store), await new_run(store)
+    done = await store.steps.start(run.id, "done")
+    await store.steps.finish(done.id, StepResult(status=StepStatus.SUCCEEDED, result=1))
+    before = (await store.steps.list(run.id))[0]
+    for one in (run, other):
+        await store.steps.start(one.id, "open")
+        await store.calls.begin(one.id, "open", "files.read", {})
+    await store.runs.finish(run.id, RunStatus.FAILED, error=StepError(code="boom", message="boom"))
+    first, second = await store.steps.list(run.id)
+    assert first == before
+    assert (second.status, second.error and second.error.code) == (StepStatus.CANCELLED, "cancelled")
+    assert second.ended_at is not None
+    (call,) = await store.calls.list(run.id)
+    assert call.error is not None
+    assert call.ended_at is not None
+    assert (await store.steps.list(other.id))[0].status is StepStatus.RUNNING
+    assert (await store.calls.list(other.id))[0].ended_at is None
 
 
 async def test_a_cancelled_transaction_is_rolled_back_and_blocks_nobody(store: Store) -> None:

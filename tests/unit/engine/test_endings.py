@@ -224,10 +224,10 @@ async def test_where_stepbox_itself_fails_it_still_cleans_up(
     probed = engine()
     add, failures = probed.store.steps.add, iter([StoreUnavailableError("the database went away")])
 
-    async def failing_once(*arguments: object, **named: object) -> object:
+    async def failing_once(*arguments: object, **named: object) -> None:
         for failure in failures:
             raise failure
-        return await add(*arguments, **named)  # type: ignore[arg-type]
+        await add(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(probed.store.steps, "add", failing_once)
     outcome = await probed.run("""
