@@ -1,7 +1,7 @@
 """Endings that are not the ordinary one: cancellation at every stage, bugs, lost stores, caches and retries together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,13 +9,15 @@ import pytest
 
 from engine.flow_sources import MisnamedFlowError, SiblingFlows, StoredFlows
 from engine.logbook import Logbook
+from engine.progress import Progress
 from engine.records import LogLine
 from engine.report import RunReport, report
 from engine.store import Store
 from engine.store.errors import StoreUnavailableError
 from flows.contracts import StepCall
+from flows.errors import StepboxError
 from flows.values import Json, RunStatus
-from tests.unit.engine.conftest import Engine, ProbeError, RunEngine
+from tests.unit.engine.conftest import Engine, ProbeError, Recorder, RunEngine
 
 
 def statuses(outcome: RunReport) -> dict[str, str]:
@@ -218,25 +220,133 @@ finally: [{id: z, probe: echo}]
     assert outcome.run.status is RunStatus.SUCCEEDED
 
 
+def failing_once(operation: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+    """An operation of the store that fails the first time."""
+    failures = iter([StoreUnavailableError("the database went away")])
+
+    async def failing(*arguments: object, **named: object) -> object:
+        for failure in failures:
+            raise failure
+        return await operation(*arguments, **named)
+
+    return failing
+
+
+HANDLED = """
+on_failure: [{id: tell, probe: echo, with: {why: "${{ run.error.message }}"}}]
+finally: [{id: z, probe: echo}]
+"""
+
+
+async def test_a_step_whose_record_can_not_be_made_has_failed(
+    engine: RunEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = "flow: lost\nsteps: [{id: a, probe: echo, KEY}, {id: b, probe: echo}]" + HANDLED
+    wanted = {"a": "failed", "b": "skipped", "tell": "succeeded", "z": "succeeded"}
+    for operation, key in (
+        ("add", "if: false"),
+        ("finish", "name: a"),
+        ("start", "name: a"),
+        ("start", "for_each: {in: [1, 2]}"),
+        ("finish", "for_each: {in: [1, 2]}"),
+    ):
+        probed = engine()
+        with monkeypatch.context() as patch:
+            patch.setattr(probed.store.steps, operation, failing_once(getattr(probed.store.steps, operation)))
+            outcome = await probed.run(flow.replace("KEY", key))
+        assert outcome.run.status is RunStatus.FAILED
+        assert statuses(outcome) == wanted, (operation, key)
+        assert code(outcome, "a") == "store_unavailable"
+        assert "the database went away" in outcome.steps["tell"].final.result["why"]
+        assert all(row.ended_at for row in await probed.attempts(outcome))
+
+
 async def test_where_stepbox_itself_fails_it_still_cleans_up(
     engine: RunEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def broken(*arguments: object, **named: object) -> object:
+        raise ZeroDivisionError("a bug")
+
     probed = engine()
-    add, failures = probed.store.steps.add, iter([StoreUnavailableError("the database went away")])
-
-    async def failing_once(*arguments: object, **named: object) -> None:
-        for failure in failures:
-            raise failure
-        await add(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(probed.store.steps, "add", failing_once)
-    outcome = await probed.run("""
-flow: lost
-steps: [{id: a, probe: echo, if: false}, {id: b, probe: echo}]
-finally: [{id: z, probe: echo}]
-""")
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.execution.condition", broken)
+        outcome = await probed.run(
+            "flow: lost\nsteps: [{id: a, probe: echo, if: 1 < 2}, {id: b, probe: echo}]" + HANDLED
+        )
     assert outcome.run.status is RunStatus.FAILED
-    assert statuses(outcome)["z"] == "succeeded"
+    assert outcome.run.error is not None
+    assert outcome.run.error.code == "internal_error"
+    assert statuses(outcome) == {"a": "skipped", "b": "skipped", "tell": "succeeded", "z": "succeeded"}
+    assert code(outcome, "b") == "internal_error"
+
+
+async def test_an_observer_that_fails_changes_nothing(engine: RunEngine) -> None:
+    class Failing(Recorder):
+        def notice(self, progress: Progress) -> None:
+            super().notice(progress)
+            raise ZeroDivisionError("a bug of the observer's")
+
+    probed = engine()
+    probed.observer = Failing()
+    outcome = await probed.run(
+        "flow: watched\nsteps: [{id: a, probe: echo}, {id: b, probe: echo, for_each: {in: [1, 2]}}]"
+    )
+    assert outcome.run.status is RunStatus.SUCCEEDED
+    assert [type(seen).__name__ for seen in probed.observer.seen] == [
+        "RunStarted",
+        "AttemptStarted",
+        "AttemptEnded",
+        "StepEnded",
+        *["AttemptStarted", "AttemptEnded"] * 2,
+        "StepEnded",
+        "RunEnded",
+    ]
+
+
+@pytest.mark.parametrize("handler", ["on_failure", "finally"])
+async def test_a_failed_handler_holds_back_those_that_need_it(engine: RunEngine, handler: str) -> None:
+    outcome = await engine(boom=boom).run(f"""
+flow: handling
+steps: [{{id: a, probe: boom}}]
+{handler}:
+  - {{id: h, probe: boom}}
+  - {{id: i, probe: echo}}
+  - {{id: j, probe: echo, needs: []}}
+""")
+    assert statuses(outcome) == {"a": "failed", "h": "failed", "i": "skipped", "j": "succeeded"}
+    assert outcome.run.error is not None
+    assert outcome.run.error.message == "step 'a' failed: boom"
+
+
+async def test_what_did_not_run_is_seen_as_skipped(engine: RunEngine) -> None:
+    outcome = await engine().run("""
+flow: fine
+steps: [{id: a, probe: echo}]
+on_failure: [{id: tell, probe: echo}]
+finally: [{id: z, probe: echo, with: {told: "${{ steps.tell }}", why: "${{ run.error }}"}}]
+""")
+    assert outcome.run.status is RunStatus.SUCCEEDED
+    told: dict[str, Json] = {"result": None, "status": "skipped", "error": None, "artifacts": []}
+    assert outcome.steps["z"].final.result == {"told": told, "why": None}
+    assert "tell" not in outcome.steps
+
+
+@pytest.mark.parametrize("ending", ["timeout", "cancellation", "bug"])
+async def test_tool_calls_of_an_attempt_that_was_cut_off_are_counted(engine: RunEngine, ending: str) -> None:
+    called = asyncio.Event()
+
+    async def call_twice(call: StepCall) -> Json:
+        for _time in range(2):
+            with pytest.raises(StepboxError):
+                await call.call_tool("workspace.search_tasks", {})
+        called.set()
+        await asyncio.sleep(0 if ending == "bug" else 60)
+        raise ZeroDivisionError
+
+    probed = engine(call_twice=call_twice)
+    flow = f"flow: cut\nsteps: [{{id: a, probe: call_twice, timeout: {'300ms' if ending == 'timeout' else '1m'}}}]"
+    outcome = await (cancelled_when(probed, called, flow) if ending == "cancellation" else probed.run(flow))
+    assert outcome.steps["a"].tool_calls == 2
 
 
 async def test_planning_many_shared_subflows_is_quick(engine: RunEngine) -> None:
