@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass, replace
 
 from flows.contracts import Isolation, StepError
-from flows.values import Json, StepStatus
+from flows.values import Json, StepStatus, json_size
 from steps.sandbox.conversation import Conversation
 from steps.sandbox.protocol import Job, Outcome
 from steps.sandbox.values import NotJsonError, decode
@@ -125,7 +125,7 @@ def _ended(job: Job, said: Conversation) -> Judgement:  # noqa: PLR0911 - one re
 
 def _shell_output(job: Job, said: Conversation) -> tuple[StepStatus, Json, StepError | None]:
     text = said.output.text("stdout").strip()
-    if said.output.truncated or len(text.encode()) > job.limits.result:
+    if said.output.truncated or json_size(text) > job.limits.result:
         return (
             StepStatus.LIMIT_EXCEEDED,
             None,

@@ -25,7 +25,11 @@ FOLDER = "/tmp/.stepbox"  # noqa: S108 - the sandbox's own /tmp
 INPUTS = f"{FOLDER}/inputs.json"
 RESULT = f"{FOLDER}/result.json"
 LINE = f"{FOLDER}/line"
+WHITE_SPACE = 1024
+"""Bytes around the JSON in $RESULT that do not count: most programs end their output with a line end."""
 MAX_VARIABLE = 64 * 1024
+MAX_VARIABLES = 512 * 1024
+"""Bytes of a variable, and of all: the kernel starts nothing with one of 128 KiB, or with more than 2 MiB in all."""
 MAX_LINES = 64
 BACKLOG = 64
 ANSWER_TIMEOUT_MS = 2000
@@ -56,12 +60,15 @@ def variable(name: str) -> str:
 def _scalars(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Inputs that fit into a variable: text as it is, numbers and booleans as JSON, null empty."""
     found = []
+    room = MAX_VARIABLES
     for name, value in values.items():
         if isinstance(value, dict | list):
             continue
         text = value if isinstance(value, str) else "" if value is None else dumps(value)
-        if "\0" not in text and len(text) <= MAX_VARIABLE:
-            found.append((name, text.encode(errors="replace").decode()))
+        data = text.encode(errors="replace")
+        if "\0" not in text and len(data) <= min(MAX_VARIABLE, room):
+            room -= len(data)
+            found.append((name, data.decode()))
     return found
 
 
@@ -161,11 +168,12 @@ class Listener:
             if line is not None and line.isdigit():
                 self._fail({"code": "exit_status", "line": int(line)})
             return
-        data = _read(RESULT, limit)
+        data = _read(RESULT, limit + WHITE_SPACE)
         if data is None:
             return
-        if len(data) <= limit:
-            self._send({"kind": "result"}, data.strip() or b"null")
+        text = data.strip()
+        if len(text) <= limit and len(data) <= limit + WHITE_SPACE:
+            self._send({"kind": "result"}, text or b"null")
             return
         self._fail(
             {

@@ -1,0 +1,83 @@
+"""Results and inputs at the limit, to the byte, in each language."""
+
+import json
+
+import pytest
+
+from flows.values import Json, StepStatus
+from steps.sandbox.limits import Language
+from tests.sandbox.conftest import RunStep
+
+LIMIT = 1_000_000
+TEXT: dict[Language, str] = {
+    "python": "return 'x' * inputs['n']",
+    "javascript": "return 'x'.repeat(inputs.n)",
+    "shell": "(printf '\"'; head -c $INPUT_N /dev/zero | tr '\\0' x; printf '\"\\n\\n') > $RESULT",
+}
+STDOUT = "head -c $INPUT_N /dev/zero | tr '\\0' x"
+
+
+@pytest.mark.parametrize("code", [*TEXT.items(), ("shell", STDOUT)], ids=[*TEXT, "stdout"])
+async def test_a_result_of_exactly_the_limit_is_given(run_step: RunStep, code: tuple[Language, str]) -> None:
+    # The quotes are part of the JSON.
+    outcome = await run_step(code[1], code[0], inputs={"n": LIMIT - 2})
+    assert (outcome.status, outcome.error) == (StepStatus.SUCCEEDED, None)
+    assert outcome.result == "x" * (LIMIT - 2)
+
+
+@pytest.mark.parametrize("code", [*TEXT.items(), ("shell", STDOUT)], ids=[*TEXT, "stdout"])
+async def test_a_result_of_one_byte_more_is_not(run_step: RunStep, code: tuple[Language, str]) -> None:
+    outcome = await run_step(code[1], code[0], inputs={"n": LIMIT - 1})
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.code) == (StepStatus.LIMIT_EXCEEDED, "result_too_large")
+    assert outcome.error.fix is not None
+    assert outcome.result is None
+
+
+async def test_what_counts_of_a_script_is_its_output_as_json(run_step: RunStep) -> None:
+    outcome = await run_step("head -c 200000 /dev/zero | tr '\\0' '\\1'", "shell")
+    assert outcome.error is not None
+    assert outcome.error.code == "result_too_large"
+
+
+@pytest.mark.parametrize("padding", ["leading", "trailing"])
+async def test_white_space_around_the_result_does_not_count_but_is_bounded(run_step: RunStep, padding: str) -> None:
+    spaces = "head -c $INPUT_N /dev/zero | tr '\\0' ' '"
+    code = f"({spaces}; echo 1) > $RESULT" if padding == "leading" else f"(echo 1; {spaces}) > $RESULT"
+    assert (await run_step(code, "shell", inputs={"n": LIMIT})).result == 1
+    outcome = await run_step(code, "shell", inputs={"n": 2 * LIMIT})
+    assert outcome.error is not None
+    assert outcome.error.code == "result_too_large"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "return [len(inputs['text']), len(inputs['rows'])]"),
+        ("javascript", "return [inputs.text.length, inputs.rows.length]"),
+        ("shell", "jq -c '[(.text | length), (.rows | length)]' < $INPUTS > $RESULT"),
+    ],
+)
+async def test_inputs_of_ten_megabytes(run_step: RunStep, language: Language, code: str) -> None:
+    inputs: dict[str, Json] = {"text": "✓" * 1_000_000, "rows": [{"n": n} for n in range(500_000)]}
+    assert len(json.dumps(inputs, ensure_ascii=False, separators=(",", ":")).encode()) > 9_000_000
+    outcome = await run_step(code, language, inputs=inputs, memory=1_000_000_000)
+    assert (outcome.result, outcome.error) == ([1_000_000, 500_000], None)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "seen"),
+    [
+        ({"t": "x" * 65_536}, "65536"),
+        ({"t": "x" * 65_537}, "unset"),
+        ({"t": "✓" * 60_000}, "unset"),
+        ({**{f"v{n}": "x" * 60_000 for n in range(60)}, "t": "x"}, "1"),
+        ({**{f"v{n}": "x" * 65_536 for n in range(60)}, "t": "x"}, "unset"),
+    ],
+    ids=["largest", "larger", "not ASCII", "many", "too many"],
+)
+async def test_variables_hold_what_the_kernel_takes(run_step: RunStep, inputs: dict[str, Json], seen: str) -> None:
+    code = "if [ -v INPUT_T ]; then echo ${#INPUT_T}; else echo unset; fi; jq -r '.t | length' < $INPUTS >&2"
+    outcome = await run_step(code, "shell", inputs=inputs)
+    assert (outcome.result, outcome.error) == (seen, None)
+    assert outcome.stderr == f"{len(inputs['t'])}\n"
