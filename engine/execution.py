@@ -18,9 +18,9 @@ from engine.records import Run, StepRun
 from flows.contracts import StepError, StepResult
 from flows.definition import Definition
 from flows.errors import StepboxError
-from flows.expressions import condition, resolve
+from flows.expressions import TooLargeError, condition, resolve
 from flows.model import StepConfig
-from flows.values import Json, RunStatus, StepStatus
+from flows.values import MAX_COMPOSED, Json, RunStatus, StepStatus, json_size
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Execution:
         if error is not None:
             return RunOutcome(status=RunStatus.FAILED, error=error)
         try:
-            output = resolve(flow.output, self._names.of_step())
+            output = _output(resolve(flow.output, self._names.of_step()))
         except StepboxError as problem:
             return RunOutcome(status=RunStatus.FAILED, error=StepError.of(problem))
         return RunOutcome(status=RunStatus.SUCCEEDED, output=output)
@@ -219,6 +219,15 @@ class Execution:
         except StepboxError:
             _log.exception("the end of step %s of run %s can't be recorded", step.id, self.run.id)
             self._keep(step, result)
+
+
+def _output(value: Json) -> Json:
+    """The output of a run, which as the result of a subflow step must fit where results do."""
+    size = json_size(value)
+    if size > MAX_COMPOSED:
+        message = f"the output is {size:,} bytes of JSON, the limit is {MAX_COMPOSED:,}"
+        raise TooLargeError(message, fix="give only what is needed, or let a tool keep what is large")
+    return value
 
 
 _WORDS = {
