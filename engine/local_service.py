@@ -95,7 +95,7 @@ class LocalService:
     async def run_report(self, run: str) -> RunReport:
         store = await self._parts.store()
         found = await store.runs.find(run, workspace=WORKSPACE)
-        return report(found, await store.steps.list(found.id))
+        return report(found, await store.steps.summaries(found.id))
 
     async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
         store = await self._parts.store()

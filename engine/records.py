@@ -128,6 +128,20 @@ class StepRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepSummary:
+    """One step of a run, all its attempts together.
+
+    ``final`` is its last attempt, or for a for-each the sum of its items; running while there is no sum yet.
+    ``attempts`` counts executions, those of all items together; 0 where the step was skipped or came from the cache.
+    """
+
+    final: StepRun
+    attempts: int
+    tool_calls: int
+    egress: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogLine:
     """One line of a step's output. ``cursor`` is its place in the run's log, set by the store."""
 

@@ -3,31 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from engine.records import Run, StepRun
+from engine.records import Run, StepRun, StepSummary
 from flows.contracts import StepError, StepResult
 from flows.values import Json
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """How one step of a run ended. ``final`` is its last attempt, or for a for-each the sum of its items.
-
-    ``attempts`` counts executions, those of all items together; 0 where the step was skipped or came from the cache.
-    """
-
-    final: StepRun
-    attempts: int
-    tool_calls: int
-    egress: int
-
-    def document(self) -> dict[str, Json]:
-        """As the JSON of DESIGN section 5; ``duration_ms`` is that of the last attempt."""
-        return {
-            **step_document(self.final),
-            "attempts": self.attempts,
-            "tool_calls": self.tool_calls,
-            "egress": self.egress,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +13,7 @@ class RunReport:
     """A run and its steps, in the order in which they began."""
 
     run: Run
-    steps: Mapping[str, StepReport]
+    steps: Mapping[str, StepSummary]
 
     def document(self) -> dict[str, Json]:
         """The JSON document of ``stepbox run --output json`` (DESIGN section 5)."""
@@ -45,7 +23,7 @@ class RunReport:
             "status": self.run.status.value,
             "output": self.run.output,
             "error": error_document(self.run.error),
-            "steps": {step_id: step.document() for step_id, step in self.steps.items()},
+            "steps": {step_id: _summary_document(step) for step_id, step in self.steps.items()},
         }
 
 
@@ -68,21 +46,16 @@ def error_document(error: StepError | None) -> dict[str, Json] | None:
     return None if error is None else asdict(error)
 
 
-def report(run: Run, attempts: Iterable[StepRun]) -> RunReport:
-    """Put a run's attempts (in the order they began) together, step by step."""
-    by_step: dict[str, list[StepRun]] = {}
-    for attempt in attempts:
-        by_step.setdefault(attempt.step_id, []).append(attempt)
-    return RunReport(run=run, steps={step_id: _step_report(rows) for step_id, rows in by_step.items()})
+def report(run: Run, steps: Iterable[StepSummary]) -> RunReport:
+    """A run with its steps, given in the order in which they began."""
+    return RunReport(run=run, steps={step.final.step_id: step for step in steps})
 
 
-def _step_report(rows: list[StepRun]) -> StepReport:
-    of_items = [row for row in rows if row.item is not None]
-    of_step = [row for row in rows if row.item is None]
-    executed = of_items or of_step
-    return StepReport(
-        final=(of_step or of_items)[-1],
-        attempts=sum(1 for row in executed if row.attempt > 0),
-        tool_calls=sum(row.tool_calls for row in executed),
-        egress=sum(row.egress for row in executed),
-    )
+def _summary_document(step: StepSummary) -> dict[str, Json]:
+    """A step as the JSON of DESIGN section 5; ``duration_ms`` is that of the last attempt."""
+    return {
+        **step_document(step.final),
+        "attempts": step.attempts,
+        "tool_calls": step.tool_calls,
+        "egress": step.egress,
+    }

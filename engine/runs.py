@@ -111,7 +111,7 @@ class Runs:
             asyncio.CancelledError: the run was cancelled, and is recorded as such.
         """
         run = await self._run(plan, observer, trigger, host_directories, parent=None)
-        return report(run, await self._store.steps.list(run.id))
+        return report(run, await self._store.steps.summaries(run.id))
 
     async def run_child(self, plan: Plan, *, parent: Run, host_directories: tuple[Path, ...]) -> Run:
         """Run a subflow to its end; as :meth:`run`."""

@@ -1,13 +1,14 @@
 """Attempts of steps."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
 from ulid import ULID
 
-from engine.records import StepRun
+from engine.records import StepRun, StepSummary
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, StepRunTable
@@ -34,6 +35,21 @@ _END_OPEN = (
     )
 )
 _OF_RUN = select(_TABLE).where(_TABLE.c.run_id == bindparam("run")).order_by(_TABLE.c.id)
+_OF_STEPS = _OF_RUN.where(_TABLE.c.item == NO_ITEM)
+_EXECUTED = _TABLE.c.attempt > 0
+_TALLIES = (
+    select(
+        _TABLE.c.step_id,
+        func.min(_TABLE.c.id).label("id"),
+        func.min(_TABLE.c.started_at, type_=UtcDateTime()).label("started_at"),
+        func.sum(case((_EXECUTED, 1), else_=0)).label("attempts"),
+        func.sum(case((_EXECUTED, _TABLE.c.tool_calls), else_=0)).label("tool_calls"),
+        func.sum(case((_EXECUTED, _TABLE.c.egress), else_=0)).label("egress"),
+    )
+    .where(_TABLE.c.run_id == bindparam("run"))
+    .group_by(_TABLE.c.step_id)
+    .order_by(func.min(_TABLE.c.id))
+)
 
 
 class Steps:
@@ -91,6 +107,25 @@ class Steps:
         """All attempts of a run, in the order in which they began."""
         return tuple(_step(row) for row in await self._database.rows(_OF_RUN, {"run": run_id}))
 
+    async def summaries(self, run_id: str) -> tuple[StepSummary, ...]:
+        """The steps of a run, in the order in which they began; of the items of a for-each only their numbers."""
+        parameters = {"run": run_id}
+
+        def read(connection: Connection) -> tuple[Sequence[Row[*tuple[Any, ...]]], dict[str, StepRun]]:
+            rows = connection.execute(_OF_STEPS, parameters)
+            return connection.execute(_TALLIES, parameters).all(), {row.step_id: _step(row) for row in rows}
+
+        tallies, last = await self._database.read(read)
+        return tuple(
+            StepSummary(
+                final=last.get(tally.step_id) or _under_way(run_id, tally),
+                attempts=tally.attempts,
+                tool_calls=tally.tool_calls,
+                egress=tally.egress,
+            )
+            for tally in tallies
+        )
+
     async def _insert(self, step: StepRun) -> None:
         values = {
             "id": step.id,
@@ -119,6 +154,18 @@ def _begun(run_id: str, step_id: str, attempt: int, item: int | None) -> StepRun
         attempt=attempt,
         status=StepStatus.RUNNING,
         started_at=datetime.now(UTC),
+    )
+
+
+def _under_way(run_id: str, tally: Row[Any]) -> StepRun:
+    """A for-each of which items have begun."""
+    return StepRun(
+        id=tally.id,
+        run_id=run_id,
+        step_id=tally.step_id,
+        attempt=0,
+        status=StepStatus.RUNNING,
+        started_at=tally.started_at,
     )
 
 

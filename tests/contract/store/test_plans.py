@@ -44,6 +44,7 @@ async def everything_a_run_does(store: Store) -> None:
     await store.calls.list(run.id, step_id="s")
     await store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED))
     await store.steps.list(run.id)
+    await store.steps.summaries(run.id)
     await store.runs.finish(run.id, RunStatus.SUCCEEDED)
     await store.runs.get(run.id)
     await store.runs.find(run.id[:20])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from engine.records import FlowVersion, LogLine, Run
+from engine.records import FlowVersion, LogLine, Run, StepRun
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, UnknownRecordError
 from flows.contracts import StepError, StepResult
@@ -228,6 +228,38 @@ async def test_attempts_are_listed_in_the_order_in_which_they_began(store: Store
     assert (running.item, running.attempt, running.status, running.ended_at) == (0, 2, StepStatus.RUNNING, None)
     assert skipped == third
     assert await store.steps.list("another") == ()
+
+
+async def test_the_steps_of_a_run_are_summed_up_in_the_order_in_which_they_began(store: Store) -> None:
+    run, other = await new_run(store), await new_run(store)
+    await store.steps.start(other.id, "flaky")
+
+    async def ended(step: str, status: StepStatus, *, attempt: int = 1, item: int | None = None, **how: Any) -> StepRun:
+        begun = await store.steps.start(run.id, step, attempt=attempt, item=item)
+        await store.steps.finish(begun.id, StepResult(status=status, **how))
+        return begun
+
+    await ended("flaky", StepStatus.FAILED, tool_calls=1, egress=2)
+    for item in (0, 1):
+        await ended("each", StepStatus.FAILED, item=item, result="lost", tool_calls=3)
+        await ended("each", StepStatus.SUCCEEDED, attempt=2, item=item, result="x" * 1000, tool_calls=2, egress=1)
+    going_on = await store.steps.start(run.id, "more", item=0)
+    await store.steps.start(run.id, "more", item=1)
+    last = await ended("flaky", StepStatus.SUCCEEDED, attempt=2, result={"b": 1, "a": 2.0}, tool_calls=4)
+    skipped = store.steps.over(run.id, "skipped", StepResult(status=StepStatus.SKIPPED), attempt=0)
+    await store.steps.add(skipped)
+    whole = StepResult(status=StepStatus.SUCCEEDED, result=["x", "x"], tool_calls=10, egress=2, duration=1.5)
+    each = store.steps.over(run.id, "each", whole, attempt=0)
+    await store.steps.add(each)
+    flaky, sum_, more, none = await store.steps.summaries(run.id)
+    assert (flaky.final.id, flaky.final.result, flaky.final.attempt) == (last.id, {"b": 1, "a": 2.0}, 2)
+    assert (flaky.attempts, flaky.tool_calls, flaky.egress) == (2, 5, 2)
+    assert sum_.final == each
+    assert (sum_.attempts, sum_.tool_calls, sum_.egress) == (4, 10, 2)
+    assert (more.final.status, more.final.item, more.attempts) == (StepStatus.RUNNING, None, 2)
+    assert more.final.started_at == going_on.started_at
+    assert (none.final, none.attempts) == (skipped, 0)
+    assert await store.steps.summaries("another") == ()
 
 
 async def test_a_finished_attempt_is_never_changed(store: Store) -> None:

@@ -40,7 +40,7 @@ async def sleep(call: StepCall) -> Json:
 async def last(engine: Engine) -> RunReport:
     """The newest run that no other started."""
     run = next(run for run in (await engine.store.runs.list()).items if run.parent_id is None)
-    return report(await engine.store.runs.get(run.id), await engine.store.steps.list(run.id))
+    return report(await engine.store.runs.get(run.id), await engine.store.steps.summaries(run.id))
 
 
 async def cancelled_when(engine: Engine, begun: asyncio.Event, text: str, *others: str) -> RunReport:

@@ -16,8 +16,8 @@ steps:
 output: ${{ steps.read.result.content }}
 """)
     assert outcome.run.output == "text"
-    assert outcome.steps["make"].document()["tool_calls"] == 1
-    assert outcome.steps["make"].document()["isolation"] is None
+    made = outcome.document()["steps"]["make"]
+    assert (made["tool_calls"], made["isolation"]) == (1, None)
 
 
 async def test_a_tool_that_fails_fails_its_step_with_its_own_error(engine: RunEngine) -> None:
