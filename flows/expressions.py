@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flows.cel_functions import LIST_MAKERS, MAX_MADE, cel_library, functions
-from flows.document import member, value_at
+from flows.document import member
 from flows.errors import StepboxError
 from flows.references import FUNCTIONS, Analysis, analyse
+from flows.selection import known_path, selected, used_names
 from flows.templates import OPENING, Piece, TemplateError, condition_source, split_template
 from flows.values import MAX_COMPOSED, Json, json_size, json_text
 
@@ -112,9 +113,9 @@ def evaluate(source: str, names: Mapping[str, Json]) -> Json:
         analysis = check_expression(source)
     except ExpressionSyntaxError as error:
         raise ExpressionError(f"`{_shown(source)}`: {error}", fix=error.fix) from None
-    if analysis.path is not None:
-        return _select(source, analysis.path, names)
-    used = _used(analysis, names)
+    if analysis.path is not None and (path := known_path(analysis.path, names)) is not None:
+        return _select(source, path, names)
+    used = used_names(analysis, names)
     try:
         limit = _item_limit(analysis, used)
         return _plain(_program(source).execute(cel_library().Context(used, dict(functions(limit)))))
@@ -234,25 +235,6 @@ def _path_text(path: tuple[str | int, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def _used(analysis: Analysis, names: Mapping[str, Json]) -> dict[str, Json]:
-    """Only those parts of the names that the expression refers to: what isn't converted costs nothing."""
-    used: dict[str, Json] = {}
-    whole: set[tuple[str | int, ...]] = set()
-    for reference in sorted(analysis.references, key=lambda each: len(each.path)):
-        target, source = used, names
-        for depth, part in enumerate(reference.path):
-            if reference.path[:depth] in whole or not isinstance(part, str) or part not in source:
-                break
-            following = source[part]
-            last = depth + 1 == len(reference.path)
-            if last or not isinstance(following, Mapping) or not isinstance(reference.path[depth + 1], str):
-                target[part] = following
-                whole.add(reference.path[: depth + 1])
-                break
-            target, source = target.setdefault(part, {}), following
-    return used
-
-
 def _plain(value: Any) -> Json:
     """A value of the CEL library as JSON."""
     if isinstance(value, list | tuple):
@@ -342,18 +324,10 @@ def _item_limit(analysis: Analysis, used: Mapping[str, Json]) -> int:
         raise ExpressionError(message, fix="do the work in a code step")
     if any(call.name in LIST_MAKERS for call in analysis.calls):
         longest = limit
-    repeated = sum(_size(_part(used, reference.path)) for reference in analysis.repeated)
+    repeated = sum(_size(selected(used, reference.path)) for reference in analysis.repeated)
     if repeated * longest**analysis.nesting > _MAX_SIZE:
         raise ExpressionError("it would repeat too much for each item", fix="do the work in a code step")
     return limit
-
-
-def _part(value: Json, path: tuple[str | int, ...]) -> Json:
-    """The part that a reference reads, as far as it is there."""
-    try:
-        return value_at(value, path)
-    except KeyError:
-        return None
 
 
 def _longest(value: Json) -> int:

@@ -1,6 +1,5 @@
 """What an expression refers to, found without evaluating it."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -35,19 +34,30 @@ FUNCTIONS = _MACROS | _CORE | _EXTENSIONS
 """Every function that an expression may call, by its full name."""
 NAMESPACES = frozenset(name.partition(".")[0] for name in FUNCTIONS if "." in name)
 
-_PATH = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,9}\])*\s*")
+_LONGEST_INDEX = 9
+"""Digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """An index that is known only when the expression is evaluated: the value at this path."""
+
+    path: tuple[str | int, ...]
+
+
+Part = str | int | Lookup
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """A name and what is selected of it: ``steps.a.result[0].x`` is ``("steps", "a", "result", 0, "x")``.
 
-    ``dynamic`` says that an index which is known only at run time follows; ``offset`` counts characters from 0.
+    It ends before an index that is more than a name with what is selected of it, or that a macro binds. ``offset``
+    counts characters from 0.
     """
 
-    path: tuple[str | int, ...]
+    path: tuple[Part, ...]
     offset: int
-    dynamic: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,7 @@ class Analysis:
 
     references: tuple[Reference, ...]
     calls: tuple[Call, ...]
-    path: tuple[str | int, ...] | None
+    path: tuple[Part, ...] | None
     growth: int
     nesting: int
     collects: bool
@@ -92,6 +102,7 @@ def analyse(source: str) -> Analysis:
     macros = dict(_macros(found, partners))
     references: list[Reference] = []
     calls: list[Call] = []
+    path: tuple[Part, ...] | None = None
     for position, token in enumerate(found):
         if token.kind != "name" or token.text in _LITERALS:
             continue
@@ -103,10 +114,11 @@ def analyse(source: str) -> Analysis:
                 name = f"{owner.text}.{name}"
             calls.append(Call(name=name, offset=token.start))
         elif not member and not _bound(position, token.text, macros):
-            reference = _reference(found, position)
+            reference, end = _reference(found, position, macros)
+            if position == 0 and end == len(found):
+                path = reference.path
             if not (token.text in NAMESPACES and len(reference.path) == 1 and _text(found, position + 1) == "."):
                 references.append(reference)
-    path = references[0].path if len(references) == 1 and _PATH.fullmatch(source) else None
     nesting = max((sum(begin <= each < end for begin, (end, _) in macros.items()) for each in macros), default=0)
     sums = [position for position, token in enumerate(found) if token.text == "+"]
     return Analysis(
@@ -169,10 +181,10 @@ def _bound(position: int, name: str, macros: Mapping[int, tuple[int, str]]) -> b
     return any(begin < position < end and bound == name for begin, (end, bound) in macros.items())
 
 
-def _reference(found: list[Token], position: int) -> Reference:
-    path: list[str | int] = [found[position].text]
+def _reference(found: list[Token], position: int, macros: Mapping[int, tuple[int, str]]) -> tuple[Reference, int]:
+    """The reference that begins at a token, and the token behind it."""
+    path: list[Part] = [found[position].text]
     following = position + 1
-    dynamic = False
     while True:
         sign = _text(found, following)
         if sign == "." and following + 1 < len(found) and found[following + 1].kind == "name":
@@ -180,20 +192,32 @@ def _reference(found: list[Token], position: int) -> Reference:
                 break
             path.append(found[following + 1].text)
             following += 2
-        elif sign == "[" and _text(found, following + 2) == "]":
-            key = found[following + 1]
-            if key.kind == "string" and key.text[0] in "\"'" and "\\" not in key.text and len(key.text) > 1:
-                path.append(key.text.strip(key.text[0]))
-            elif key.kind == "number" and key.text.isdigit():
-                path.append(int(key.text[:9]))
-            else:
-                dynamic = True
+        elif sign == "[":
+            part, end = _index(found, following + 1, macros)
+            if part is None or _text(found, end) != "]":
                 break
-            following += 3
+            path.append(part)
+            following = end + 1
         else:
-            dynamic = sign == "["
             break
-    return Reference(path=tuple(path), offset=found[position].start, dynamic=dynamic)
+    return Reference(path=tuple(path), offset=found[position].start), following
+
+
+def _index(found: list[Token], position: int, macros: Mapping[int, tuple[int, str]]) -> tuple[Part | None, int]:
+    """What stands in square brackets, and the token behind it; None where that is more than an index of a reference."""
+    key = found[position] if position < len(found) else None
+    if key is None:
+        return None, position
+    if key.kind == "string" and key.text[0] in "\"'" and "\\" not in key.text and len(key.text) > 1:
+        return key.text.strip(key.text[0]), position + 1
+    if key.kind == "number" and key.text.isdigit() and len(key.text) <= _LONGEST_INDEX:
+        return int(key.text), position + 1
+    if key.kind == "name" and key.text not in RESERVED and not _bound(position, key.text, macros):
+        reference, end = _reference(found, position, macros)
+        parts = tuple(part for part in reference.path if not isinstance(part, Lookup))
+        if len(parts) == len(reference.path):
+            return Lookup(path=parts), end
+    return None, position
 
 
 def _growth(found: list[Token], macros: Mapping[int, tuple[int, str]]) -> int:

@@ -7,7 +7,7 @@ from flows.contracts import Finding, Wiring
 from flows.document import Path
 from flows.expressions import ExpressionSyntaxError, check_expression
 from flows.names import NAME
-from flows.references import FUNCTIONS, Reference
+from flows.references import FUNCTIONS, Lookup, Part, Reference
 from flows.suggestions import instead, listing
 from flows.templates import OPENING, Piece, TemplateError, condition_source, split_template
 from flows.values import Json
@@ -152,7 +152,7 @@ def _unknown_root(root: str, names: Mapping[str, tuple[str, ...] | None], scope:
     return "unknown_name", f"there is no name `{root[:80]}` here", fix
 
 
-def _step(reference: Reference, step: str | int | None, scope: Scope) -> tuple[str, str, str] | None:
+def _step(reference: Reference, step: Part | None, scope: Scope) -> tuple[str, str, str] | None:
     if not isinstance(step, str):
         fix = "name the step: `steps.<id>.result`"
         return "dynamic_reference", "which step is meant must be known before the run", fix
@@ -163,7 +163,7 @@ def _step(reference: Reference, step: str | int | None, scope: Scope) -> tuple[s
     if step not in scope.visible:
         return _not_ancestor(step, scope)
     attribute = reference.path[2] if len(reference.path) > 2 else None  # noqa: PLR2004 - steps.<id>.<attribute>
-    if attribute is None or attribute in STEP_ATTRIBUTES:
+    if attribute is None or isinstance(attribute, Lookup) or attribute in STEP_ATTRIBUTES:
         return None
     otherwise = f"did you mean `steps.{step}.result.{attribute}`?"
     fix = instead(str(attribute), STEP_ATTRIBUTES, otherwise=otherwise)

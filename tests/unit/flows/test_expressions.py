@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.cel_functions import cel_library
 from flows.expressions import ExpressionError, ExpressionSyntaxError, check_expression, condition, evaluate, resolve
-from flows.references import FUNCTIONS, analyse
+from flows.references import FUNCTIONS, Lookup, Part, analyse
 from flows.templates import TemplateError, split_template
 from flows.values import Json
 
@@ -193,15 +194,92 @@ def test_every_function_of_the_language_is_there(name: str) -> None:
         ("[1].map(x, [2].map(y, x + y))", []),
         ("size(inputs.a) > 0 && inputs.b.contains('inputs.c')", [("inputs", "a"), ("inputs", "b")]),
         ("{'k': inputs.a}.k", [("inputs", "a")]),
-        ("inputs[run.id]", [("inputs",), ("run", "id")]),
+        ("inputs[run.id].x", [("inputs", Lookup(path=("run", "id")), "x"), ("run", "id")]),
+        ("inputs[run.ids[0]]", [("inputs", Lookup(path=("run", "ids", 0))), ("run", "ids", 0)]),
+        ("inputs[a[b]]", [("inputs",), ("a", Lookup(path=("b",))), ("b",)]),
+        ("inputs[a + 1].x", [("inputs",), ("a",)]),
+        ("inputs[a.size()]", [("inputs",), ("a",)]),
+        ("inputs[1234567890]", [("inputs",)]),
+        ("[1].map(x, inputs[x].y)", [("inputs",)]),
+        ("inputs[true].x", [("inputs",)]),
         ("math.greatest(a, b)", [("a",), ("b",)]),
         ("true ? null : 1 in [2] // inputs.x", []),
         ('"\\"inputs.x" + r"inputs\\.y" + """inputs.z"""', []),
         ("inputs.map.filter", [("inputs", "map", "filter")]),
     ],
 )
-def test_references_are_found(expression: str, paths: list[tuple[str | int, ...]]) -> None:
+def test_references_are_found(expression: str, paths: list[tuple[Part, ...]]) -> None:
     assert [reference.path for reference in analyse(expression).references] == paths
+
+
+ROWS: dict[str, Json] = {
+    "steps": {"load": {"result": {"rows": [{"n": 10**30, "z": 1, "a": 2}, {"n": 1, "by.dot": "x"}]}}},
+    "inputs": {"key": "by.dot", "flag": True, "names": ["n"]},
+    "index": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("steps.load.result.rows[index]", {"n": 1, "by.dot": "x"}),
+        ("steps.load.result.rows[index].n", 1),
+        ("steps.load.result.rows[index][inputs.key]", "x"),
+        ("steps.load.result.rows[index]['by.dot']", "x"),
+        ('steps["load"].result.rows[0].n', 10**30),
+        # What isn't read is not converted, where it would be too large a number for the library.
+        ("steps.load.result.rows[index].n + 1", 2),
+        ("steps.load.result.rows[1].n + 1", 2),
+        ("steps.load.result.rows[index][inputs.names[0]] + 1", 2),
+        ("has(steps.load.result.rows[index].m) ? 1 : 2", 2),
+        ("steps.load.result.rows[0].z + steps.load.result.rows[1].n", 2),
+    ],
+)
+def test_an_item_is_selected_whatever_else_is_in_the_list(expression: str, value: Json) -> None:
+    assert evaluate(expression, ROWS) == value
+
+
+def test_what_is_only_selected_is_the_very_value() -> None:
+    assert evaluate("steps.load.result.rows[index]", ROWS) is ROWS["steps"]["load"]["result"]["rows"][1]
+    assert list(evaluate('steps["load"].result.rows[0]', ROWS)) == ["n", "z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "fragment"),
+    [
+        ("steps.load.result.rows[index].m", "has no `m`"),
+        ("steps.load.result.rows[inputs.key]", "has no `by.dot`"),
+        ("steps.load.result.rows[inputs.flag]", "types"),
+        ("steps.load.result.rows[absent]", "no `absent`"),
+        ("inputs.names[index]", "has no `1`"),
+        ("inputs.names[index] + 'x'", "no item at that index"),
+    ],
+)
+def test_what_indexes_nothing_is_an_error(expression: str, fragment: str) -> None:
+    with pytest.raises(ExpressionError, match=fragment):
+        evaluate(expression, ROWS)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "b", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
+    max_leaves=12,
+)
+SELECTIONS = st.lists(st.sampled_from([".a", ".b", "['c']", "[0]", "[1]", "[k]", "[n]", "[inputs.a]"]), max_size=4)
+
+
+@settings(deadline=None)
+@given(value=VALUES, selections=st.lists(SELECTIONS, min_size=1, max_size=3), key=st.sampled_from(["a", "b", "d"]))
+def test_picking_out_what_is_read_changes_nothing(value: Json, selections: list[list[str]], key: str) -> None:
+    names = {"inputs": value, "k": key, "n": 1}
+    source = "[" + ", ".join("inputs" + "".join(parts) for parts in selections) + "]"
+    try:
+        wanted = cel_library().evaluate(source, names)
+    except Exception:  # noqa: BLE001 - the library raises built-in errors of many kinds
+        with pytest.raises(ExpressionError):
+            evaluate(source, names)
+    else:
+        assert evaluate(source, names) == wanted
 
 
 @pytest.mark.parametrize(
