@@ -7,6 +7,7 @@ fields of the right types, and anything else is a :class:`ChannelError`, after w
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -155,7 +156,11 @@ def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:  # noqa: PLR0911
             return Result(data=payload)
         case {"kind": "error"}:
             return Failure(data=payload)
-        case {"kind": "exit", "status": int(status)} if 0 <= status < 2**16:
+        case {"kind": "exit", "status": int(status)} if _is_an_end(status):
             return Exit(status=status)
         case _:
             raise ChannelError("a frame with a missing or wrong field")
+
+
+def _is_an_end(wait_status: int) -> bool:
+    return 0 <= wait_status < 2**16 and (os.WIFEXITED(wait_status) or os.WIFSIGNALED(wait_status))

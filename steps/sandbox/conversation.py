@@ -13,6 +13,10 @@ from steps.sandbox.protocol import Host, Job
 from steps.sandbox.values import NotJsonError, decode
 
 
+LARGE_ARGUMENTS = 256 * 1024
+"""Bytes of JSON; such a text can be thirty times as large once it is read."""
+
+
 class Conversation:
     """One job's exchange of frames. Read its attributes once :meth:`run` has returned."""
 
@@ -22,6 +26,8 @@ class Conversation:
         self._job = job
         self._host = host
         self._calls: set[asyncio.Task[None]] = set()
+        self._large_calls = asyncio.Semaphore(1)
+        self._muted = False
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.output = Output(job.limits.output)
         self.taken = False
@@ -103,7 +109,10 @@ class Conversation:
             case channel.Log():
                 for stream, line in self.output.feed(frame.stream, frame.data):
                     await self._host.log(stream, line)
-            case channel.Call():
+                if self.output.truncated and not self._muted:
+                    self._muted = True
+                    self._write({"kind": "mute"})
+            case channel.Call() if self.result is None and self.failure is None:
                 return self._call(frame)
             case channel.Result() if self.result is None and self.failure is None:
                 self.result = frame.data
@@ -148,7 +157,7 @@ class Conversation:
             return
         succeeded = False
         try:
-            answer = await self._host.call_tool(call.tool, decode(call.arguments, "arguments"))
+            answer = await self._make(call)
             succeeded = True
         except NotJsonError as error:
             answer = {"code": "arguments_not_json", "message": str(error)}
@@ -159,6 +168,14 @@ class Conversation:
         except ValueError as error:
             answer = {"code": "tool_result_too_large", "message": f"{call.tool}: {error}"}
             self._write({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
+
+    async def _make(self, call: channel.Call) -> Json:
+        """Let the host make the call; those with large arguments one after the other, for each is larger in memory."""
+        if len(call.arguments) <= LARGE_ARGUMENTS:
+            return await self._host.call_tool(call.tool, decode(call.arguments, "arguments"))
+        async with self._large_calls:
+            arguments = await asyncio.to_thread(decode, call.arguments, "arguments")
+            return await self._host.call_tool(call.tool, arguments)
 
     def _write(self, header: dict[str, Any], payload: bytes = b"") -> None:
         if not self._writer.is_closing():

@@ -10,12 +10,22 @@ MAX_LINE = 16_384
 """Characters; what is longer is cut into several lines."""
 
 
+BYTES_A_LINE = 20
+"""Of the limit on bytes, for each line of the limit on lines: a line costs the host more than its bytes."""
+MIN_LINES = 1_000
+
+
 class Output:
-    """Collects stdout and stderr of one job; together they keep at most ``limit`` bytes."""
+    """Collects stdout and stderr of one job.
+
+    Together they keep at most ``limit`` bytes, and a twentieth of that in lines (1,000 at least).
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = limit
+        self._max_lines = max(limit // BYTES_A_LINE, MIN_LINES)
+        self._lines_left = self._max_lines
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in ("stdout", "stderr")}
         self._partial: dict[Stream, str] = {"stdout": "", "stderr": ""}
         self._text: dict[Stream, list[str]] = {"stdout": [], "stderr": []}
@@ -25,12 +35,16 @@ class Output:
         """Take a chunk; yields the lines that it completes, without their ends."""
         if self.truncated:
             return
-        kept = data[: self._left]
+        kept, limit = data[: self._left], f"{self._limit} bytes"
+        lines = kept.count(b"\n")
+        if lines > self._lines_left:
+            kept, limit = _first_lines(kept, self._lines_left), f"{self._max_lines} lines"
         self._left -= len(kept)
+        self._lines_left -= lines
         yield from self._take(stream, self._decoders[stream].decode(kept))
         if len(kept) < len(data):
             self.truncated = True
-            yield from self._take(stream, f"\n[output beyond {self._limit} bytes is dropped]\n")
+            yield from self._take(stream, f"\n[output beyond {limit} is dropped]\n")
 
     def finish(self) -> Iterator[tuple[Stream, str]]:
         """Yields the last lines, which had no end."""
@@ -56,6 +70,13 @@ class Output:
             yield stream, rest[:MAX_LINE]
             rest = rest[MAX_LINE:]
         self._partial[stream] = rest
+
+
+def _first_lines(data: bytes, count: int) -> bytes:
+    end = 0
+    for _line in range(count):
+        end = data.index(b"\n", end) + 1
+    return data[:end]
 
 
 def _cut(line: str) -> Iterator[str]:

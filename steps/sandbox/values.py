@@ -33,15 +33,43 @@ def decode(data: bytes, path: str) -> Json:
         raise NotJsonError(_too_deep(path)) from None
     except ValueError as error:
         raise NotJsonError(f"{path} is not valid JSON: {error}") from None
-    _check(value, path, 0)
+    if not _is_clean(value):
+        _explain(value, path, 0)
     return value
+
+
+def _is_clean(value: Any) -> bool:  # noqa: C901 - one case a type
+    """Whether there is nothing to refuse; without the paths that an explanation needs, for there may be millions."""
+    level, depth = [value], 0
+    while level:
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str:
+                if not (item.isascii() or _is_unicode(item)):
+                    return False
+            elif kind is int:
+                if not -MAX_EXACT_INTEGER <= item <= MAX_EXACT_INTEGER:
+                    return False
+            elif kind is float:
+                if not math.isfinite(item):
+                    return False
+            elif kind is list or kind is dict:
+                if depth >= MAX_DEPTH:
+                    return False
+                below += item
+                if kind is dict:
+                    below += item.values()
+        level, depth = below, depth + 1
+    return True
 
 
 def _too_deep(path: str) -> str:
     return f"{path} is nested deeper than {MAX_DEPTH} levels; return a flatter value"
 
 
-def _check(value: Any, path: str, depth: int) -> None:  # noqa: C901 - one case a type
+def _explain(value: Any, path: str, depth: int) -> None:  # noqa: C901 - one case a type
+    """Raises what is to be said about the first thing that is refused."""
     if depth >= MAX_DEPTH and isinstance(value, list | dict):
         raise NotJsonError(_too_deep(path))
     match value:
@@ -60,11 +88,11 @@ def _check(value: Any, path: str, depth: int) -> None:  # noqa: C901 - one case 
                 raise NotJsonError(f"{path} is a number too large for JSON readers; return it as text")
         case list():
             for index, item in enumerate(value):
-                _check(item, f"{path}[{index}]", depth + 1)
+                _explain(item, f"{path}[{index}]", depth + 1)
         case dict():
             for key, item in value.items():
-                _check(key, f"a key of {path}", depth)
-                _check(item, f"{path[:400]}.{key[:100]}", depth + 1)
+                _explain(key, f"a key of {path}", depth)
+                _explain(item, f"{path[:400]}.{key[:100]}", depth + 1)
 
 
 def _is_unicode(text: str) -> bool:

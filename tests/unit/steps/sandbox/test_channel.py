@@ -75,6 +75,9 @@ async def test_each_kind_is_read() -> None:
         raw(json.dumps({"kind": "call", "id": 1, "tool": "a" * 201}).encode()),
         raw(b'{"kind": "exit", "status": "0"}'),
         raw(b'{"kind": "exit", "status": 65536}'),
+        raw(b'{"kind": "exit", "status": 127}'),
+        raw(b'{"kind": "exit", "status": 4991}'),
+        raw(b'{"kind": "exit", "status": 65535}'),
         raw(b'{"kind": "result"}', b"x" * 1001),
     ],
 )

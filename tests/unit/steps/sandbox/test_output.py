@@ -35,6 +35,22 @@ def test_output_of_exactly_the_limit_is_whole() -> None:
     assert (output.truncated, lines) == (False, [("stdout", "12345678")])
 
 
+def test_more_lines_than_the_limit_are_dropped_and_marked_once() -> None:
+    chunks: list[tuple[Stream, bytes]] = [("stdout", b"\n" * 900), ("stderr", b"a\n" * 200), ("stdout", b"more\n")]
+    output, lines = collect(chunks, limit=10_000)
+    assert output.truncated
+    assert lines == [
+        *[("stdout", "")] * 900,
+        *[("stderr", "a")] * 100,
+        *[("stderr", ""), ("stderr", "[output beyond 1000 lines is dropped]")],
+    ]
+
+
+def test_exactly_as_many_lines_as_the_limit_are_whole() -> None:
+    output, lines = collect([("stdout", b"\n" * 1000), ("stdout", b"the last")], limit=10_000)
+    assert (output.truncated, len(lines), lines[-1]) == (False, 1001, ("stdout", "the last"))
+
+
 @given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=40))))
 def test_nothing_is_lost_and_no_line_is_endless(chunks: list[tuple[Stream, bytes]]) -> None:
     output, lines = collect(chunks, limit=10_000)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.values import Json
-from steps.sandbox.values import NotJsonError, decode
+from steps.sandbox.values import MAX_DEPTH, NotJsonError, _explain, _is_clean, decode
 
 JSON = st.recursive(
     st.none()
@@ -25,6 +25,25 @@ JSON = st.recursive(
 @given(JSON)
 def test_json_comes_back_as_it_was(value: Json) -> None:
     assert decode(json.dumps(value).encode(), "result") == value
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800") | st.just(2**53),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.just("\ud800"), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(ANYTHING, st.integers(0, MAX_DEPTH + 1))
+def test_what_is_found_wrong_is_explained_and_nothing_else(value: Json, levels: int) -> None:
+    for _level in range(levels):
+        value = [value]
+    try:
+        _explain(value, "result", 0)
+        explained = False
+    except NotJsonError:
+        explained = True
+    assert _is_clean(value) is not explained
 
 
 @given(st.binary(max_size=100))
