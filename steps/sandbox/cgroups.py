@@ -25,6 +25,8 @@ OVERHEAD_MEMORY = 8_000_000
 """What it needs, in bytes, on top of the memory that the step may use."""
 STARTING = "starting"
 """The cgroup in which jails begin, before each gets its own."""
+TCP_SHARE = 4
+"""The part of the memory that buffers of TCP and UDP may take on top, where cgroups count them apart."""
 WAITING_SHARES, RUNNING_SHARES = 64, 1024
 WAITING_WEIGHT, RUNNING_WEIGHT = 10, 100
 
@@ -70,6 +72,9 @@ class Cgroup:
             self._write("memory", "memory.limit_in_bytes", memory)
             with suppress(FileNotFoundError):
                 self._write("memory", "memory.memsw.limit_in_bytes", memory)
+            # The buffers of TCP and UDP, which version 1 counts apart, and version 2 with the rest.
+            with suppress(FileNotFoundError):
+                self._write("memory", "memory.kmem.tcp.limit_in_bytes", limits.memory // TCP_SHARE)
             self._write("pids", "pids.max", pids)
             self._write("cpu", "cpu.cfs_quota_us", quota)
             self._write("cpu", "cpu.shares", RUNNING_SHARES)

@@ -29,12 +29,34 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def proportional_memory(pid: int) -> int:
-    """Bytes of memory of a process, shared pages counted by their share; 0 where it is gone."""
+    """Bytes of memory of a process, shared pages counted by their share; 0 where it is gone.
+
+    A process that runs a file which its user can't read doesn't tell the share: of it, shared pages count in full.
+    """
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        return _kilobytes(pid, "smaps_rollup", "Pss:")
+    except PermissionError:
+        return _kilobytes(pid, "status", "VmRSS:")
+    except OSError:
+        return 0
+
+
+def page_tables(pid: int) -> int:
+    """Bytes that the kernel needs to find a process's memory; 0 where it is gone."""
+    return _kilobytes(pid, "status", "VmPTE:")
+
+
+def _kilobytes(pid: int, file: str, field: str) -> int:
+    """A field in bytes; 0 where the process is gone.
+
+    Raises:
+        PermissionError: the process doesn't tell us.
+    """
+    try:
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
+    except (ProcessLookupError, FileNotFoundError):
         pass
     return 0
 
