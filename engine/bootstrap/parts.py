@@ -57,7 +57,7 @@ class Parts:
 
     async def runner(self, setting: RunnerSetting) -> Runner:
         """The runner of that setting; see :func:`steps.sandbox.select.choose`. Whoever asks for it closes it."""
-        return choose(setting)
+        return choose(setting, private=(self._settings.home.home,))
 
     async def runs(self, driver: Driver) -> Runs:
         store = await self.store()

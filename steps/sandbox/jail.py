@@ -1,66 +1,53 @@
 """The nsjail command line of a sandbox: what the jail sees, what it may call, and what starts in it."""
 
 import os
+import platform
 import shutil
+import sys
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from deno import find_deno_bin  # type: ignore[import-untyped] # the package has no types
 
 from flows.errors import RefusedError
+from steps.sandbox import seccomp
 from steps.sandbox.interpreter import site_packages
 from steps.sandbox.limits import MB
 from steps.sandbox.mounts import PublicMounts
 from steps.sandbox.protocol import Profile
 
 GUEST = Path(__file__).parent / "guest"
+SOURCES = Path(__file__).resolve().parents[2]
+"""The directory of Stepbox's packages: a checkout, or the site-packages of its environment."""
 INSIDE_UID = 1000
 FIRST_OUTSIDE_UID, OUTSIDE_UIDS = 1_900_000_000, 65_536
 SHM_SIZE = 16 * MB
 WORK_INODES, SHM_INODES = 16_384, 1_024
 MAX_OPEN_FILES = 1_024
+NOTHING = "size=4096,nr_inodes=1,mode=0555"
+"""A file system in which nothing can be made."""
 HEAP_SHARE = 0.6
 """Of a JavaScript step's memory, for V8's old space; the rest is for its young space, its code and deno itself."""
 
 _ROOT_PATHS = ("/bin", "/lib", "/lib64", "/lib32", "/libx32", "/sbin")
-_SYSTEM_PATHS = ("/usr", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/alternatives", "/etc/ld.so.cache")
+_SYSTEM_PATHS = (
+    *("/usr", "/etc/alternatives", "/etc/ld.so.cache"),
+    # Certificates of authorities; the private keys of this machine lie beside them.
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/ca-trust/extracted", "/etc/pki/tls/certs"),
+)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-
-# A denied call fails with EPERM; clone3, whose flags a filter can't read, with ENOSYS, so that libc uses clone.
-# 0x7e020080 are the namespace flags. Modes 0x2000 and 0x6000 are device files. Families 1, 2 and 10 are AF_UNIX,
-# AF_INET and AF_INET6, type 3 is SOCK_RAW.
-# Calls of another architecture (i386) end the process: nsjail's policy language can't say otherwise.
-SECCOMP_POLICY = """
-POLICY stepbox {
-  ERRNO(1) {
-    ptrace, process_vm_readv, process_vm_writev, kcmp, pidfd_getfd, process_madvise,
-    keyctl, add_key, request_key,
-    bpf, perf_event_open, userfaultfd, io_uring_setup, io_uring_enter, io_uring_register,
-    mount, umount, pivot_root, chroot, move_mount, open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr,
-    unshare, setns, open_by_handle_at, name_to_handle_at,
-    kexec_load, kexec_file_load, init_module, finit_module, delete_module, reboot, acct, swapon, swapoff, quotactl,
-    syslog, sethostname, setdomainname, settimeofday, clock_settime, adjtimex, clock_adjtime, iopl, ioperm,
-    sched_setaffinity, set_mempolicy, mbind, migrate_pages, move_pages, vhangup, uselib, personality, nfsservctl,
-    mknod(path, mode, device) { (mode & 0xf000) == 0x2000 || (mode & 0xf000) == 0x6000 },
-    mknodat(folder, path, mode, device) { (mode & 0xf000) == 0x2000 || (mode & 0xf000) == 0x6000 },
-    clone(clone_flags, newsp, parent_tid, child_tid, tls) { (clone_flags & 0x7e020080) != 0 },
-    socket(family, type, protocol) { (family != 1 && family != 2 && family != 10) || (type & 15) == 3 }
-  },
-  ERRNO(38) { clone3 }
-}
-USE stepbox DEFAULT ALLOW
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
     """Where the parts of a jail lie on the host.
 
-    ``prefix`` is what must be mounted for ``python`` to work, None where ``/usr`` holds it; ``site`` holds the
+    ``prefix`` is the directory of ``python`` and its libraries, None where ``/usr`` holds them; ``site`` holds the
     packages of Python steps, None where there is no step interpreter (then only the standard library works).
+    ``hidden`` are directories that the code finds empty, although it sees what is around them.
     """
 
     nsjail: Path
@@ -68,24 +55,45 @@ class Installation:
     python: Path
     prefix: Path | None
     site: Path | None
+    hidden: tuple[Path, ...] = ()
+
+    @property
+    def python_parts(self) -> list[Path]:
+        """What of ``prefix`` Python needs. It may be a home, whose other directories are none of the code's business."""
+        if self.prefix is None:
+            return []
+        libraries = dict.fromkeys(self.prefix / name for name in ("lib", sys.platlibdir))
+        return [self.python, *(path for path in libraries if path.is_dir())]
 
     @property
     def sources(self) -> list[Path]:
         """The directories and files outside of the system's that jails mount."""
-        return [path for path in (GUEST, self.prefix, self.site, self.deno) if path is not None]
+        return [path for path in (GUEST, *self.python_parts, self.site, self.deno) if path is not None]
 
     @property
     def python_inside(self) -> str:
         """The interpreter as the jail sees it."""
-        return str(self.python) if self.prefix is None else f"/opt/python/{self.python.relative_to(self.prefix)}"
+        return str(self.python) if self.prefix is None else self.inside(self.python)
+
+    def inside(self, part: Path) -> str:
+        """Where the jail sees a part of ``prefix``."""
+        assert self.prefix is not None
+        return f"/opt/python/{part.relative_to(self.prefix)}"
 
 
-def find_installation(environment: Path | None) -> Installation:
+def find_installation(environment: Path | None, private: Sequence[Path] = ()) -> Installation:
     """Find the parts of a jail. ``environment`` is the virtual environment of Python steps.
+
+    ``private`` are directories of the engine that no code may see, wherever they lie.
 
     Raises:
         RefusedError: a part is missing on this machine.
     """
+    if platform.machine() != seccomp.MACHINE:
+        raise RefusedError(
+            f"the jail's filter of system calls is for {seccomp.MACHINE}, and this machine is {platform.machine()}",
+            fix="run code in Docker: set STEPBOX_RUNNER to docker",
+        )
     nsjail = find_nsjail()
     if nsjail is None:
         raise RefusedError(
@@ -108,6 +116,7 @@ def find_installation(environment: Path | None) -> Installation:
         prefix=None if prefix.is_relative_to("/usr") else prefix,
         site=site_packages(environment) if environment else None,
     )
+    parts = replace(parts, hidden=tuple(_visible((SOURCES, *private), parts)))
     for path in parts.sources:
         if ":" in str(path):
             raise RefusedError(
@@ -126,9 +135,9 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
         *(str(parts.nsjail), "--mode", "r", "--really_quiet", "--hostname", "stepbox", "--cwd", "/work"),
         *("--user", f"{INSIDE_UID}:{outside_uid}:1", "--group", f"{INSIDE_UID}:{outside_gid}:1"),
         *("--time_limit", "0", "--nice_level", "0"),
-        *("--rlimit_as", "inf", "--rlimit_core", "0", "--rlimit_nofile", str(MAX_OPEN_FILES)),
+        *("--rlimit_as", "inf", "--rlimit_core", "hard", "--rlimit_nofile", str(MAX_OPEN_FILES)),
         *("--rlimit_fsize", str(profile.disk // 2**20 + 1), "--rlimit_stack", "8", "--rlimit_cpu", "inf"),
-        *("--seccomp_string", SECCOMP_POLICY),
+        *("--seccomp_string", seccomp.POLICY),
         *(argument for path in _system_mounts() for argument in path),
         *(argument for device in _DEVICES for argument in ("--bindmount", device)),
         *_read_only(mounts, GUEST, "/opt/stepbox/steps/sandbox/guest"),
@@ -138,9 +147,11 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
             for name in sorted(path.name for path in (GUEST / "etc").iterdir())
             for argument in _etc(mounts, name)
         ),
-        *(_read_only(mounts, parts.prefix, "/opt/python") if parts.prefix else ()),
+        *(argument for part in parts.python_parts for argument in _read_only(mounts, part, parts.inside(part))),
+        *_names_of_python(parts),
         *(_read_only(mounts, parts.site, "/opt/packages") if parts.site and profile.language != "javascript" else ()),
         *(_read_only(mounts, parts.deno, "/opt/deno") if profile.language == "javascript" else ()),
+        *(argument for path in parts.hidden for argument in ("--mount", f"none:{path}:tmpfs:{NOTHING}")),
         *("--mount", f"none:/work:tmpfs:{disk},mode=0755", "--mount", f"none:/tmp:tmpfs:{disk},mode=1777"),
         *("--mount", f"none:/dev/shm:tmpfs:size={min(SHM_SIZE, profile.disk)},nr_inodes={SHM_INODES},mode=1777"),
         *("--disable_proc", "--mount", "none:/proc:proc:subset=pid,hidepid=ptraceable"),
@@ -203,6 +214,24 @@ def _system_mounts() -> Iterator[tuple[str, str]]:
     for path in map(Path, _SYSTEM_PATHS):
         if path.exists():
             yield "--bindmount_ro", str(path)
+
+
+def _visible(private: Iterable[Path], parts: Installation) -> Iterator[Path]:
+    """Those of some directories that the mounts of the system would show, by their names in the jail."""
+    for path in private:
+        real = path.resolve()
+        for shown in map(Path, _SYSTEM_PATHS):
+            if real != shown.resolve() and real.is_relative_to(shown.resolve()) and real.is_dir():
+                yield shown / real.relative_to(shown.resolve())
+        for part in parts.python_parts:
+            if real != part and real.is_relative_to(part) and real.is_dir():
+                yield Path(parts.inside(real))
+
+
+def _names_of_python(parts: Installation) -> Iterator[str]:
+    if parts.prefix is not None:
+        for name in ("python3", "python"):
+            yield from ("--symlink", f"{parts.python.name}:/opt/python/bin/{name}")
 
 
 def _read_only(mounts: PublicMounts, source: Path, place: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +52,14 @@ class LimitUnavailableError(RefusedError):
 class NsjailRunner:
     """Starts sandboxes as jails of nsjail.
 
-    Where the environment of Python steps has not been built, they have the standard library only.
+    Where the environment of Python steps has not been built, they have the standard library only. ``private`` are
+    directories that no code may see, even where they lie in one that it does see, such as ``/usr``.
     """
 
     isolation: Isolation = "jail"
 
-    def __init__(self) -> None:
+    def __init__(self, private: Sequence[Path] = ()) -> None:
+        self._private = tuple(private)
         self._opening = asyncio.Lock()
         self._parts: jail.Installation | None = None
         self._mounts = PublicMounts({}, None)
@@ -186,7 +188,7 @@ class NsjailRunner:
     async def _open(self) -> jail.Installation:
         async with self._opening:
             if self._parts is None:
-                parts = jail.find_installation(interpreter.find())
+                parts = jail.find_installation(interpreter.find(), self._private)
                 await asyncio.to_thread(compileall.compile_dir, jail.GUEST, quiet=2)
                 self._mounts = await publish(parts.sources)
                 self._cgroups = await asyncio.to_thread(find_tree)

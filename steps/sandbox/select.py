@@ -1,5 +1,7 @@
 """Which runner isolates the steps of this installation."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, assert_never
 
 from flows.errors import RefusedError
@@ -18,15 +20,17 @@ class RunnerUnavailableError(RefusedError):
     code = "runner_unavailable"
 
 
-def choose(setting: RunnerSetting) -> Runner:
+def choose(setting: RunnerSetting, *, private: Sequence[Path] = ()) -> Runner:
     """The runner for a setting. What it needs of the machine it checks when it starts its first sandbox.
+
+    ``private`` are directories that no code may see, wherever they lie.
 
     Raises:
         RunnerUnavailableError: this version doesn't have it.
     """
     match setting:
         case "auto" | "nsjail":
-            return NsjailRunner()
+            return NsjailRunner(private)
         case "docker":
             raise RunnerUnavailableError(
                 "this version of Stepbox has no docker runner yet", fix="set STEPBOX_RUNNER to auto or nsjail"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 HOST_IN, HOST_OUT = 0, 1
 CHUNK = 64 * 1024
+MAX_LEFT_CHUNKS = 64
+"""Read from a pipe once the user's process has ended: more than a pipe holds, however much others go on writing."""
 MAX_QUEUED_REPLIES = 256 * 1024 * 1024
 OOM_SCORE_OF_USER = b"1000"
 # Where deno may not make its folder, it tries for a sixth of a second.
@@ -67,6 +69,7 @@ class Relay:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._outgoing = bytearray()
         self._finished = False
+        self._muted = False
         self._listener = listener
         self._watch(HOST_IN, self._read_host)
         self._ended = kernel.watch_children()
@@ -110,6 +113,8 @@ class Relay:
         for header, payload in self._from_host.feed(data):
             if header["kind"] == "signal":
                 self._signal_everyone(header["number"])
+            elif header["kind"] == "mute":
+                self._muted = True
             elif header["kind"] == "tool_result" and self._listener is not None:
                 self._listener.reply(header, payload)
             elif header["kind"] == "tool_result":
@@ -143,7 +148,7 @@ class Relay:
     def _read_output(self, descriptor: int) -> None:
         data = os.read(descriptor, CHUNK)
         if data:
-            send({"kind": "log", "stream": self._user.streams[descriptor]}, data)
+            self._tell_output(descriptor, data)
         else:
             self._unwatch(descriptor)
             del self._user.streams[descriptor]
@@ -151,13 +156,18 @@ class Relay:
     def _drain(self, descriptor: int) -> None:
         """Take what is still in the pipe, without waiting for a left-over process that holds its other end."""
         os.set_blocking(descriptor, False)
-        for _chunk in range(64):
+        for _chunk in range(MAX_LEFT_CHUNKS):
             try:
                 data = os.read(descriptor, CHUNK)
             except BlockingIOError:
                 return
             if not data:
                 return
+            self._tell_output(descriptor, data)
+
+    def _tell_output(self, descriptor: int, data: bytes) -> None:
+        """Pass on output, unless the host has had enough of it."""
+        if not self._muted:
             send({"kind": "log", "stream": self._user.streams[descriptor]}, data)
 
     def _read_frames(self) -> None:
@@ -169,7 +179,7 @@ class Relay:
 
     def _drain_frames(self) -> None:
         os.set_blocking(self._user.frames_in, False)
-        while True:
+        for _chunk in range(MAX_LEFT_CHUNKS):
             try:
                 data = os.read(self._user.frames_in, CHUNK)
             except BlockingIOError:
@@ -184,14 +194,18 @@ class Relay:
             return
         try:
             for header, payload in self._from_user.feed(data):
-                if header.get("kind") not in self._kinds:
+                kind = header.get("kind")
+                if not isinstance(kind, str) or kind not in self._kinds:
                     self._violated()
                     return
+                if kind == "log" and self._muted:
+                    continue
                 send(header, payload)
-                if header["kind"] in ("result", "error"):
+                if kind in ("result", "error"):
                     self._finished = True
                     return
-        except framing.BrokenFrameError:
+        except (framing.BrokenFrameError, ValueError, RecursionError):
+            # A header that can be read and not be written, such as one with NaN or half a surrogate pair.
             self._violated()
 
     def _violated(self) -> None:
@@ -301,6 +315,7 @@ def main() -> None:
     preload = [name for name in sys.argv[2].split(",") if name]
     settings = dict(argument.split("=", 1) for argument in sys.argv[3:])
     kernel.set_dumpable(False)
+    kernel.leave_no_core()
     kernel.ignore_interrupt()
     if settings.get("line") == "desk":
         from steps.sandbox.guest import desk
