@@ -12,7 +12,6 @@ from steps.sandbox.output import Output
 from steps.sandbox.protocol import Host, Job
 from steps.sandbox.values import NotJsonError, decode
 
-
 LARGE_ARGUMENTS = 256 * 1024
 """Bytes of JSON; such a text can be thirty times as large once it is read."""
 

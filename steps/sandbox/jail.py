@@ -59,7 +59,7 @@ class Installation:
 
     @property
     def python_parts(self) -> list[Path]:
-        """What of ``prefix`` Python needs. It may be a home, whose other directories are none of the code's business."""
+        """What of ``prefix`` Python needs; that may be a home, of which the code must see no more."""
         if self.prefix is None:
             return []
         libraries = dict.fromkeys(self.prefix / name for name in ("lib", sys.platlibdir))

@@ -74,6 +74,9 @@ class Relay:
         self._watch(HOST_IN, self._read_host)
         self._ended = kernel.watch_children()
         self._watch(self._ended, self._reap)
+        # What poll has announced the code may have taken itself, out of its own pipes: nothing here may wait for it.
+        for descriptor in (*user.streams, *([user.frames_in] if user.frames_in >= 0 else ())):
+            os.set_blocking(descriptor, False)
         for descriptor in user.streams:
             self._watch(descriptor, lambda descriptor=descriptor: self._read_output(descriptor))  # type: ignore[misc]
         if user.frames_in >= 0:
@@ -146,7 +149,10 @@ class Relay:
             self._unwatch(self._user.frames_out)
 
     def _read_output(self, descriptor: int) -> None:
-        data = os.read(descriptor, CHUNK)
+        try:
+            data = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            return
         if data:
             self._tell_output(descriptor, data)
         else:
@@ -155,7 +161,6 @@ class Relay:
 
     def _drain(self, descriptor: int) -> None:
         """Take what is still in the pipe, without waiting for a left-over process that holds its other end."""
-        os.set_blocking(descriptor, False)
         for _chunk in range(MAX_LEFT_CHUNKS):
             try:
                 data = os.read(descriptor, CHUNK)
@@ -171,14 +176,16 @@ class Relay:
             send({"kind": "log", "stream": self._user.streams[descriptor]}, data)
 
     def _read_frames(self) -> None:
-        data = os.read(self._user.frames_in, CHUNK)
+        try:
+            data = os.read(self._user.frames_in, CHUNK)
+        except BlockingIOError:
+            return
         if not data:
             self._unwatch(self._user.frames_in)
             return
         self._relay_frames(data)
 
     def _drain_frames(self) -> None:
-        os.set_blocking(self._user.frames_in, False)
         for _chunk in range(MAX_LEFT_CHUNKS):
             try:
                 data = os.read(self._user.frames_in, CHUNK)
