@@ -11,12 +11,13 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import pytest
 
-from flows.values import Json
+from flows.values import Json, StepStatus
 from steps.sandbox import interpreter, processes
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
-from steps.sandbox.protocol import Job, Outcome
+from steps.sandbox.protocol import Job, Outcome, Runner
+from tests.sandbox.runners import RUNNERS, names_for
 
 T = TypeVar("T")
 
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     theirs = [item for item in items if item.get_closest_marker("ordinary_user") and os.geteuid() == 0]
     config.hook.pytest_deselected(items=theirs)
     items[:] = [item for item in items if item not in theirs]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with each runner that it is for."""
+    if "runner" in metafunc.fixturenames:
+        metafunc.parametrize("runner", names_for(metafunc.definition), indirect=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,6 +90,29 @@ def user_processes(sandboxes: Sandboxes) -> list[int]:
     return [pid for box in runner.sandboxes for pid in list(processes.descendants(box.pid))[1:]]
 
 
+def job(
+    code: str,
+    language: Language = "python",
+    *,
+    inputs: Mapping[str, Json] | None = None,
+    tools: tuple[str, ...] = (),
+    **limits: float,
+) -> Job:
+    return Job(
+        language=language,
+        code=code,
+        inputs=inputs or {},
+        limits=replace(default_limits(language), **limits),  # type: ignore[arg-type] # sizes are whole numbers
+        tools=tools,
+        filename=_FILENAMES[language],
+    )
+
+
+def told(outcome: Outcome) -> tuple[StepStatus, str | None]:
+    """The status, and the code of the error where there is one."""
+    return outcome.status, outcome.error.code if outcome.error else None
+
+
 class RunStep(Protocol):
     async def __call__(
         self,
@@ -96,8 +126,15 @@ class RunStep(Protocol):
 
 
 @pytest.fixture
-async def sandboxes() -> AsyncIterator[Sandboxes]:
-    pool = Sandboxes(NsjailRunner())
+async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
+    made = RUNNERS[request.param]()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def sandboxes(runner: Runner) -> AsyncIterator[Sandboxes]:
+    pool = Sandboxes(runner)
     yield pool
     await pool.close()
 
@@ -113,15 +150,7 @@ def run_step(sandboxes: Sandboxes) -> RunStep:
         **limits: float,
     ) -> Outcome:
         host = host or RecordingHost()
-        job = Job(
-            language=language,
-            code=code,
-            inputs=inputs or {},
-            limits=replace(default_limits(language), **limits),  # type: ignore[arg-type] # sizes are whole numbers
-            tools=tuple(host.tools),
-            filename=_FILENAMES[language],
-        )
-        return await sandboxes.execute(job, host)
+        return await sandboxes.execute(job(code, language, inputs=inputs, tools=tuple(host.tools), **limits), host)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Steps as their YAML says them, in real sandboxes."""
+"""Steps as their YAML says them"""
 
 import os
 from collections.abc import Mapping
@@ -65,6 +65,7 @@ async def test_other_languages_run_too(executor: CodeExecutor, step: JavaScriptS
     assert (await executor.execute(step, Call())).result == 2
 
 
+@pytest.mark.both_users
 @pytest.mark.parametrize(
     ("limits", "code", "status"),
     [
@@ -84,6 +85,9 @@ async def test_declared_limits_hold(
     assert (result.status, result.error) == (status, result.error)
 
 
+@pytest.mark.attack(
+    "code of exactly 100,000 bytes, and one byte more", "it runs; `limit_exceeded`, code `code_too_large`"
+)
 async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executor: CodeExecutor) -> None:
     fits = "return 1" + "#" * (100_000 - 8)
     assert (await executor.execute(python(fits), Call())).result == 1
@@ -170,6 +174,7 @@ async def test_runner_is_chosen_by_the_setting() -> None:
         choose("docker")
 
 
+@pytest.mark.both_users
 async def test_enforcement_tells_how_each_limit_holds() -> None:
     runner = NsjailRunner()
     told = await runner.enforcement()

@@ -10,6 +10,7 @@ from steps.sandbox.limits import Language
 from tests.sandbox.conftest import RecordingHost, RunStep
 
 
+@pytest.mark.both_users
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -111,6 +112,7 @@ async def test_javascript_error_on_the_first_line_has_the_users_own_column(run_s
 BIG = 99_999_999_999_999_999_999
 
 
+@pytest.mark.both_users
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -175,12 +177,14 @@ async def test_python_that_exits_with_a_text_fails_with_it(run_step: RunStep) ->
     assert silent.error.message == "the code exited with status 1"
 
 
+@pytest.mark.both_users
 async def test_python_steps_have_their_packages(run_step: RunStep) -> None:
     code = "import requests, pandas, numpy, httpx, yaml\nreturn float(pandas.DataFrame(inputs['rows'])['x'].sum())"
     outcome = await run_step(code, inputs={"rows": [{"x": 1}, {"x": 2.5}]})
     assert outcome.result == 3.5
 
 
+@pytest.mark.both_users
 async def test_programs_of_the_step_have_the_packages_too(run_step: RunStep) -> None:
     outcome = await run_step("python3 -c 'import pandas; print(pandas.__name__)'", "shell")
     assert outcome.result == "pandas"
@@ -330,6 +334,7 @@ async def test_output_goes_to_its_stream(run_step: RunStep, language: Language, 
     assert sorted(host.lines) == [("stderr", "err"), ("stdout", "out")]
 
 
+@pytest.mark.both_users
 @pytest.mark.parametrize(
     ("language", "code"),
     [

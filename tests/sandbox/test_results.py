@@ -1,10 +1,12 @@
-"""What a result may be: the same in each language, or a typed error that names the path."""
+"""Results: the same in each language, or a typed error that names the path"""
 
 import pytest
 
 from flows.values import Json, StepStatus
 from steps.sandbox.limits import Language
-from tests.sandbox.conftest import RunStep
+from tests.sandbox.conftest import RunStep, told
+
+attack = pytest.mark.attack
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,10 @@ async def test_result_is_encoded(run_step: RunStep, language: Language, code: st
     assert (outcome.result, outcome.error) == (result, None)
 
 
+@attack(
+    "return NaN, infinities, 2^80, half a surrogate pair, cycles, 100,000 levels, bytes, sets, functions, odd keys",
+    "`failed`, code `result_not_json`, with the path",
+)
 @pytest.mark.parametrize(
     ("language", "code", "message"),
     [
@@ -105,12 +111,78 @@ async def test_getter_that_throws_is_the_codes_error(run_step: RunStep) -> None:
     assert (outcome.error.code, outcome.error.message) == ("exception", "Error: no")
 
 
-async def test_getter_that_loops_is_timed_out(run_step: RunStep) -> None:
-    outcome = await run_step("return { get a() { for (;;); } }", "javascript", timeout=0.5, grace=0.2)
-    assert outcome.status is StepStatus.TIMED_OUT
+@attack(
+    "return what never ends: proxies, getters and iterators that loop, endless lengths",
+    "`timed_out`, or `out_of_memory`",
+)
+@pytest.mark.parametrize(
+    ("language", "code", "expected"),
+    [
+        ("javascript", "return { get a() { for (;;); } }", (StepStatus.TIMED_OUT, "timed_out")),
+        ("javascript", "return new Proxy({}, { ownKeys() { for (;;); } })", (StepStatus.TIMED_OUT, "timed_out")),
+        ("javascript", "return { then() { for (;;); } }", (StepStatus.TIMED_OUT, "timed_out")),
+        (
+            "python",
+            "class D(dict):\n    def items(self):\n        while True: yield 'a', 1\nreturn D(a=1)",
+            (StepStatus.TIMED_OUT, "timed_out"),
+        ),
+        (
+            "javascript",
+            "return new Proxy([], { get: (_, key) => key === 'length' ? 2 ** 53 : 0 })",
+            (StepStatus.OUT_OF_MEMORY, "out_of_memory"),
+        ),
+        ("javascript", "return Array(1e9)", (StepStatus.OUT_OF_MEMORY, "out_of_memory")),
+    ],
+)
+async def test_result_without_an_end_is_ended(
+    run_step: RunStep, language: Language, code: str, expected: tuple[StepStatus, str]
+) -> None:
+    timeout = 0.5 if expected[0] is StepStatus.TIMED_OUT else 30
+    assert told(await run_step(code, language, timeout=timeout, grace=0.2)) == expected
 
 
-@pytest.mark.parametrize("trick", ["ln -s /etc/passwd $RESULT", "mkfifo $RESULT", "mkdir $RESULT"])
+@attack(
+    "return objects that change while they are read: `toJSON`, thenables, getters, subclasses of text and numbers",
+    "read once, by the rules",
+)
+@pytest.mark.parametrize(
+    ("language", "code", "expected"),
+    [
+        ("javascript", "return { then(a) { a({ then(b) { b(1) } }) } }", (StepStatus.SUCCEEDED, 1)),
+        ("javascript", "let n = 0; return { get a() { return n++ } }", (StepStatus.SUCCEEDED, {"a": 0})),
+        ("javascript", "return { get a() { return this } }", (StepStatus.FAILED, None)),
+        ("javascript", "return { toJSON() { return { toJSON() { return this } } } }", (StepStatus.FAILED, None)),
+        ("javascript", "return { then() {} }", (StepStatus.FAILED, None)),
+        (
+            "javascript",
+            "return { ['__proto__']: 1, constructor: 2 }",
+            (StepStatus.SUCCEEDED, {"__proto__": 1, "constructor": 2}),
+        ),
+        (
+            "python",
+            "class S(str):\n    def encode(self, *a): return b'evil'\nreturn S('text')",
+            (StepStatus.SUCCEEDED, "text"),
+        ),
+        ("python", "class I(int):\n    def __int__(self): return 2**80\nreturn I(1)", (StepStatus.FAILED, None)),
+        (
+            "python",
+            "class F(float):\n    def __float__(self): return float('nan')\nreturn F(1)",
+            (StepStatus.FAILED, None),
+        ),
+    ],
+)
+async def test_result_that_changes_while_it_is_read_is_read_once(
+    run_step: RunStep, language: Language, code: str, expected: tuple[StepStatus, Json]
+) -> None:
+    outcome = await run_step(code, language)
+    assert (outcome.status, outcome.result) == expected
+
+
+@attack("put a link, a FIFO or a directory where the script's result is read", "it is no result")
+@pytest.mark.parametrize(
+    "trick",
+    ["ln -s /etc/passwd $RESULT", "mkfifo $RESULT", "mkdir $RESULT", "rm -r /tmp/.stepbox; ln -s /etc /tmp/.stepbox"],
+)
 async def test_result_file_that_is_no_file_is_ignored(run_step: RunStep, trick: str) -> None:
     outcome = await run_step(f"{trick}; echo text", "shell")
     assert outcome.result == "text"

@@ -1,4 +1,4 @@
-"""Tools, called from inside code."""
+"""Tools"""
 
 from typing import NoReturn
 
@@ -51,6 +51,7 @@ async def test_tool_is_called_by_short_and_full_name(
     assert workspace.calls == [("workspace.update_doc", {"docId": "a"})]
 
 
+@pytest.mark.both_users
 async def test_snippet_sums_the_rows_of_a_resource(run_step: RunStep, workspace: RecordingHost) -> None:
     code = """
 const sheet = await tools.open_resource({sourceKind: "file", sourceId: "sales-q1"});
@@ -63,6 +64,7 @@ await tools.update_doc({docId: "sales-summary", content: `Total: ${total}`});
     assert workspace.calls[-1] == ("workspace.update_doc", {"docId": "sales-summary", "content": "Total: 3.5"})
 
 
+@pytest.mark.both_users
 async def test_snippet_archives_each_task_found(run_step: RunStep, workspace: RecordingHost) -> None:
     code = """
 const stale = await tools.search_tasks({status: "in_progress", updatedBefore: "30 days ago"});
@@ -102,6 +104,9 @@ async def test_uncaught_failure_of_a_tool_is_the_steps(
     assert (outcome.status, outcome.error.code) == (StepStatus.FAILED, "denied")
 
 
+@pytest.mark.attack(
+    "call a tool that was not granted, by its name", "an error that says how to grant it; the host makes no call"
+)
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -119,16 +124,6 @@ async def test_tool_that_is_not_granted_says_how_to_grant_it(
     assert outcome.error is not None
     assert "is not granted to this step; add it to the step's `tools:`" in outcome.error.message
     assert "tool_not_granted" in (outcome.error.code, outcome.error.message[15:31])
-    assert workspace.calls == []
-
-
-async def test_call_forged_past_the_tools_object_is_refused_on_the_host(
-    run_step: RunStep, workspace: RecordingHost
-) -> None:
-    code = "return tools.update_doc._channel.call('workspace.secret', {})"
-    outcome = await run_step(code, host=workspace)
-    assert outcome.error is not None
-    assert outcome.error.code == "tool_not_granted"
     assert workspace.calls == []
 
 

@@ -1,26 +1,17 @@
 """What every runner must do for the pool, whatever it isolates with."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from flows.values import StepStatus
 from steps.sandbox.limits import Language, default_limits
-from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import profile_of
 from steps.sandbox.protocol import Job, Runner, SandboxLostError
 from tests.sandbox.conftest import RecordingHost
 
 CODE: dict[Language, str] = {"python": "return 1", "javascript": "return 1", "shell": "echo 1 > $RESULT"}
-
-
-@pytest.fixture(params=["nsjail"])
-async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
-    made: Runner = {"nsjail": NsjailRunner}[request.param]()
-    yield made
-    await made.close()
 
 
 def job(language: Language = "python", code: str | None = None) -> Job:
