@@ -1,6 +1,6 @@
 # Stepbox. `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine with python3 and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock fmt clean
+.PHONY: help demo test check bench lock security-table fmt clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,6 +13,7 @@ help:
 	@echo "make check  lint, types and import contracts"
 	@echo "make bench  the benchmarks"
 	@echo "make lock   pin the dependencies anew"
+	@echo "make security-table   the table of attacks in docs/security.md, from the tests"
 
 $(INSTALLED): pyproject.toml requirements/dev.txt scripts/setup.py
 	@$(PYTHON) scripts/setup.py $(VENV)
@@ -35,6 +36,9 @@ bench: $(INSTALLED)
 
 lock: $(INSTALLED)
 	@$(BIN)/python scripts/lock.py
+
+security-table: $(INSTALLED)
+	@$(BIN)/python scripts/security_table.py
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff format .

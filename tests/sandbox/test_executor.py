@@ -86,7 +86,9 @@ async def test_declared_limits_hold(
 
 
 @pytest.mark.attack(
-    "code of exactly 100,000 bytes, and one byte more", "it runs; `limit_exceeded`, code `code_too_large`"
+    "code of exactly 100,000 bytes, and one byte more",
+    "it runs; `limit_exceeded`, code `code_too_large`",
+    group="Time, disk, processor and sizes",
 )
 async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executor: CodeExecutor) -> None:
     fits = "return 1" + "#" * (100_000 - 8)

@@ -23,6 +23,7 @@ KILLS = int(os.environ.get("STEPBOX_TEST_KILLS", "8"))
 LIFETIME = 1.6
 """Seconds that the engine below takes, about, from its first sandbox to its end."""
 attack = pytest.mark.attack
+pytestmark = pytest.mark.only_runner("nsjail")
 
 # Says where it is; each moment goes on by itself.
 ENGINE = """
@@ -162,7 +163,7 @@ async def test_engine_killed_at_each_moment_leaves_nothing(moment: str, tmp_path
     assert (own_cgroups(pid), temporary_files(tmp_path), mounts() - before) == ([], [], set())
 
 
-@attack(f"the engine is killed at {KILLS} random moments, more by `STEPBOX_TEST_KILLS`", "the same")
+@attack("the engine is killed (SIGKILL), at random moments", "the same")
 @pytest.mark.parametrize("seed", range(KILLS))
 async def test_engine_killed_at_a_random_moment_leaves_nothing(seed: int, tmp_path: Path) -> None:
     delay = random.Random(seed + int(os.environ.get("STEPBOX_TEST_SEED", "0"))).uniform(0, LIFETIME)
@@ -218,7 +219,6 @@ def holds(namespace: str, directory: Path) -> bool:
 
 
 @pytest.mark.both_users
-@pytest.mark.only_runner("nsjail")
 @attack("the pool is closed while code runs", "no process and no cgroup is left")
 async def test_closed_engine_leaves_no_process_and_no_cgroup(run_step: RunStep, sandboxes: Sandboxes) -> None:
     running = asyncio.create_task(run_step("import time; time.sleep(60)"))
@@ -232,7 +232,6 @@ async def test_closed_engine_leaves_no_process_and_no_cgroup(run_step: RunStep, 
     assert await until(lambda: all(processes.start_time(pid) is None for pid in below))
 
 
-@pytest.mark.only_runner("nsjail")
 async def test_cgroups_of_a_living_engine_are_left_alone(run_step: RunStep) -> None:
     running = asyncio.create_task(run_step("import time; time.sleep(0.5); return 1"))
     await start_again()

@@ -104,6 +104,7 @@ time.sleep(300)
 
 
 @pytest.mark.ordinary_user
+@pytest.mark.only_runner("nsjail")
 @attack("hide memory in a program that its user may run and not read", "its resident memory counts in full")
 def test_memory_of_an_unreadable_process_counts() -> None:
     # The first process of the machine is root's.
