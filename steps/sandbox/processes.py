@@ -23,9 +23,11 @@ def children(pid: int) -> list[int]:
 
 def descendants(pid: int) -> Iterator[int]:
     """All processes below one, parents first."""
-    for child in children(pid):
+    found = children(pid)
+    while found:
+        child = found.pop()
         yield child
-        yield from descendants(child)
+        found += children(child)
 
 
 def proportional_memory(pid: int) -> int:

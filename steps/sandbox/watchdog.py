@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from steps.sandbox import processes, sockets
@@ -27,12 +28,17 @@ class Watchdog:
 
     async def wait(self) -> None:
         """Returns once the limit is passed."""
-        while not self.exceeded:
-            # In a thread: how long the kernel needs for an answer is in the hands of the code.
-            total = await asyncio.to_thread(self._measure)
-            self.peak = max(self.peak, total)
-            self.exceeded = total > self._limit
-            await asyncio.sleep(0 if self.exceeded else INTERVAL)
+        loop = asyncio.get_running_loop()
+        # A thread of its own: how long the kernel needs for an answer is in the hands of the code.
+        thread = ThreadPoolExecutor(1, "watchdog")
+        try:
+            while not self.exceeded:
+                total = await loop.run_in_executor(thread, self._measure)
+                self.peak = max(self.peak, total)
+                self.exceeded = total > self._limit
+                await asyncio.sleep(0 if self.exceeded else INTERVAL)
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
 
     def _measure(self) -> int:
         below = list(processes.descendants(self._pid))
