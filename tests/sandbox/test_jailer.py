@@ -16,6 +16,7 @@ from steps.sandbox.pool import profile_of
 from steps.sandbox.protocol import Job, Outcome, Profile
 from tests.sandbox.conftest import RecordingHost, until
 
+pytestmark = pytest.mark.only_runner("nsjail")
 NAMESPACES = "import os\nreturn {name: os.readlink(f'/proc/self/ns/{name}') for name in os.listdir('/proc/self/ns')}"
 
 
