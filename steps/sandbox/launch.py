@@ -2,8 +2,8 @@
 
     python3 -I -S launch.py ENGINE_PID [CGROUP_FILE…] -- COMMAND…
 
-The kernel kills what it became (SIGKILL) when the thread that started it ends, whatever ends it. Exit status 97: a
-cgroup can't be entered; 98: the engine is gone already.
+The kernel kills what it became (SIGKILL) when the thread that started it ends, whatever ends it. What goes wrong is
+said on stderr.
 """
 
 import _ctypes
@@ -12,7 +12,6 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
-NO_CGROUP, NO_ENGINE = 97, 98
 
 
 def main() -> None:
@@ -23,12 +22,12 @@ def main() -> None:
             descriptor = os.open(entry, os.O_WRONLY)
             os.write(descriptor, str(os.getpid()).encode())
             os.close(descriptor)
-        except OSError:
-            os._exit(NO_CGROUP)
+        except OSError as error:
+            sys.exit(f"the cgroup {entry} can't be entered: {error.strerror}")
     prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type] # typeshed leaves None out
     _ctypes.call_cdeclfunction(prctl, (PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
     if os.getppid() != engine:
-        os._exit(NO_ENGINE)
+        sys.exit("the engine has ended")
     os.execvpe(command[0], command, {"PATH": os.defpath})  # noqa: S606 - this is what it is for
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from flows.errors import RefusedError
 from steps.sandbox import jail, processes
+from steps.sandbox.jailer import Jailer, JailerFailedError
 from steps.sandbox.limits import MB, default_limits
 from steps.sandbox.nsjail import IDLE_JAILERS, NsjailRunner
 from steps.sandbox.pool import profile_of
@@ -155,3 +156,8 @@ async def test_program_that_is_missing_in_the_jail_is_refused_at_once(
     async with asyncio.timeout(20):
         with pytest.raises(RefusedError, match="a sandbox could not be started"):
             await runner.start(profile_of(job("return 1")))
+
+
+async def test_cgroup_that_cannot_be_entered_is_refused_with_its_name(runner: NsjailRunner, tmp_path: Path) -> None:
+    with pytest.raises(JailerFailedError, match=r"gone/cgroup\.procs can't be entered: No such file or directory"):
+        await (await Jailer.start(["/bin/true"], [tmp_path / "gone" / "cgroup.procs"])).next_jail()
