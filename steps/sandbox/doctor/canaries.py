@@ -149,7 +149,7 @@ def _variable(token: str) -> Iterator[None]:
 def _file(place: Path, token: str) -> Iterator[Path | None]:
     """A file that every user may read, in a directory of its own; None where the place can't be written."""
     try:
-        folder = tempfile.TemporaryDirectory(prefix="stepbox-doctor-", dir=place)
+        folder = tempfile.TemporaryDirectory(prefix=f"stepbox-doctor-{os.getpid()}-", dir=place)
     except OSError:
         yield None
         return
