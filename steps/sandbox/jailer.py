@@ -27,6 +27,7 @@ SILENCE = 0.1
 PATIENCE = 5.0
 """Seconds that nsjail has to say why it makes no jail."""
 _CREDENTIALS = struct.Struct("iii")
+_DESCRIPTOR = struct.Struct("i")
 
 
 class JailerFailedError(Exception):
@@ -97,10 +98,18 @@ class Jailer:
             1, socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_CMSG_CLOEXEC
         )
         told = {kind: content for _level, kind, content in ancillary}
-        if not data or set(told) != {socket.SCM_RIGHTS, socket.SCM_CREDENTIALS}:
-            raise JailerFailedError(await self.last_words())
-        pid, _uid, _gid = _CREDENTIALS.unpack(told[socket.SCM_CREDENTIALS])
-        return pid, socket.socket(fileno=int.from_bytes(told[socket.SCM_RIGHTS], sys.byteorder))
+        given = [number for (number,) in _DESCRIPTOR.iter_unpack(told.get(socket.SCM_RIGHTS, b""))]
+        pid, _uid, _gid = _CREDENTIALS.unpack(told.get(socket.SCM_CREDENTIALS, bytes(_CREDENTIALS.size)))
+        try:
+            # Whoever speaks may be a jail that is gone, whose pid another process has now, or no supervisor at all.
+            if not data or len(given) != 1 or pid not in processes.children(self.pid):
+                raise JailerFailedError(await self.last_words())
+            return pid, socket.socket(fileno=given.pop())
+        except OSError:
+            raise JailerFailedError(await self.last_words()) from None
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
 
     def pause(self) -> None:
         """Make no further jail until one is asked for; holds for one that ends only after this call."""

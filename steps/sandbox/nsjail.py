@@ -138,16 +138,20 @@ class NsjailRunner:
 
     async def _make(self, profile: Profile, parts: jail.Installation, jailer: Jailer) -> "NsjailSandbox":
         """Let a jailer make a sandbox and wait until that is ready; what goes wrong ends the jailer."""
-        cgroup = None
+        cgroup, line = None, None
         try:
             pid, line = await jailer.next_jail()
             if self._cgroups is not None:
                 cgroup = await asyncio.to_thread(_own_cgroup, self._cgroups, pid)
             streams = await _streams(line)
-        except BaseException:
+        except BaseException as problem:
             await asyncio.shield(jailer.close())
+            if line is not None:
+                line.close()
             if cgroup is not None:
                 await asyncio.shield(_remove(cgroup))
+            if isinstance(problem, ProcessLookupError):
+                raise JailerFailedError("the supervisor has ended") from None
             raise
         sandbox = NsjailSandbox(
             profile=profile,

@@ -36,6 +36,18 @@ def warm_up(*_given):
     finally:
         os._exit(0)
 """
+# Takes the place of how a supervisor gets its line to the host.
+ANNOUNCING = """
+
+_announce = announce
+
+def announce():
+    desk = _socket.socket(fileno=os.dup(DESK))
+    def give(*descriptors, data=b"\\0"):
+        rights = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
+        desk.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else [])
+    {lines}
+"""
 RESULT = "frame({'kind': 'result'}, b'1')"
 CALL = "frame({'kind': 'call', 'id': 1, 'tool': 'demo.echo'}, b'1')"
 EXIT = "frame({'kind': 'exit', 'status': 0})"
@@ -50,9 +62,13 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
         shutil.copytree(jail.GUEST, place / "guest", ignore=shutil.ignore_patterns("__pycache__"))
         monkeypatch.setattr(jail, "GUEST", place / "guest")
 
-        def replace(lines: str) -> None:
+        def replace(lines: str, *, announcement: str | None = None) -> None:
             with (place / "guest" / "supervisor.py").open("a") as file:
-                file.write(HOSTILE.replace("{lines}", lines.replace("\n", "\n        ")))
+                if lines:
+                    file.write(HOSTILE.replace("{lines}", lines.replace("\n", "\n        ")))
+            if announcement is not None:
+                with (place / "guest" / "desk.py").open("a") as file:
+                    file.write(ANNOUNCING.replace("{lines}", announcement.replace("\n", "\n    ")))
 
         yield replace
 
@@ -87,6 +103,49 @@ async def test_guest_that_is_not_ready_is_refused(
     guest(lines)
     with pytest.raises(RefusedError, match="a sandbox could not be started"):
         await sandboxes.execute(job("return 1"), RecordingHost())
+
+
+@attack(
+    "announce itself wrongly: nothing, no line, a line that is none, many, from another process",
+    "the sandbox is refused, and the host keeps no descriptor",
+)
+@pytest.mark.parametrize(
+    "announcement",
+    [
+        "os._exit(0)",
+        "give()\nos.read(DESK, 1)",
+        "give(data=b'')\nos.read(DESK, 1)",
+        "give(os.open('/dev/null', os.O_RDONLY))\nos.read(DESK, 1)",
+        "give(*os.pipe())\nos.read(DESK, 1)",
+        "if os.fork() == 0: _announce()\nos.read(DESK, 1)",
+    ],
+)
+async def test_guest_that_announces_itself_wrongly_is_refused(
+    guest: Callable[..., None], sandboxes: Sandboxes, announcement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nsjail, "START_TIMEOUT", 1.5)
+    guest("", announcement=announcement)
+    await sandboxes.runner.enforcement()
+    before = descriptors()
+    with pytest.raises(RefusedError, match=r"a sandbox could not be started|a sandbox was not ready"):
+        await sandboxes.execute(job("return 1"), RecordingHost())
+    assert descriptors() <= before
+
+
+@attack("announce a second time, for the sandbox that will come after", "the next step runs in a sandbox of its own")
+async def test_announcement_of_a_sandbox_that_is_gone_is_not_heard(
+    guest: Callable[..., None], sandboxes: Sandboxes
+) -> None:
+    guest(
+        "",
+        announcement="ready = _announce\none, other = _socket.socketpair()\nready()\ngive(one.fileno())\nreturn True",
+    )
+    outcomes = [await sandboxes.execute(job(f"return {number}"), RecordingHost()) for number in range(3)]
+    assert [outcome.result for outcome in outcomes] == [0, 1, 2]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @attack("never become ready, or byte by byte", "the sandbox is refused after a while")
