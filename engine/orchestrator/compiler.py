@@ -101,6 +101,7 @@ def compile_step(definition: Definition, step: StepConfig, cache_dir: Path) -> T
         cache_expiration=None if cache is None else timedelta(seconds=cache.ttl),
         refresh_cache=False,
         persist_result=cache is not None,
+        cache_result_in_memory=False,
         result_storage=cache_dir,
         result_serializer=PLAIN_JSON,
         log_prints=False,
