@@ -8,10 +8,13 @@ import asyncio
 import ipaddress
 import re
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import Future
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Final, Self
+from queue import SimpleQueue
+from typing import Any, Final, Self
 
 import idna
 
@@ -151,6 +154,43 @@ def normal_host(host: str) -> str:
     return ascii_name
 
 
+class _LookUps:
+    """Asks the system for addresses, in threads of its own.
+
+    Such a question can't be broken off: where no name server answers, it goes on long after whoever asked has given up.
+    In the event loop's threads it would hold up everything else there, and the end of the process.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._questions: SimpleQueue[tuple[Future[list[Any]], str, int]] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._left = threads
+        self._starting = threading.Lock()
+
+    async def ask(self, host: str, port: int) -> list[Any]:
+        """What ``getaddrinfo`` gives."""
+        answer: Future[list[Any]] = Future()
+        self._questions.put((answer, host, port))
+        with self._starting:
+            if not self._idle.acquire(blocking=False) and self._left:
+                self._left -= 1
+                threading.Thread(target=self._work, name="look-up", daemon=True).start()
+        return await asyncio.wrap_future(answer)
+
+    def _work(self) -> None:
+        while True:
+            answer, host, port = self._questions.get()
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+                except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                    answer.set_exception(error)
+            self._idle.release()
+
+
+_look_ups: Final = _LookUps(threads=16)
+
+
 async def resolve(host: str, port: int) -> tuple[Address, ...]:
     """The system's answer, as :data:`Resolver`.
 
@@ -158,7 +198,7 @@ async def resolve(host: str, port: int) -> tuple[Address, ...]:
         UnresolvedError: the host has no address.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await _look_ups.ask(host, port)
     except (OSError, UnicodeError) as error:
         raise UnresolvedError(f"{host!r} can't be resolved: {error}", fix="check the host name") from error
     return tuple(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))

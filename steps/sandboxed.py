@@ -12,13 +12,12 @@ from flows.names import name_finding
 from flows.schemas import check_schema
 from flows.suggestions import instead, listing
 from flows.values import ByteSize, Duration, Json
+from steps.allowlist import host_problem
 
 MIN_MEMORY = 16_000_000
 """Bytes: less than this no interpreter starts in."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?P<name>(?:\*\.)?(?:{_LABEL}\.)*{_LABEL})(?::(?P<port>[0-9]{{1,5}}))?")
 _FILE = re.compile(r"(?P<step>[a-z][a-z0-9_]*)/(?P<name>[^/\x00][^\x00]*)")
 _RESERVED_VARIABLES = frozenset(
     {"ARTIFACTS", "ENV", "HOME", "IFS", "INPUTS", "LANG", "PATH", "PWD", "RESULT", "SHELL", "TMPDIR", "USER"}
@@ -50,7 +49,9 @@ class LimitsConfig(Config):
     tool_calls: int | None = Field(default=None, ge=0)
     """Calls of tools."""
     requests: int | None = Field(default=None, ge=0)
-    """Requests over the network."""
+    """Requests over the network: connections to a host, however much goes through each."""
+    transfer: ByteSize | None = None
+    """Bytes over the network, both ways together."""
 
 
 class Allow(Config):
@@ -150,40 +151,6 @@ def _network(network: Literal["none", "full"] | Allow) -> Iterator[Finding]:
         if (reason := host_problem(host)) is not None:
             message, fix = reason
             yield Finding(path=("network", "allow", position), code="invalid_host", message=message, fix=fix)
-
-
-def host_problem(host: str) -> tuple[str, str] | None:
-    """Why an entry of the allowlist isn't one, and the fix; None where it is.
-
-    An entry is a host name in A-labels and lower case, or ``*.`` before one of at least two labels, with an optional
-    ``:port``.
-    """
-    shown = host[:100]
-    match = _HOST.fullmatch(host)
-    if match is None or len(match["name"]) > 253:  # noqa: PLR2004 - the longest name that DNS allows
-        return _not_a_host(host)
-    labels = match["name"].split(".")
-    if labels[-1].isdigit():
-        return f"`{shown}` is an IP address", "write the host's name; addresses can't be allowed"
-    if labels[0] == "*" and len(labels) < 3:  # noqa: PLR2004 - the star and two labels
-        return f"`{shown}` is a whole top-level domain", "write `*.` before a domain, such as `*.example.org`"
-    if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:  # noqa: PLR2004 - the range of ports
-        return f"`{shown}` has no valid port", "write a port from 1 to 65535"
-    return None
-
-
-def _not_a_host(host: str) -> tuple[str, str]:
-    shown = host[:100]
-    if "/" in host:
-        bare = host.partition("://")[2].partition("/")[0] or host.partition("/")[0]
-        return f"`{shown}` is an address, not a host", f"write only the host: `{bare[:100]}`"
-    if host == "*":
-        return "`*` is every host", "name the hosts, or write `network: full`"
-    if not host.isascii():
-        return f"`{shown}` is not in ASCII", "write the name as DNS has it (`xn--…`)"
-    if host != host.lower():
-        return f"`{shown}` has capitals", f"write `{shown.lower()}`"
-    return f"`{shown}` is not a host", "write a name such as `api.example.com`, `*.example.org` or `example.com:8443`"
 
 
 def _files(files: list[str]) -> Iterator[Finding]:

@@ -28,6 +28,9 @@ class Limits:
     """Encoded as JSON."""
     artifacts: int = 50 * MB
     requests: int = 50
+    """Over the network: connections to a host, however much goes through each."""
+    transfer: int = 100 * MB
+    """Bytes over the network, both ways together."""
     tool_calls: int = 100
 
 

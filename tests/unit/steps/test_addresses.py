@@ -1,4 +1,6 @@
+import asyncio
 import ipaddress
+import sys
 
 import pytest
 
@@ -197,3 +199,25 @@ async def test_the_system_resolves_its_own_name_and_no_other() -> None:
     assert ipaddress.ip_address("127.0.0.1") in await resolve("localhost", 80)
     with pytest.raises(UnresolvedError):
         await resolve("no-such-host.invalid", 80)
+
+
+HANGING = """
+import asyncio, socket, threading, time
+from steps.addresses import resolve
+
+socket.getaddrinfo = lambda *_arguments, **_named: time.sleep(600)
+
+async def main():
+    hanging = [asyncio.ensure_future(resolve(f"h{number}.example", 80)) for number in range(100)]
+    await asyncio.wait(hanging, timeout=0.3)
+    print(await asyncio.to_thread(lambda: "works"), threading.active_count() < 25)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_name_server_that_hangs_holds_up_neither_other_work_nor_the_end() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGING, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(60):
+        told, _ = await process.communicate()
+    assert (told, process.returncode) == (b"works True\n", 0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steps.sandboxed import host_problem
+from steps.allowlist import Allowlist, host_problem
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,7 @@ def test_a_host_can_be_allowed(host: str) -> None:
         "10.0.0.1",
         "0x7f.1",
         "127.1:80",
+        "a.0x7f",
         "[::1]",
         "::1",
         "example.org:",
@@ -71,3 +72,53 @@ def test_what_is_allowed_is_plain(host: str) -> None:
     if host_problem(host) is None:
         assert set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.:*")
         assert not host.split(":", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1].isdigit()
+
+
+ALLOWED = Allowlist(
+    ("api.example.com", "*.example.org", "files.example.net:8443", "files.example.net:80", "xn--e1a.example")
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("api.example.com", 443),
+        ("a.example.org", 443),
+        ("a.b.c.example.org", 443),
+        ("files.example.net", 8443),
+        ("files.example.net", 80),
+        ("xn--e1a.example", 443),
+    ],
+)
+def test_what_an_entry_names_is_allowed(host: str, port: int) -> None:
+    assert ALLOWED.allows(host, port)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("api.example.com", 80),
+        ("api.example.com", 8443),
+        ("example.com", 443),
+        ("www.api.example.com", 443),
+        ("xapi.example.com", 443),
+        ("api.example.com.evil.net", 443),
+        ("api.example.comx", 443),
+        ("example.org", 443),
+        ("evilexample.org", 443),
+        (".example.org", 443),
+        ("example.org.evil.net", 443),
+        ("a.example.org", 80),
+        ("files.example.net", 443),
+        ("*.example.org", 80),
+        ("10.0.0.1", 443),
+        ("", 443),
+    ],
+)
+def test_nothing_else_is_allowed(host: str, port: int) -> None:
+    assert not ALLOWED.allows(host, port)
+
+
+def test_an_empty_list_allows_nothing() -> None:
+    assert not Allowlist(()).allows("api.example.com", 443)
+    assert str(Allowlist(())) == "empty"
