@@ -17,7 +17,7 @@ from engine.records import LogLine, Run, StepRun, step_label
 from engine.store import Store
 from engine.store.errors import StoreError
 from engine.tool_calls import Caller, ToolCaller
-from flows.contracts import StepError, StepExecutor, StepResult
+from flows.contracts import EgressDecision, StepError, StepExecutor, StepResult
 from flows.errors import StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
@@ -277,6 +277,16 @@ class Call:
             host_directories=() if isinstance(step, SandboxConfig) else owner.host_directories,
         )
         return await owner.tools.call(name, arguments, caller)
+
+    async def record_egress(self, decision: EgressDecision) -> str:
+        owner = self._attempts
+        record = await owner.store.egress.record(
+            self.run_id, self.step_id, decision, attempt=self.attempt, item=self._work.item
+        )
+        return record.id
+
+    async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
+        await self._attempts.store.egress.finish(record, sent=sent, received=received, reason=reason)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         return await self._attempts.children.run_child(name, inputs)

@@ -1,6 +1,6 @@
 """What the doors show of runs, flows and logs, as JSON documents."""
 
-from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
 from engine.report import error_document, step_document
 from flows.contracts import StepResult
 from flows.values import Json
@@ -60,4 +60,22 @@ def line_document(line: LogLine) -> dict[str, Json]:
         "stream": line.stream,
         "line": line.line,
         "at": line.at.isoformat(),
+    }
+
+
+def egress_document(record: EgressRecord) -> dict[str, Json]:
+    """A request over the network as ``stepbox runs show`` has it; ``sent`` and ``received`` null while it goes on."""
+    return {
+        "step": record.step_id,
+        "item": record.item,
+        "attempt": record.attempt,
+        "host": record.host,
+        "port": record.port,
+        "address": record.address,
+        "allowed": record.allowed,
+        "reason": record.reason,
+        "sent": record.sent,
+        "received": record.received,
+        "started_at": record.started_at.isoformat(),
+        "ended_at": None if record.ended_at is None else record.ended_at.isoformat(),
     }

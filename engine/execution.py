@@ -160,7 +160,8 @@ class Execution:
             end = self._ended[step.id]
             if end.blocks and end.status is not StepStatus.SKIPPED:
                 cause = end.error.message if end.error else end.status.value
-                return StepError(code="step_failed", message=f"step '{step.id}' {_words(end.status)}: {cause}")
+                message = f"step '{step.id}' {_words(end.status)}: {cause}"
+                return StepError(code="step_failed", message=message, fix=end.error.fix if end.error else None)
         return None
 
     async def _step(self, step: StepConfig, perform: Performer) -> None:

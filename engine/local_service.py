@@ -9,7 +9,7 @@ from engine import snippets
 from engine.bootstrap.parts import WORKSPACE, Parts
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.progress import Notice, Observer
-from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
 from engine.report import RunReport, report
 from engine.runs import Plan, UnknownFlowError
 from engine.service import FlowText, Snippet
@@ -108,6 +108,11 @@ class LocalService:
             if page.next is None:
                 return lines
             cursor = int(page.next)
+
+    async def run_egress(self, run: str) -> Sequence[EgressRecord]:
+        store = await self._parts.store()
+        found = await store.runs.find(run, workspace=WORKSPACE)
+        return await store.egress.list(found.id)
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it

@@ -182,6 +182,35 @@ class ToolCall:
     ended_at: datetime | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class EgressRecord:
+    """One request of a step's code over the network, as it was decided; see :class:`flows.contracts.EgressDecision`.
+
+    ``sent`` and ``received`` are bytes between Stepbox and the server, without those of TCP and IP; None, with
+    ``ended_at``, while it goes on.
+    """
+
+    id: str
+    run_id: str
+    step_id: str
+    item: int | None = None
+    attempt: int
+    host: str
+    port: int
+    address: str | None = None
+    allowed: bool
+    reason: str | None = None
+    sent: int | None = None
+    received: int | None = None
+    started_at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """The step, with its item: see :func:`step_label`."""
+        return step_label(self.step_id, self.item)
+
+
 def step_label(step_id: str, item: int | None) -> str:
     """A step by its id, with the item's index where it is one item's: ``load[3]``."""
     return step_id if item is None else f"{step_id}[{item}]"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.progress import Observer
-from engine.records import FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
 from engine.report import RunReport
 from flows.contracts import StepResult
 from flows.definition import Definition
@@ -88,6 +88,9 @@ class Service(Protocol):
 
     async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
         """What the code of a run printed, in order."""
+
+    async def run_egress(self, run: str) -> Sequence[EgressRecord]:
+        """What the code of a run asked of the network, in order."""
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.

@@ -163,6 +163,22 @@ class StepResult:
     """Seconds of processor time, as the host observed it; None where it can't be known."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EgressDecision:
+    """What was decided on one request of a step's code over the network.
+
+    ``host`` is as it was judged, or as the code wrote it where that is no host (``port`` is then 0); ``address`` the
+    one that was connected to. ``reason`` says why the request wasn't made: by policy, or for what happened to an
+    allowed one.
+    """
+
+    host: str
+    port: int
+    address: str | None = None
+    allowed: bool
+    reason: str | None = None
+
+
 class StepCall(Protocol):
     """One attempt of one step, as the engine hands it to the executor.
 
@@ -188,6 +204,12 @@ class StepCall(Protocol):
         Raises:
             flows.errors.StepboxError: the tool is unknown, not granted, its arguments are invalid or it failed.
         """
+
+    async def record_egress(self, decision: EgressDecision) -> str:
+        """Record a decision as it is made; gives the record's id. One with a ``reason`` is over with that."""
+
+    async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
+        """Record the end of a request that was let through: its bytes each way, and why it broke off, if it did."""
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         """Run another flow as a child of this run and wait for its end."""

@@ -11,6 +11,7 @@ from engine.store.blobs import Blobs
 from engine.store.calls import Calls
 from engine.store.content import Content
 from engine.store.database import Database
+from engine.store.egress import Egress
 from engine.store.flows import Flows
 from engine.store.logs import Logs
 from engine.store.runs import Runs
@@ -21,8 +22,8 @@ from flows.errors import InvalidCallError
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools) and ``content`` (the workspaces'
-    documents, tasks and files).
+    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network)
+    and ``content`` (the workspaces' documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
@@ -32,6 +33,7 @@ class Store:
         self.steps = Steps(database)
         self.logs = Logs(database)
         self.calls = Calls(database)
+        self.egress = Egress(database)
         self.content = Content(database, blobs)
 
     @classmethod

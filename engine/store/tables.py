@@ -153,6 +153,27 @@ class ToolCallTable(Table, table=True):
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class EgressRecordTable(Table, table=True):
+    """One request over the network: what was decided, and what went through."""
+
+    __tablename__ = "egress_record"
+    __table_args__ = (Index(None, "run_id", "id"),)
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id")
+    step_id: str
+    item: int
+    attempt: int
+    host: str
+    port: int
+    address: str | None = None
+    allowed: bool
+    reason: str | None = Field(default=None, sa_type=Text)
+    sent: int | None = Field(default=None, sa_type=BigInteger)
+    received: int | None = Field(default=None, sa_type=BigInteger)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
 class DocumentTable(Table, table=True):
     """A document of a workspace; users choose the ids."""
 

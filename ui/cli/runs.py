@@ -7,9 +7,12 @@ import typer
 from flows.errors import InvalidCallError
 from ui.cli.doors import leave
 from ui.cli.options import Output, OutputOption
-from ui.cli.show import duration, literal, out, plain, print_json, print_output, styled, table
+from ui.cli.show import duration, literal, out, plain, print_json, print_output, size, styled, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.records import EgressRecord
     from engine.report import RunReport
     from flows.values import RunStatus
 
@@ -57,20 +60,23 @@ def list_(
 
 @app.command()
 def show(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
-    """Show a run: its steps, their results and errors, and its output.
+    """Show a run: its steps, their results and errors, its output, and what its code asked of the network.
 
     Example: `stepbox runs show 01JD --output json`
     """
 
     async def work() -> int:
         from engine.bootstrap import open_service
+        from engine.documents import egress_document
 
         async with open_service() as service:
             report = await service.run_report(run)
+            egress = await service.run_egress(run)
         if output is Output.JSON:
-            print_json(report.document())
+            print_json({**report.document(), "egress": [egress_document(record) for record in egress]})
         else:
             _show(report)
+            _show_egress(egress)
         return 0
 
     leave(work, output)
@@ -127,6 +133,8 @@ def _show(report: "RunReport") -> None:
     )
     if run.error is not None:
         console.print(f"[red]{literal(run.error.message)}[/]")
+        if run.error.fix:
+            console.print(f"[green]fix:[/] {literal(run.error.fix)}")
     grid = table("STEP", "STATUS", "TOOK", "ATTEMPTS", "ISOLATION", "RESULT")
     for step_id, step in report.steps.items():
         final = step.final
@@ -142,6 +150,30 @@ def _show(report: "RunReport") -> None:
     if run.output is not None:
         console.print("[bold]output[/]")
         print_output(run.output)
+
+
+def _show_egress(records: "Sequence[EgressRecord]") -> None:
+    from rich.text import Text
+
+    if not records:
+        return
+    console = out()
+    console.print("[bold]network[/]")
+    grid = table("STEP", "DESTINATION", "ADDRESS", "SENT", "RECEIVED", "DECISION")
+    for record in records:
+        decision = "allowed" if record.allowed else "refused"
+        grid.add_row(
+            record.label,
+            Text(plain(f"{record.host}:{record.port}" if record.port else record.host)),
+            record.address or "–",
+            "…" if record.sent is None else size(record.sent),
+            "…" if record.received is None else size(record.received),
+            Text(
+                plain(decision if record.reason is None else f"{decision}: {record.reason}"),
+                style="green" if record.allowed and record.reason is None else "red",
+            ),
+        )
+    console.print(grid)
 
 
 def _short(value: object, length: int = 80) -> str:

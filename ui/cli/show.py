@@ -163,6 +163,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} m {rest:02d} s"
 
 
+def size(count: int) -> str:
+    """A number of bytes as people write it: ``812 B``, ``1.4 MB``."""
+    if count < 1000:  # noqa: PLR2004 - a kilobyte
+        return f"{count} B"
+    amount, units = count / 1000, iter(("kB", "MB", "GB"))
+    unit = next(units)
+    while amount >= 999.95 and unit != "GB":  # noqa: PLR2004 - what would be shown as 1000.0
+        amount, unit = amount / 1000, next(units)
+    return f"{amount:.1f} {unit}"
+
+
 def table(*columns: str) -> "Table":
     """A plain table with a heading line."""
     from rich.table import Table

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event, text
 
 from engine.records import LogLine
 from engine.store import Store
-from flows.contracts import StepResult
+from flows.contracts import EgressDecision, StepResult
 from flows.values import RunStatus, StepStatus
 from steps.tools.content import Task, TaskChanges, TaskQuery
 
@@ -42,6 +42,9 @@ async def everything_a_run_does(store: Store) -> None:
     call = await store.calls.begin(run.id, "s", "files.read", {})
     await store.calls.finish(call.id)
     await store.calls.list(run.id, step_id="s")
+    record = await store.egress.record(run.id, "s", EgressDecision(host="a.example", port=443, allowed=True))
+    await store.egress.finish(record.id, sent=1, received=2)
+    await store.egress.list(run.id)
     await store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED))
     await store.steps.list(run.id)
     await store.steps.summaries(run.id)

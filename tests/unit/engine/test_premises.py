@@ -14,6 +14,7 @@ from engine.settings import Settings
 from engine.store import Store
 from engine.store.condition import condition
 from engine.store.errors import InvalidDatabaseUrlError, StoreNewerError, StoreUnavailableError
+from engine.store.schema import HEAD
 
 NOBODY = 12_345
 
@@ -71,7 +72,7 @@ async def test_a_new_database_is_not_made(tmp_path: Path) -> None:
 async def test_an_existing_database_is_read(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/stepbox.db"
     await (await Store.open(url)).close()
-    assert "is at revision 0001" in await condition(url)
+    assert f"is at revision {HEAD}" in await condition(url)
 
 
 async def test_an_empty_database_gets_no_tables(tmp_path: Path) -> None:

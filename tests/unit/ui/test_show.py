@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 
-from ui.cli.show import err, json_text, literal, plain
+from ui.cli.show import err, json_text, literal, plain, size
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,21 @@ def test_markup_and_emoji_codes_stay_as_they_are(text: str) -> None:
     console.file = stream = StringIO()
     console.print(f"[bold]{literal(text)}[/]")
     assert stream.getvalue() == f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1449, "1.4 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (100_000_000, "100.0 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (5_000_000_000_000, "5000.0 GB"),
+    ],
+)
+def test_bytes_are_shown_as_people_write_them(count: int, shown: str) -> None:
+    assert size(count) == shown
