@@ -88,10 +88,11 @@ class NetworkSettings(_Settings):
     """Which internal destinations the administrator opens."""
 
     internal: Annotated[frozenset[Endpoint], NoDecode] = frozenset()
-    """``STEPBOX_INTERNAL``: ``host:port`` pairs, separated by commas, that tools may reach though not public."""
+    """``STEPBOX_INTERNAL``: ``host:port`` pairs, separated by commas, that tools may reach though not public, and code
+    where its step allows them."""
 
     ca_file: Path | None = None
-    """``STEPBOX_CA_FILE``: certificates (PEM) of authorities that tools trust besides the usual ones."""
+    """``STEPBOX_CA_FILE``: certificates (PEM) of authorities that tools and code trust besides the usual ones."""
 
     @field_validator("internal", mode="before")
     @classmethod

@@ -64,7 +64,13 @@ class Parts:
         isolation = self._settings.runner
         sandboxes = Sandboxes(await self.runner(isolation.runner), concurrency=isolation.concurrency)
         self._stack.push_async_callback(sandboxes.close)
-        code = CodeExecutor(sandboxes, min_isolation=self._settings.runner.min_isolation)
+        network = self._settings.network
+        code = CodeExecutor(
+            sandboxes,
+            min_isolation=self._settings.runner.min_isolation,
+            internal=network.internal,
+            ca_file=network.ca_file,
+        )
         executors: dict[type[StepConfig], StepExecutor] = {
             PythonStep: code,
             JavaScriptStep: code,
@@ -75,8 +81,8 @@ class Parts:
         services = ToolServices(
             content=store.content,
             shared=str(self._settings.home.shared),
-            internal=self._settings.network.internal,
-            ca_file=self._settings.network.ca_file,
+            internal=network.internal,
+            ca_file=network.ca_file,
         )
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
         return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)

@@ -73,7 +73,45 @@ class Exit:
     status: int
 
 
-Frame = Ready | Taken | Log | Call | Result | Failure | Exit
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """The code has connected to the proxy: a stream of bytes begins. Streams are numbered from 1."""
+
+    stream: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Bytes that the code sent into a stream."""
+
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The code has taken this many bytes of a stream, so that as many more may be sent."""
+
+    stream: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shut:
+    """The code will send no more into a stream."""
+
+    stream: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Close:
+    """The code has closed its connection."""
+
+    stream: int
+
+
+StreamFrame = Open | Data | Window | Shut | Close
+Frame = Ready | Taken | Log | Call | Result | Failure | Exit | StreamFrame
 
 
 def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -135,6 +173,11 @@ def _cap(header: Mapping[str, Any], max_result: int) -> int:
         "result": max_result,
         "error": MAX_ERROR,
         "exit": 0,
+        "open": 0,
+        "data": MAX_CHUNK,
+        "window": 0,
+        "shut": 0,
+        "close": 0,
     }
     kind = header.get("kind")
     if not isinstance(kind, str) or kind not in caps:
@@ -158,6 +201,24 @@ def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:  # noqa: PLR0911
             return Failure(data=payload)
         case {"kind": "exit", "status": int(status)} if _is_an_end(status):
             return Exit(status=status)
+        case {"stream": int(number)} if 0 < number < MAX_ID:
+            return _stream_frame(header, number, payload)
+        case _:
+            raise ChannelError("a frame with a missing or wrong field")
+
+
+def _stream_frame(header: Mapping[str, Any], number: int, payload: bytes) -> Frame:
+    match header:
+        case {"kind": "open"}:
+            return Open(stream=number)
+        case {"kind": "data"} if payload:
+            return Data(stream=number, data=payload)
+        case {"kind": "window", "bytes": int(count)} if 0 < count < MAX_ID:
+            return Window(stream=number, bytes=count)
+        case {"kind": "shut"}:
+            return Shut(stream=number)
+        case {"kind": "close"}:
+            return Close(stream=number)
         case _:
             raise ChannelError("a frame with a missing or wrong field")
 

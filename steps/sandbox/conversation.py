@@ -3,14 +3,18 @@
 import asyncio
 import json
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flows.contracts import StepError
 from flows.errors import StepboxError
 from flows.values import Json
 from steps.sandbox import channel
 from steps.sandbox.output import Output
 from steps.sandbox.protocol import Host, Job
 from steps.sandbox.values import NotJsonError, decode
+
+if TYPE_CHECKING:
+    from steps.sandbox.egress import Egress
 
 LARGE_ARGUMENTS = 256 * 1024
 """Bytes of JSON; such a text can be thirty times as large once it is read."""
@@ -37,7 +41,10 @@ class Conversation:
         """As ``waitpid`` gives it; None where the sandbox ended before it could say."""
         self.violation: str | None = None
         self.tool_calls = 0
-        self.too_many_calls = False
+        self.exceeded: StepError | None = None
+        """The limit that the code has passed; nothing more was heard after that."""
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._egress = self._open_egress()
 
     async def run(self) -> None:
         """Send the job and listen until the user's process has ended, or the sandbox is gone.
@@ -47,25 +54,31 @@ class Conversation:
         try:
             listening = asyncio.ensure_future(self._exchange())
             try:
-                await asyncio.wait({listening, self._broken}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({listening, self._broken, self._stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if self._broken.done():
                     self._broken.result()
-                await listening
+                if not self._stopped.done():
+                    await listening
             finally:
                 await _cancel(listening)
-            while self._calls and not self.too_many_calls:
+            for stream, line in self.output.finish():
+                await self._host.log(stream, line)
+            while self._calls and self.exceeded is None:
                 await asyncio.wait(self._calls)
-            if self._broken.done():
-                self._broken.result()
         finally:
             for call in list(self._calls):
                 await _cancel(call)
+            if self._egress is not None:
+                await self._egress.close()
+            self._stopped.cancel()
             if not self._broken.done():
                 self._broken.cancel()
+        if not self._broken.cancelled():
+            self._broken.result()
 
     def signal(self, number: int) -> None:
         """Send a signal to all of the user's processes."""
-        self._write({"kind": "signal", "number": number})
+        self.send({"kind": "signal", "number": number})
 
     async def _exchange(self) -> None:
         try:
@@ -81,8 +94,33 @@ class Conversation:
             self.violation = str(error)
         except ConnectionError:
             pass
-        for stream, line in self.output.finish():
-            await self._host.log(stream, line)
+
+    @property
+    def requests(self) -> int:
+        """Requests over the network, made or not."""
+        return 0 if self._egress is None else self._egress.requests
+
+    @property
+    def not_made(self) -> str | None:
+        """Why the last request over the network that wasn't made wasn't, with the fix."""
+        return None if self._egress is None else self._egress.not_made
+
+    def _open_egress(self) -> "Egress | None":
+        network = self._job.network
+        if network is None:
+            return None
+        from steps.sandbox.egress import Egress  # noqa: PLC0415 - most steps have no network
+
+        assert self._job.journal is not None
+        return Egress(
+            network,
+            self._job.limits,
+            self._job.journal,
+            line=self,
+            note=self._note,
+            exceed=self._exceed,
+            broken=self._break,
+        )
 
     def _send_job(self) -> None:
         job = self._job
@@ -96,12 +134,20 @@ class Conversation:
             "environment": dict(job.environment),
             "result_limit": job.limits.result,
         }
-        self._write(header, code + inputs)
+        if job.network is not None:
+            self.send({"kind": "network"}, job.network.authorities)
+        self.send(header, code + inputs)
 
     async def _listen(self) -> bool:
         """Handle one frame; False after the last."""
         # The guest refuses larger results itself, with a better message; this cap is for one that doesn't.
         frame = await channel.read_frame(self._reader, max_result=self._job.limits.result)
+        if self._egress is not None and isinstance(frame, channel.StreamFrame):
+            self._egress.hear(frame)
+            return True
+        return await self._take(frame)
+
+    async def _take(self, frame: channel.Frame | None) -> bool:
         match frame:
             case channel.Taken() if not self.taken:
                 self.taken = True
@@ -110,7 +156,7 @@ class Conversation:
                     await self._host.log(stream, line)
                 if self.output.truncated and not self._muted:
                     self._muted = True
-                    self._write({"kind": "mute"})
+                    self.send({"kind": "mute"})
             case channel.Call() if self.result is None and self.failure is None:
                 return self._call(frame)
             case channel.Result() if self.result is None and self.failure is None:
@@ -130,7 +176,11 @@ class Conversation:
         self.tool_calls += 1
         if self.tool_calls > self._job.limits.tool_calls:
             self.tool_calls -= 1
-            self.too_many_calls = True
+            self.exceeded = StepError(
+                code="too_many_tool_calls",
+                message=f"the code made more than {self._job.limits.tool_calls} tool calls",
+                fix="raise limits.tool_calls, or make fewer calls",
+            )
             return False
         task = asyncio.create_task(self._answer(call))
         self._calls.add(task)
@@ -140,8 +190,8 @@ class Conversation:
     def _called(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._broken.done():
-            self._broken.set_exception(error)
+        if error is not None:
+            self._break(error)
 
     async def _answer(self, call: channel.Call) -> None:
         answer: Json
@@ -152,7 +202,7 @@ class Conversation:
                 "message": f"the tool {call.tool!r} is not granted to this step; "
                 f"add it to the step's `tools:` (granted: {have})",
             }
-            self._write({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
+            self.send({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
             return
         succeeded = False
         try:
@@ -163,10 +213,10 @@ class Conversation:
         except StepboxError as error:
             answer = {"code": error.code, "message": str(error)}
         try:
-            self._write({"kind": "tool_result", "id": call.id, "ok": succeeded}, _encode(answer))
+            self.send({"kind": "tool_result", "id": call.id, "ok": succeeded}, _encode(answer))
         except ValueError as error:
             answer = {"code": "tool_result_too_large", "message": f"{call.tool}: {error}"}
-            self._write({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
+            self.send({"kind": "tool_result", "id": call.id, "ok": False}, _encode(answer))
 
     async def _make(self, call: channel.Call) -> Json:
         """Let the host make the call; those with large arguments one after the other, for each is larger in memory."""
@@ -176,9 +226,28 @@ class Conversation:
             arguments = await asyncio.to_thread(decode, call.arguments, "arguments")
             return await self._host.call_tool(call.tool, arguments)
 
-    def _write(self, header: dict[str, Any], payload: bytes = b"") -> None:
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a frame to the guest, if that is still there."""
         if not self._writer.is_closing():
             self._writer.write(channel.encode(header, payload))
+
+    async def drain(self) -> None:
+        """Returns once there is room for more frames, or nobody who would take them."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
+
+    async def _note(self, line: str) -> None:
+        for stream, part in self.output.note(line):
+            await self._host.log(stream, part)
+
+    def _exceed(self, error: StepError) -> None:
+        self.exceeded = self.exceeded or error
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def _break(self, error: BaseException) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(error)
 
 
 def _encode(value: Json) -> bytes:

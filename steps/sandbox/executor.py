@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from flows.contracts import Isolation, StepCall, StepError, StepResult
@@ -9,11 +11,13 @@ from flows.errors import FeatureUnavailableError, RefusedError
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.values import Json, StepStatus
+from steps.addresses import Endpoint, Resolver, resolve
+from steps.allowlist import Allowlist
 from steps.code import CodeStep, SandboxConfig
 from steps.sandbox import interpreter
 from steps.sandbox.limits import Limits, default_limits
 from steps.sandbox.pool import Sandboxes, profile_of
-from steps.sandbox.protocol import Job, Outcome
+from steps.sandbox.protocol import Job, Network, Outcome
 
 _STRENGTH: Mapping[Isolation, int] = {"jail": 1, "container": 2}
 _SCRIPT_BLOCK = "# /// script"
@@ -21,9 +25,15 @@ _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
 
 
 class NetworkUnavailableError(RefusedError):
-    """A step asks for a network that no runner here can give and police."""
+    """A step asks for a network that can't be given to it here."""
 
     code = "network_unavailable"
+
+
+class AuthoritiesUnreadableError(RefusedError):
+    """The file of certificate authorities that code should trust can't be read."""
+
+    code = "ca_file_unreadable"
 
 
 class IsolationUnavailableError(RefusedError):
@@ -34,11 +44,11 @@ class IsolationUnavailableError(RefusedError):
 
 def refusal(config: SandboxConfig) -> RefusedError | None:
     """What the step asks for that can't be had or enforced here; None: nothing."""
-    network = config.network
-    if network == "full" or (network != "none" and network.allow):
+    if config.network == "full":
         return NetworkUnavailableError(
-            "this version runs code without a network only, and would not be able to enforce anything else",
-            fix="set `network: none` and use tools such as http.request",
+            "`network: full` needs a workspace admin's approval of this version of the flow, for which this version of "
+            "Stepbox can't ask yet",
+            fix='name the hosts: network: {allow: ["api.example.com"]}',
         )
     if config.secrets:
         return FeatureUnavailableError("this version can't give secrets to code", fix="leave `secrets` out")
@@ -60,11 +70,26 @@ def isolation_refusal(isolation: Isolation, minimum: Isolation | None) -> Refuse
 
 
 class CodeExecutor:
-    """Executes Python, JavaScript and shell steps (:class:`flows.contracts.StepExecutor`)."""
+    """Executes Python, JavaScript and shell steps (:class:`flows.contracts.StepExecutor`).
 
-    def __init__(self, sandboxes: Sandboxes, *, min_isolation: Isolation | None = None) -> None:
+    ``internal`` are the destinations that code may reach though not public, where its step allows them; ``ca_file`` has
+    certificates (PEM) of authorities that code should trust besides the usual ones.
+    """
+
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        *,
+        min_isolation: Isolation | None = None,
+        internal: frozenset[Endpoint] = frozenset(),
+        resolver: Resolver = resolve,
+        ca_file: Path | None = None,
+    ) -> None:
         self._sandboxes = sandboxes
         self._min_isolation = min_isolation
+        self._internal = internal
+        self._resolver = resolver
+        self._ca_file = ca_file
 
     @property
     def isolation(self) -> Isolation:
@@ -74,11 +99,18 @@ class CodeExecutor:
         if (too_weak := isolation_refusal(self.isolation, self._min_isolation)) is not None:
             return too_weak
         step = _code_step(config)
-        return refusal(step) or await self._sandboxes.runner.refusal(_limits(step))
+        if (refused := refusal(step)) is not None:
+            return refused
+        try:
+            self._network(step)
+        except AuthoritiesUnreadableError as unreadable:
+            return unreadable
+        return await self._sandboxes.runner.refusal(_limits(step))
 
     def expect(self, config: StepConfig, count: int) -> None:
         """Say that the step is going to be executed this many times, so that sandboxes are started for it."""
-        self._sandboxes.expect(profile_of(_job(_code_step(config), {})), count)
+        step = _code_step(config)
+        self._sandboxes.expect(profile_of(_job(step, {}, self._network(step))), count)
 
     async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
         """Execute the step once.
@@ -90,12 +122,25 @@ class CodeExecutor:
         refused = await self.refusal(step)
         if refused is not None:
             raise refused
-        job = _job(step, call.inputs)
+        job = replace(_job(step, call.inputs, self._network(step)), journal=call)
         error = _unfit(job)
         if error is not None:
             return StepResult(status=error[0], error=error[1])
         outcome = await self._sandboxes.execute(job, call)
         return _check_result(step, _step_result(outcome))
+
+    def _network(self, step: CodeStep) -> Network | None:
+        """What the step may reach; None: nothing.
+
+        Raises:
+            AuthoritiesUnreadableError: the file of certificate authorities can't be read.
+        """
+        if isinstance(step.network, str) or not step.network.allow:
+            return None
+        allow = Allowlist(tuple(step.network.allow))
+        return Network(
+            allow=allow, internal=self._internal, resolver=self._resolver, authorities=_authorities(self._ca_file)
+        )
 
 
 def _code_step(config: StepConfig) -> CodeStep:
@@ -104,7 +149,22 @@ def _code_step(config: StepConfig) -> CodeStep:
     return config
 
 
-def _job(step: CodeStep, inputs: Mapping[str, Json]) -> Job:
+@cache
+def _authorities(ca_file: Path | None) -> bytes:
+    if ca_file is None:
+        return b""
+    fix = "set STEPBOX_CA_FILE to a file of PEM certificates, or unset it"
+    try:
+        authorities = ca_file.read_bytes()
+    except OSError as error:
+        message = f"the certificate authorities in {ca_file} can't be read: {error.strerror or error}"
+        raise AuthoritiesUnreadableError(message, fix=fix) from error
+    if b"-----BEGIN CERTIFICATE-----" not in authorities:
+        raise AuthoritiesUnreadableError(f"{ca_file} has no certificate in PEM", fix=fix)
+    return authorities
+
+
+def _job(step: CodeStep, inputs: Mapping[str, Json], network: Network | None) -> Job:
     return Job(
         language=step.language,
         code=step.source,
@@ -112,6 +172,7 @@ def _job(step: CodeStep, inputs: Mapping[str, Json]) -> Job:
         limits=_limits(step),
         tools=tuple(step.tools),
         filename=_FILENAMES[step.language],
+        network=network,
     )
 
 
@@ -146,6 +207,7 @@ def _step_result(outcome: Outcome) -> StepResult:
         isolation=outcome.isolation,
         duration=outcome.duration,
         tool_calls=outcome.tool_calls,
+        egress=outcome.egress,
         stdout=outcome.stdout,
         stderr=outcome.stderr,
         peak_memory=outcome.peak_memory,

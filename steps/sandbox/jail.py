@@ -261,4 +261,6 @@ def _settings(profile: Profile) -> list[str]:
     if profile.language == "javascript":
         heap = max(int(profile.memory * HEAP_SHARE / 2**20), 16)
         settings.append(f"heap={heap}")
+        if profile.network:
+            settings.append("network=1")
     return settings

@@ -17,6 +17,12 @@ _STATUS_OF_CODE = {
     "result_too_large": StepStatus.LIMIT_EXCEEDED,
     "too_many_tool_calls": StepStatus.LIMIT_EXCEEDED,
 }
+_NO_NETWORK = re.compile(
+    "could not resolve host|failure in name resolution|name or service not known|network is unreachable", re.IGNORECASE
+)
+"""How curl, git and the C library say that nothing can be reached."""
+_REFUSED_BY_PROXY = re.compile(r"proxy|CONNECT tunnel|\b(?:400|403|429|502)\b", re.IGNORECASE)
+"""How they say that their proxy didn't make a request."""
 _CODE = re.compile(r"[a-z][a-z0-9_.]{0,63}\Z")
 
 
@@ -48,6 +54,7 @@ def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
         peak_memory=seen.peak_memory,
         cpu_time=seen.cpu_time,
         tool_calls=said.tool_calls,
+        egress=said.requests,
     )
 
 
@@ -67,16 +74,8 @@ def _judge(job: Job, said: Conversation, seen: Observation) -> Judgement:  # noq
                 fix="raise limits.timeout, or do less in one step",
             ),
         )
-    if said.too_many_calls:
-        return (
-            StepStatus.LIMIT_EXCEEDED,
-            None,
-            StepError(
-                code="too_many_tool_calls",
-                message=f"the code made more than {job.limits.tool_calls} tool calls",
-                fix="raise limits.tool_calls, or make fewer calls",
-            ),
-        )
+    if said.exceeded is not None:
+        return StepStatus.LIMIT_EXCEEDED, None, said.exceeded
     if said.violation is not None:
         return (
             StepStatus.FAILED,
@@ -146,6 +145,12 @@ def _exit_error(number: int, job: Job, said: Conversation) -> StepError:
     code = "exit_status"
     if lines and "No space left on device" in lines[-1]:
         code, fix = "disk_full", "raise limits.disk, or write less"
+    elif lines and _NO_NETWORK.search(lines[-1]):
+        fix = 'network is none for this step; declare `network: {allow: ["HOST"]}`'
+        if job.network is not None:
+            fix = "only HTTP and HTTPS through the proxy leave this step: let the client use HTTPS_PROXY"
+    elif lines and said.not_made is not None and _REFUSED_BY_PROXY.search(lines[-1]):
+        fix = said.not_made
     return StepError(code=code, message=message, line=int(found[1]) if found else None, fix=fix)
 
 

@@ -46,6 +46,18 @@ class Output:
             self.truncated = True
             yield from self._take(stream, f"\n[output beyond {limit} is dropped]\n")
 
+    def note(self, line: str) -> Iterator[tuple[Stream, str]]:
+        """Take a line of the host's own for stderr, where the limit leaves room for it; yields it."""
+        self._left -= len(line.encode()) + 1
+        if self.truncated or self._left < 0:
+            self._left = max(self._left, 0)
+            return
+        begun, self._partial["stderr"] = self._partial["stderr"], ""
+        if begun:
+            self._text["stderr"].append("\n")
+        yield from self._take("stderr", f"{line}\n")
+        self._partial["stderr"] = begun
+
     def finish(self) -> Iterator[tuple[Stream, str]]:
         """Yields the last lines, which had no end."""
         streams: tuple[Stream, Stream] = ("stdout", "stderr")

@@ -37,8 +37,9 @@ def profile_of(job: Job) -> Profile:
         language=job.language,
         preload=_imports(job.code) if job.language == "python" else frozenset(),
         disk=job.limits.disk,
-        # Only V8 must know at its start how much memory there is.
+        # Only V8 must know at its start how much memory there is, and only deno whether there is a network.
         memory=job.limits.memory if job.language == "javascript" else defaults.memory,
+        network=job.network is not None and job.language == "javascript",
     )
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from flows.contracts import Isolation, StepError
+from flows.contracts import EgressDecision, Isolation, StepError
 from flows.errors import RefusedError
 from flows.values import Json, StepStatus
+from steps.addresses import Endpoint, Resolver, resolve
+from steps.allowlist import Allowlist
 from steps.sandbox.limits import Language, Limits
 
 Enforcement = Literal["hard", "watched", "missing"]
@@ -27,6 +29,46 @@ class Profile:
     preload: frozenset[str] = frozenset()
     disk: int
     memory: int
+    network: bool = False
+    """Whether JavaScript may open connections; other languages always can, and reach nothing without a proxy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """How long the host waits, in seconds, while it makes a request for code."""
+
+    head: float = 30.0
+    """For the head of a request, and for the beginning of TLS in a tunnel."""
+    look_up: float = 5.0
+    connect: float = 10.0
+    """For all addresses of a host together."""
+    idle: float = 60.0
+    """With nothing moving in either direction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What a job may reach and how.
+
+    ``internal`` are the destinations that may be reached though not public, where ``allow`` has them too;
+    ``authorities`` certificates (PEM) that the code should trust besides the usual ones.
+    """
+
+    allow: Allowlist
+    internal: frozenset[Endpoint] = frozenset()
+    resolver: Resolver = resolve
+    authorities: bytes = b""
+    timeouts: Timeouts = Timeouts()
+
+
+class Journal(Protocol):
+    """Where a job's requests over the network are recorded."""
+
+    async def record_egress(self, decision: EgressDecision) -> str:
+        """As :meth:`flows.contracts.StepCall.record_egress`."""
+
+    async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
+        """As :meth:`flows.contracts.StepCall.finish_egress`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +85,10 @@ class Job:
     tools: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     filename: str = "step"
+    network: Network | None = None
+    """None: the code reaches nothing."""
+    journal: Journal | None = None
+    """A job with a network has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +108,8 @@ class Outcome:
     peak_memory: int | None = None
     cpu_time: float | None = None
     tool_calls: int = 0
+    egress: int = 0
+    """Requests over the network, made or not."""
 
 
 class SandboxLostError(Exception):

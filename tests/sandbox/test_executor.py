@@ -119,6 +119,10 @@ async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
         await executor.execute(step, Call())
 
 
+async def test_a_network_of_listed_hosts_is_given(executor: CodeExecutor) -> None:
+    assert await executor.refusal(python("return 1", network={"allow": ["example.com"]})) is None
+
+
 async def test_an_empty_allowlist_is_no_network_at_all(executor: CodeExecutor) -> None:
     assert await executor.refusal(python("return 1", network={"allow": []})) is None
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 STEP = "<step>"
+NO_NETWORK = 'network is none for this step; declare `network: {allow: ["HOST"]}`'
+PROXY_IGNORED = "only HTTP and HTTPS through the proxy leave this step: let the client use HTTPS_PROXY"
 
 
 def warm_up(preload: list[str]) -> None:
@@ -177,7 +179,7 @@ def run(job: dict[str, Any], code: str, inputs: bytes, replies: int, calls: int)
             _flush()
             channel.send({"kind": "result"}, payload)
     except BaseException as error:  # noqa: BLE001 - whatever ends the code is told to the host
-        status = _tell(error, channel, job["filename"])
+        status = _tell(error, channel, job)
     _flush()
     os._exit(status)
 
@@ -236,7 +238,7 @@ def _function(body: list[_ast.stmt]) -> _ast.Module:
     return _ast.Module(body=[*future, function], type_ignores=[])
 
 
-def _tell(error: BaseException, channel: Channel, filename: str) -> int:
+def _tell(error: BaseException, channel: Channel, job: dict[str, Any]) -> int:
     """Tell the host how the code failed; gives the exit status of the process."""
     if isinstance(error, SystemExit):
         if error.code is None or error.code == 0:
@@ -247,7 +249,9 @@ def _tell(error: BaseException, channel: Channel, filename: str) -> int:
         channel.send_error({"code": "exit_status", "message": said or f"the code exited with status {number}"})
         return number & 0xFF
     try:
-        description = _describe(error, filename)
+        description = _describe(error, job["filename"])
+        if "fix" not in description and _looked_for_a_network(error):
+            description["fix"] = PROXY_IGNORED if "network" in job else NO_NETWORK
     except BaseException:  # noqa: BLE001 - an exception may break even its own description, or memory is gone
         description = {"code": _code(error), "message": type(error).__name__}
     channel.send_error(description)
@@ -264,6 +268,17 @@ def _code(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return "syntax_error"
     return "exception"
+
+
+def _looked_for_a_network(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is that a name has no address or that no way leads to one."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and (type(error).__name__ == "gaierror" or error.errno == errno.ENETUNREACH):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _describe(error: BaseException, filename: str) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 // Frames come from stdin and go to stdout, as in framing.py; console output is frames too. Everything here runs in the
 // user's own process, so nothing here guards anything: it makes the code comfortable and keeps deno out of its way.
 
-const { stdin, stdout, inspect, exit } = Deno;
+const { stdin, stdout, inspect, exit, args, createHttpClient } = Deno;
+const realFetch = globalThis.fetch;
+const Address = URL;
+const Asked = Request;
 const formatAll = Deno[Deno.internal]?.inspectArgs;
 const { parse, stringify } = JSON;
 const { isArray } = Array;
@@ -14,6 +17,7 @@ const { isView } = ArrayBuffer;
 const Bytes = Uint8Array;
 const View = DataView;
 const uncurry = (method) => (self, ...rest) => apply(method, self, rest);
+const urlOf = uncurry(Object.getOwnPropertyDescriptor(Request.prototype, "url").get);
 const then = uncurry(Promise.prototype.then);
 const isWellFormed = uncurry(String.prototype.isWellFormed);
 const toExponential = uncurry(Number.prototype.toExponential);
@@ -292,6 +296,54 @@ function refusalOf(full, granted) {
   });
 }
 
+// --- network ---
+
+class NetworkError extends TypeError {
+  name = "NetworkError";
+  constructor(allowed, message, options) {
+    super(message, options);
+    this.code = allowed ? "network_failed" : "network_blocked";
+  }
+}
+
+// The proxy tells why it didn't make a request: in its answer to a plain one, and when asked for one through a tunnel.
+function fetchFor(network) {
+  const target = (resource) => new Address(resource instanceof Asked ? urlOf(resource) : resource);
+  if (!network) {
+    return async function fetch(resource) {
+      const host = target(resource).host || "HOST";
+      throw new NetworkError(false, `network is none for this step; declare \`network: {allow: ["${host}"]}\``);
+    };
+  }
+  const caCerts = network.authorities ? [network.authorities] : [];
+  let client;
+  let seen = 0;
+  async function notMade(host, port) {
+    const { not_made } = await (await realFetch(network.proxy)).json();
+    const fresh = not_made.filter((one) => one.number > seen);
+    if (fresh.length === 0) return undefined;
+    seen = fresh.at(-1).number;
+    return fresh.findLast((one) => one.host === host && one.port === port) ?? fresh.at(-1);
+  }
+  return async function fetch(resource, options) {
+    let response;
+    client ??= createHttpClient({ proxy: { url: network.proxy }, caCerts });
+    try {
+      response = await realFetch(resource, { ...options, client });
+    } catch (error) {
+      if (!(error instanceof TypeError) || error.message !== "fetch failed") throw error;
+      const { hostname, port } = target(resource);
+      const found = await notMade(hostname, +(port || 443));
+      if (found) throw new NetworkError(found.allowed, found.message, { cause: error });
+      throw new TypeError(`fetch failed: ${error.cause?.message}`, { cause: error });
+    }
+    if (response.headers.has("stepbox-refusal")) {
+      throw new NetworkError(response.status >= 500, (await response.text()).trim());
+    }
+    return response;
+  };
+}
+
 // --- console ---
 
 let filename = "step";
@@ -369,7 +421,7 @@ function describeThrown(error) {
     return { code: "import_refused", message: NO_IMPORTS };
   }
   const stack = isError ? own(Text(error.stack)) : "";
-  let code = error instanceof ToolError ? Text(error.code) : "exception";
+  let code = error instanceof ToolError || error instanceof NetworkError ? Text(error.code) : "exception";
   if (error instanceof RangeError && /^Array buffer allocation failed/.test(message)) code = "out_of_memory";
   const place = exec(ownPlace, stack);
   const frames = stack.split("\n").filter((line) => !/^ +at /.test(line) || line.includes(filename + ":"));
@@ -464,14 +516,13 @@ listen("beforeunload", () => {
 await load("export default async function (given: unknown) { return given as number; }");
 removeGlobals();
 give("console", console);
-give("fetch", async () => {
-  throw new ToolError("network_blocked", "this step has no network; `network:` declares what it may reach");
-});
+if (args[0] === "network") await realFetch("data:,");
 write({ kind: "ready" });
 const [job, payload] = readFrameSync();
 const code = decode(payload.subarray(0, job.code));
 const inputs = parseExactly(decode(payload.subarray(job.code)));
 filename = job.filename;
+give("fetch", fetchFor(job.network));
 ownPlace = new RegExp(filename.replace(/\W/g, "\\$&") + ":(\\d+):(\\d+)");
 const source = HEAD + code + TAIL;
 then(

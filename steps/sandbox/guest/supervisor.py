@@ -36,6 +36,8 @@ OOM_SCORE_OF_USER = b"1000"
 # Where deno may not make its folder, it tries for a sixth of a second.
 DENO_FOLDER = "/dev/shm/deno"  # noqa: S108 - the sandbox's own
 DENO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": DENO_FOLDER, "NO_COLOR": "1", "TZ": "UTC"}
+# Else deno trusts its own list of authorities only, and not what the machine's administrator has added.
+DENO_AUTHORITIES = {"DENO_TLS_CA_STORE": "mozilla,system"}
 FROM_USER = {"python": {"call", "result", "error"}, "javascript": {"call", "result", "error", "log"}, "shell": set()}
 
 
@@ -60,7 +62,7 @@ class UserProcess:
 class Relay:
     """Passes bytes between the host and the user's process until that ends."""
 
-    def __init__(self, user: UserProcess, language: str, listener: Any = None) -> None:
+    def __init__(self, user: UserProcess, language: str, listener: Any = None, proxy: Any = None) -> None:
         self._user = user
         self._kinds = FROM_USER[language]
         self._poll = select.poll()
@@ -71,6 +73,7 @@ class Relay:
         self._finished = False
         self._muted = False
         self._listener = listener
+        self._proxy = proxy
         self._watch(HOST_IN, self._read_host)
         self._ended = kernel.watch_children()
         self._watch(self._ended, self._reap)
@@ -85,6 +88,8 @@ class Relay:
             os.set_blocking(user.frames_out, False)
         if listener is not None:
             self._watch(listener.fileno(), lambda: listener.accept(self._watch, self._unwatch))
+        if proxy is not None:
+            proxy.attach(self._watch, self._unwatch)
         self.status: int | None = None
 
     def run(self) -> int:
@@ -122,6 +127,8 @@ class Relay:
                 self._listener.reply(header, payload)
             elif header["kind"] == "tool_result":
                 self._reply(framing.encode(header, payload))
+            elif self._proxy is not None:
+                self._proxy.hear(header, payload)
 
     @staticmethod
     def _signal_everyone(number: int) -> None:
@@ -268,8 +275,8 @@ def start_child(arguments: list[str], environment: Mapping[str, str], *, frames:
     return UserProcess(pid, -1, -1, {out_read: "stdout", error_read: "stderr"})
 
 
-def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
-    """Run Python code in a fork of this warm interpreter."""
+def fork_python(job: dict[str, Any], code: str, inputs: bytes, proxy: Any) -> UserProcess:
+    """Run Python code in a fork of this warm interpreter, with nothing of what this process has open."""
     from steps.sandbox.guest import python_step
 
     calls_read, calls_write = os.pipe()
@@ -284,6 +291,8 @@ def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
         os.dup2(error_write, 2, inheritable=True)
         for descriptor in (null, calls_read, replies_write, out_read, out_write, error_read, error_write):
             os.close(descriptor)
+        if proxy is not None:
+            proxy.close()
         os.setsid()
         gc.enable()
         kernel.set_dumpable(True)
@@ -294,15 +303,19 @@ def fork_python(job: dict[str, Any], code: str, inputs: bytes) -> UserProcess:
     return UserProcess(pid, calls_read, replies_write, {out_read: "stdout", error_read: "stderr"})
 
 
-def deno_command(heap: str) -> list[str]:
-    """Deno without any permission, and with at most ``heap`` MiB of objects."""
+def deno_command(settings: Mapping[str, str]) -> list[str]:
+    """Deno with at most ``heap`` MiB of objects, and no permission but that to connect where it has a ``network``.
+
+    That permission opens nothing: only loopback is there, and only ``fetch`` is left to use it.
+    """
     folder = os.path.dirname(__file__)
     # An import of a data: URL would bring WebAssembly back, whose memory V8's heap limit doesn't count.
-    engine = f"--max-old-space-size={heap},--max-wasm-functions=0,--wasm-max-mem-pages=0"
+    engine = f"--max-old-space-size={settings['heap']},--max-wasm-functions=0,--wasm-max-mem-pages=0"
     return [
         *("/opt/deno", "run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-lock", "--no-config"),
+        *(("--allow-net",) if "network" in settings else ()),
         *("--no-code-cache", f"--import-map={folder}/imports.json", f"--v8-flags={engine}"),
-        f"{folder}/step.js",
+        *(f"{folder}/step.js", *(("network",) if "network" in settings else ())),
     ]
 
 
@@ -333,11 +346,10 @@ def main() -> None:
     # Frozen, so that collections of the code's process need not look at what was there before it.
     gc.freeze()
     send({"kind": "ready"})
-    frame = framing.read_frame(HOST_IN)
-    if frame is None:
+    taken = take_job()
+    if taken is None:
         return
-    send({"kind": "taken"})
-    job, payload = frame
+    job, payload, proxy = taken
     code, inputs = payload[: job["code"]], payload[job["code"] :]
     os.environ.clear()
     os.environ.update(job["environment"])
@@ -347,7 +359,7 @@ def main() -> None:
         user = warm
         framing.write_all(user.frames_out, framing.encode(job, payload))
     elif language == "python":
-        user = fork_python(job, code.decode(), inputs)
+        user = fork_python(job, code.decode(), inputs, proxy)
     else:
         from steps.sandbox.guest import shell_step
 
@@ -360,12 +372,34 @@ def main() -> None:
             )
             return
         user = start_child(arguments, environment, frames=False)
-    status = Relay(user, language, listener).run()
+    status = Relay(user, language, listener, proxy).run()
     if listener is not None:
         listener.tell_result(job["result_limit"], succeeded=status == 0)
     send({"kind": "exit", "status": status})
-    # The host ends the sandbox; until then nothing here may end before it has read everything.
-    framing.read_frame(HOST_IN)
+    # The host ends the sandbox; until then nothing here may end before it has read everything. What it still sends is
+    # for nobody, but must be taken: a line closed with something unread takes away what the other end hasn't read yet.
+    while os.read(HOST_IN, CHUNK):
+        pass
+
+
+def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
+    """Wait for the job; gives it with its payload, and with the proxy where it has a network."""
+    frame = framing.read_frame(HOST_IN)
+    if frame is None:
+        return None
+    send({"kind": "taken"})
+    if frame[0]["kind"] != "network":
+        return *frame, None
+    from steps.sandbox.guest import proxy
+
+    listening, authorities = proxy.Proxy(send), frame[1]
+    frame = framing.read_frame(HOST_IN)
+    if frame is None:
+        return None
+    job, payload = frame
+    job["environment"].update(proxy.environment(authorities))
+    job["network"] = {"proxy": proxy.URL, "authorities": authorities.decode(errors="replace")}
+    return job, payload, listening
 
 
 def warm_up(language: str, preload: list[str], settings: dict[str, str]) -> UserProcess | None:
@@ -377,7 +411,8 @@ def warm_up(language: str, preload: list[str], settings: dict[str, str]) -> User
     elif language == "shell":
         from steps.sandbox.guest import shell_step  # noqa: F401 - used once the job is there
     else:
-        user = start_child(deno_command(settings["heap"]), DENO_ENVIRONMENT, frames=True)
+        environment = {**DENO_ENVIRONMENT, **(DENO_AUTHORITIES if "network" in settings else {})}
+        user = start_child(deno_command(settings), environment, frames=True)
         if framing.read_frame(user.frames_in) is None:
             sys.exit("deno ended before it was ready")
         return user

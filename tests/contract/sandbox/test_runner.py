@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 
 from flows.values import StepStatus
+from steps.addresses import Endpoint
+from steps.allowlist import Allowlist
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.pool import profile_of
-from steps.sandbox.protocol import Job, Runner, SandboxLostError
+from steps.sandbox.protocol import Job, Network, Runner, SandboxLostError
 from tests.sandbox.conftest import RecordingHost
+from tests.servers import Journal, local, site
 
 CODE: dict[Language, str] = {"python": "return 1", "javascript": "return 1", "shell": "echo 1 > $RESULT"}
 
@@ -51,6 +54,32 @@ async def test_environment_of_the_job_reaches_the_code(runner: Runner) -> None:
     asked = replace(job(code="import os\nreturn os.environ['GREETING']"), environment={"GREETING": "hello"})
     sandbox = await runner.start(profile_of(asked))
     assert (await sandbox.execute(asked, RecordingHost())).result == "hello"
+
+
+NETWORKED: dict[Language, str] = {
+    "python": "import urllib.request\nreturn urllib.request.urlopen('URL').read().decode()",
+    "javascript": "return await (await fetch('URL')).text()",
+    "shell": "curl -sS URL",
+}
+
+
+@pytest.mark.parametrize("language", ["python", "javascript", "shell"])
+async def test_the_host_makes_the_requests_of_the_code(runner: Runner, language: Language) -> None:
+    async with site() as server:
+        server.answer("/x", b"hello")
+        entry = f"api.example.com:{server.port}"
+        network = Network(
+            allow=Allowlist((entry,)), internal=frozenset({Endpoint.parse(entry)}), resolver=local("api.example.com")
+        )
+        journal = Journal()
+        code = NETWORKED[language].replace("URL", f"http://{entry}/x")
+        asked = replace(job(language, code), network=network, journal=journal)
+        sandbox = await runner.start(profile_of(asked))
+        outcome = await sandbox.execute(asked, RecordingHost())
+    assert (outcome.result, outcome.error, outcome.egress) == ("hello", None, 1)
+    assert [(one.host, one.address, one.allowed) for one in journal.decisions] == [
+        ("api.example.com", "127.0.0.1", True)
+    ]
 
 
 async def test_every_limit_is_told(runner: Runner) -> None:

@@ -63,3 +63,19 @@ def test_nothing_is_lost_and_no_line_is_endless(chunks: list[tuple[Stream, bytes
 def test_endless_line_is_cut() -> None:
     _output, lines = collect([("stdout", b"x" * (2 * MAX_LINE + 5) + b"\n")], limit=100_000)
     assert [len(line) for _stream, line in lines] == [MAX_LINE, MAX_LINE, 5]
+
+
+def test_a_note_of_the_host_stands_on_a_line_of_its_own() -> None:
+    output = Output(100)
+    assert list(output.feed("stderr", b"loading\nhalf \xc3")) == [("stderr", "loading")]
+    assert list(output.note("network: refused")) == [("stderr", "network: refused")]
+    assert list(output.feed("stderr", b"\xa4 line\n")) == [("stderr", "half ä line")]
+    assert output.text("stderr") == "loading\nhalf \nnetwork: refused\nä line\n"
+    assert list(output.finish()) == []
+
+
+def test_notes_count_as_output_and_end_with_it() -> None:
+    output = Output(20)
+    assert [line for _number in range(5) for line in output.note("12345678")] == [("stderr", "12345678")] * 2
+    lines = list(output.feed("stdout", b"more"))
+    assert (output.truncated, lines) == (True, [("stdout", ""), ("stdout", "[output beyond 20 bytes is dropped]")])
