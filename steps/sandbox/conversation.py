@@ -61,8 +61,9 @@ class Conversation:
                     await listening
             finally:
                 await _cancel(listening)
-            for stream, line in self.output.finish():
-                await self._host.log(stream, line)
+                # What was printed without a line end.
+                for stream, line in self.output.finish():
+                    await self._host.log(stream, line)
             while self._calls and self.exceeded is None:
                 await asyncio.wait(self._calls)
         finally:

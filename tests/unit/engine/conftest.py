@@ -1,6 +1,7 @@
 """Runs flows through the real store and the real Prefect engine, with steps of a kind of its own: ``probe: NAME``."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -120,15 +121,18 @@ async def echo(call: StepCall) -> Json:
     return dict(call.inputs)
 
 
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
-    prepare(tmp_path, None)
+@asynccontextmanager
+async def open_engine(
+    directory: Path, more: Mapping[type[StepConfig], StepExecutor] | None = None
+) -> AsyncIterator[RunEngine]:
+    """Engines on a store and a Prefect of their own; ``more`` executes kinds besides probes, tools and subflows."""
+    prepare(directory, None)
     from engine.orchestrator.prefect_gears import Orchestrator  # noqa: PLC0415 - after its settings
 
     registry = build_registry((*steps.KINDS, StepKind(key="probe", config=ProbeStep)), triggers.KINDS)
     async with (
-        await Store.open(f"sqlite:///{tmp_path}/test.db") as store,
-        Orchestrator(api_url=None, cache_dir=tmp_path / "cache") as orchestrator,
+        await Store.open(f"sqlite:///{directory}/test.db") as store,
+        Orchestrator(api_url=None, cache_dir=directory / "cache") as orchestrator,
     ):
 
         def make(**probes: Probe) -> Engine:
@@ -137,9 +141,10 @@ async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
                 ProbeStep: executor,
                 SubflowStep: SubflowExecutor(),
                 ToolStep: ToolExecutor(),
+                **(more or {}),
             }
             catalogue = ToolCatalogue()
-            services = ToolServices(content=store.content, shared=str(tmp_path / "shared"))
+            services = ToolServices(content=store.content, shared=str(directory / "shared"))
             tools = ToolCaller(catalogue=catalogue, services=services, store=store)
             runs = Runs(workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator)
             return Engine(
@@ -150,4 +155,10 @@ async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
                 observer=Recorder(),
             )
 
+        yield make
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[RunEngine]:
+    async with open_engine(tmp_path) as make:
         yield make
