@@ -123,15 +123,18 @@ async def echo(call: StepCall) -> Json:
 
 @asynccontextmanager
 async def open_engine(
-    directory: Path, more: Mapping[type[StepConfig], StepExecutor] | None = None
+    directory: Path, more: Mapping[type[StepConfig], StepExecutor] | None = None, *, url: str | None = None
 ) -> AsyncIterator[RunEngine]:
-    """Engines on a store and a Prefect of their own; ``more`` executes kinds besides probes, tools and subflows."""
+    """Engines on a store and a Prefect of their own.
+
+    ``more`` executes kinds besides probes, tools and subflows; ``url`` is that of another database than SQLite's.
+    """
     prepare(directory, None)
     from engine.orchestrator.prefect_gears import Orchestrator  # noqa: PLC0415 - after its settings
 
     registry = build_registry((*steps.KINDS, StepKind(key="probe", config=ProbeStep)), triggers.KINDS)
     async with (
-        await Store.open(f"sqlite:///{directory}/test.db") as store,
+        await Store.open(url or f"sqlite:///{directory}/test.db", files=directory / "files") as store,
         Orchestrator(api_url=None, cache_dir=directory / "cache") as orchestrator,
     ):
 
