@@ -332,17 +332,17 @@ def _item_limit(analysis: Analysis, used: Mapping[str, Json]) -> int:
 
 def _longest(value: Json) -> int:
     """The length of the longest list or mapping in a value."""
-    if isinstance(value, Mapping):
-        return max(len(value), max(map(_longest, value.values()), default=0))
-    if isinstance(value, list):
-        return max(len(value), max(map(_longest, value), default=0))
-    return 0
+    if not isinstance(value, dict | list):
+        return 0
+    below = value.values() if isinstance(value, dict) else value
+    return max(len(value), max([_longest(each) for each in below if isinstance(each, dict | list)], default=0))
 
 
 def _size(value: Json) -> int:
     """The characters and values in a value."""
-    if isinstance(value, Mapping):
-        return sum(map(_size, value.values())) + len(value)
-    if isinstance(value, list):
-        return sum(map(_size, value)) + len(value)
-    return len(value) if isinstance(value, str) else 1
+    if isinstance(value, str):
+        return len(value)
+    if not isinstance(value, dict | list):
+        return 1
+    below = value.values() if isinstance(value, dict) else value
+    return len(value) + sum([_size(each) if isinstance(each, str | dict | list) else 1 for each in below])
