@@ -116,7 +116,7 @@ class Work:
         self.last: StepRun | None = None
         """The record of the last attempt."""
         self.outcome: StepResult | None = None
-        """What the last attempt came to, without its output."""
+        """What the last attempt came to."""
 
     @property
     def label(self) -> str:
@@ -197,7 +197,7 @@ class Work:
                 _log.warning("lines of run %s could not be written yet", owner.run.id, exc_info=True)
             await interruption.after(owner.store.steps.finish(row.id, result))
             self.last = row.ended(result, datetime.now(UTC))
-            self.outcome = replace(result, stdout="", stderr="")
+            self.outcome = result
             owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
 
     async def _execute(self) -> StepResult:
