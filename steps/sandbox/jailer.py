@@ -104,9 +104,12 @@ class Jailer:
             # Whoever speaks may be a jail that is gone, whose pid another process has now, or no supervisor at all.
             if not data or len(given) != 1 or pid not in processes.children(self.pid):
                 raise JailerFailedError(await self.last_words())
-            return pid, socket.socket(fileno=given.pop())
+            line = socket.socket(fileno=given[0])
+            given.clear()
         except OSError:
             raise JailerFailedError(await self.last_words()) from None
+        else:
+            return pid, line
         finally:
             for descriptor in given:
                 os.close(descriptor)
