@@ -220,7 +220,7 @@ class Work:
             return self._internal_error(problem)
 
     def _cut_off(self) -> StepResult:
-        error = StepError(code="cancelled", message="the attempt was cut off before it had ended")
+        error = StepError(code="cancelled", message="the attempt was cut off before it had finished")
         isolation = self._attempts.executors[type(self.step)].isolation
         return StepResult(status=StepStatus.CANCELLED, error=error, isolation=isolation)
 

@@ -17,6 +17,10 @@ from ui.cli.streams import OutputError
 Work = Callable[[], int | Coroutine[Any, Any, int]]
 
 
+CANCELLATIONS = 2
+"""How many signals the work may answer itself."""
+
+
 class CommandInterruptedError(StepboxError):
     """A signal ended the command before there was anything else to say."""
 
@@ -31,8 +35,8 @@ def leave(work: Work, output: Output = Output.TEXT) -> NoReturn:
     wait for a person belongs in the function, where a signal ends it at once.
 
     A :class:`StepboxError` is shown, as JSON on standard output where that was asked for, and exits with its own
-    status. SIGINT, SIGTERM and SIGHUP cancel the coroutine, which cleans up behind itself; a second one ends it. Both
-    exit with 130.
+    status. SIGINT, SIGTERM and SIGHUP cancel the coroutine, which cleans up behind itself; a second one cancels that,
+    and a third one ends it, whatever it is doing. All exit with 130.
     """
     try:
         _refuse_other_encodings(sys.argv[1:])
@@ -62,16 +66,16 @@ def _refuse_other_encodings(arguments: list[str]) -> None:
 def _run(work: Coroutine[Any, Any, int]) -> int:
     import asyncio
 
-    cancelled = False
+    signals = 0
 
     async def cancellable() -> int:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def cancel(_signal: int, _frame: FrameType | None) -> None:
-            nonlocal cancelled
-            if cancelled or task is None or task.done():
+            nonlocal signals
+            signals += 1
+            if signals > CANCELLATIONS or task is None or task.done():
                 raise Interrupted
-            cancelled = True
             # Wakes the loop, which may be waiting.
             loop.call_soon_threadsafe(task.cancel)
 

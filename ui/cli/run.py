@@ -48,26 +48,35 @@ async def _run(
     import asyncio
 
     from engine.bootstrap import open_service
+    from engine.cancellation import Interruption
     from flows.inputs import parse_input
     from ui.cli.progress import Watch, progress_view
 
-    async with open_service() as service:
-        definition = service.load(text)
-        for name, value in pairs.items():
-            given[name] = parse_input(definition.flow.inputs.get(name, {}), value)
-        with progress_view(definition, lines=output is Output.TEXT, quiet=quiet) as view:
-            watch = Watch(view)
-            try:
-                report = await service.run(definition, given, watch, directory=text.directory)
-            except asyncio.CancelledError:
-                if watch.run_id is None:
-                    raise
-                report = await service.run_report(watch.run_id)
-    if output is Output.JSON:
-        print_json(report.document())
-    else:
-        show_report(report)
-    return EXIT_STATUS[report.run.status]
+    status: int | None = None
+    try:
+        async with open_service() as service:
+            definition = service.load(text)
+            for name, value in pairs.items():
+                given[name] = parse_input(definition.flow.inputs.get(name, {}), value)
+            with Interruption() as interruption:
+                with progress_view(definition, lines=output is Output.TEXT, quiet=quiet) as view:
+                    watch = Watch(view)
+                    try:
+                        report = await service.run(definition, given, watch, directory=text.directory)
+                    except asyncio.CancelledError:
+                        if watch.run_id is None:
+                            raise
+                        report = await interruption.outlast(service.run_report(watch.run_id))
+                if output is Output.JSON:
+                    print_json(report.document())
+                else:
+                    show_report(report)
+                status = EXIT_STATUS[report.run.status]
+    except asyncio.CancelledError:
+        # What has been shown stands, however the rest was cut short.
+        if status is None:
+            raise
+    return status
 
 
 def show_report(report: "RunReport") -> None:

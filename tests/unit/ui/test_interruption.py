@@ -136,6 +136,25 @@ def test_a_second_signal_ends_the_cleaning_up(how: signal.Signals) -> None:
     assert json.loads(output)["error"]["code"] == "interrupted"
 
 
+@pytest.mark.parametrize("how", SIGNALS)
+def test_a_third_signal_ends_what_does_not_end(how: signal.Signals) -> None:
+    stubborn = (
+        "try: await asyncio.sleep(100)\n"
+        "        except asyncio.CancelledError:\n"
+        "            print('again', flush=True)\n"
+        "            import time; time.sleep(100)"
+    )
+    process = start(WORK.format(cleaning=stubborn))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    for told in ("cleaning\n", "again\n"):
+        process.send_signal(how)
+        assert process.stdout.readline() == told
+    status, output, errors = ended(process, how)
+    assert (status, errors) == (130, "")
+    assert json.loads(output)["error"]["code"] == "interrupted"
+
+
 def test_a_signal_after_the_document_adds_no_second_one() -> None:
     process = start(WORK.format(cleaning="from ui.cli.show import print_json; print_json(1); await asyncio.sleep(100)"))
     assert process.stdout is not None
