@@ -71,7 +71,9 @@ class Interrupted:
 
     def shown(self, run_id: str) -> Json:
         """The same from the store."""
-        return self.stepbox("runs", "show", run_id, "--output", "json").json()
+        document = self.stepbox("runs", "show", run_id, "--output", "json").json()
+        assert document.pop("egress") == []
+        return document
 
     def runs(self) -> list[Json]:
         listed: list[Json] = self.stepbox("runs", "list", "--output", "json").json()
