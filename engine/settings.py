@@ -82,6 +82,34 @@ class RunnerSettings(_Settings):
     """``STEPBOX_MIN_ISOLATION``: refuse to run code in anything weaker (``jail`` < ``container``)."""
     concurrency: int = Field(default=10, ge=1, le=1000)
     """``STEPBOX_CONCURRENCY``: runs of code at once in a workspace; further ones wait."""
+    runtime: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """``STEPBOX_RUNTIME``: the container runtime of steps by its name in the Docker Engine, such as ``runsc``."""
+    guest_image: str | None = None
+    """``STEPBOX_GUEST_IMAGE``: where the image of sandboxes is, if not under the name that `images build` gives it."""
+
+
+class DockerSettings(BaseSettings):
+    """Where the Docker Engine is: Docker's own variables, which the docker command reads as well."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DOCKER_", frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+    host: str | None = None
+    """``DOCKER_HOST``: ``unix:///path`` or ``tcp://host:port``; left out: the context, or this machine's Engine."""
+    tls_verify: str | None = None
+    """``DOCKER_TLS_VERIFY``: anything, to speak TLS and check the Engine's certificate."""
+    cert_path: str | None = None
+    """``DOCKER_CERT_PATH``: the directory of ``ca.pem``, ``cert.pem`` and ``key.pem``."""
+    context: str | None = None
+    """``DOCKER_CONTEXT``."""
+    config: str | None = None
+    """``DOCKER_CONFIG``: the directory of Docker's client settings; left out: ``~/.docker``."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that are set, by name."""
+        return {f"DOCKER_{name.upper()}": value for name, value in self.model_dump().items() if value}
 
 
 class NetworkSettings(_Settings):
@@ -137,6 +165,7 @@ class Settings:
         self.runner = RunnerSettings()
         self.network = NetworkSettings()
         self.prefect = PrefectSettings()
+        self.docker = DockerSettings()
 
     @property
     def database_url(self) -> str:

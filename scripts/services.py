@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Start the services that tests need, run a command beside them, and stop them.
 
-    python scripts/services.py run [--only postgres] [--only redis] -- pytest -q
+    python scripts/services.py run [--only postgres] [--only redis] [--only docker] -- pytest -q
 
 Each service is this machine's own program, started for this command alone: its data in a temporary directory, on a
-free loopback port, as an unprivileged user where we are root. The command finds them by ``STEPBOX_TEST_POSTGRES_URL``
-and ``STEPBOX_TEST_REDIS_URL``. On Debian, as root, missing packages are installed; anywhere else they are named.
-The exit status is the command's, or 3 where a service can't be had.
+free loopback port, as an unprivileged user where we are root. The command finds them by ``STEPBOX_TEST_POSTGRES_URL``,
+``STEPBOX_TEST_REDIS_URL`` and ``STEPBOX_TEST_DOCKER_HOST``. On Debian, as root, missing packages are installed;
+anywhere else they are named, and docker, which needs root, is left out. The exit status is the command's, or 3 where a
+service can't be had.
 """
 
 import argparse
@@ -25,10 +26,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts import docker_engine
+
 UNPRIVILEGED = "nobody"
 START_DEADLINE = 60.0
 STOP_DEADLINE = 15.0
-PACKAGES = {"postgres": "postgresql", "redis": "redis-server"}
+PACKAGES = {"postgres": ["postgresql"], "redis": ["redis-server"], "docker": [*docker_engine.PACKAGES]}
 
 
 class UnavailableError(Exception):
@@ -45,10 +48,11 @@ def main() -> int:
     # Being stopped must stop the services as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        install([name for name in arguments.only or STARTERS if not find_program(name)])
+        wanted = arguments.only or [name for name in STARTERS if name != "docker" or can_run_an_engine()]
+        install([name for name in wanted if not is_installed(name)])
         with ExitStack() as stack:
             environment = dict(os.environ)
-            for name in arguments.only or STARTERS:
+            for name in wanted:
                 environment |= stack.enter_context(STARTERS[name]())
             for variable in sorted(environment.keys() - os.environ.keys()):
                 print(f"{variable}={environment[variable]}", file=sys.stderr)
@@ -64,7 +68,7 @@ def install(missing: list[str]) -> None:
     """Install the packages of missing services, or say which they are."""
     if not missing:
         return
-    packages = [PACKAGES[name] for name in missing]
+    packages = [package for name in missing for package in PACKAGES[name]]
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise UnavailableError(
             f"not installed: {', '.join(missing)}; on Debian: sudo apt-get install --no-install-recommends "
@@ -93,6 +97,10 @@ def policy_against_starting() -> Iterator[None]:
         yield
     finally:
         policy.unlink(missing_ok=True)
+
+
+def is_installed(name: str) -> bool:
+    return not docker_engine.missing_programs() if name == "docker" else find_program(name) is not None
 
 
 def find_program(name: str) -> Path | None:
@@ -168,9 +176,31 @@ def redis() -> Iterator[Mapping[str, str]]:
             yield {"STEPBOX_TEST_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
 
 
+def can_run_an_engine() -> bool:
+    """Whether a Docker Engine of our own can run here; in CI it must."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return True
+    if os.environ.get("CI") == "true":
+        raise UnavailableError("a Docker Engine of our own needs root, and Debian's packages")
+    print("services: no Docker Engine, whose tests are skipped: it needs root on Debian or Ubuntu", file=sys.stderr)
+    return False
+
+
+@contextmanager
+def docker() -> Iterator[Mapping[str, str]]:
+    """A Docker Engine that has the guest image, apart from the machine's own."""
+    try:
+        with docker_engine.running_engine() as engine:
+            docker_engine.give_guest_image(engine.host, str(Path(sys.executable).with_name("stepbox")))
+            yield {"STEPBOX_TEST_DOCKER_HOST": engine.host}
+    except docker_engine.EngineError as error:
+        raise UnavailableError(str(error)) from None
+
+
 STARTERS: dict[str, Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]]] = {
     "postgres": postgres,
     "redis": redis,
+    "docker": docker,
 }
 
 

@@ -3,7 +3,7 @@
 Importing it costs little; what a use case needs is imported when it is opened.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from steps.tools.catalogue import ToolCatalogue
 
 if TYPE_CHECKING:
     from engine.installation import Installation
+    from steps.sandbox.docker.image import BuiltImage
 
 
 @cache
@@ -46,3 +47,27 @@ async def initialise(observer: Observer, *, example: str | None) -> "Installatio
     from engine.settings import Settings  # noqa: PLC0415 - the same
 
     return await installation.initialise(Settings(), observer, example=example)
+
+
+async def build_image(observer: Observer, *, base: str | None, network: str | None) -> "BuiltImage":
+    """Build the image of Docker sandboxes; see :func:`steps.sandbox.docker.image.build`."""
+    from engine.bootstrap.docker_engine import open_engine  # noqa: PLC0415 - the same
+    from engine.progress import Notice  # noqa: PLC0415 - the same
+    from steps.sandbox.docker import image  # noqa: PLC0415 - the same
+
+    async with open_engine() as engine:
+        return await image.build(
+            engine,
+            base=base or image.DEFAULT_BASE,
+            network=network,
+            progress=lambda message: observer.notice(Notice(kind="setup", message=message)),
+        )
+
+
+async def guest_images() -> "Sequence[BuiltImage]":
+    """The images of Docker sandboxes that the Engine has, the newest first."""
+    from engine.bootstrap.docker_engine import open_engine  # noqa: PLC0415 - the same
+    from steps.sandbox.docker import image  # noqa: PLC0415 - the same
+
+    async with open_engine() as engine:
+        return await image.images(engine)

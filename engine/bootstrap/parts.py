@@ -57,7 +57,14 @@ class Parts:
 
     async def runner(self, setting: RunnerSetting) -> Runner:
         """The runner of that setting; see :func:`steps.sandbox.select.choose`. Whoever asks for it closes it."""
-        return choose(setting, private=(self._settings.home.home,))
+        isolation = self._settings.runner
+        return await choose(
+            setting,
+            docker=self._settings.docker.variables,
+            image=isolation.guest_image,
+            runtime=isolation.runtime,
+            private=(self._settings.home.home,),
+        )
 
     async def runs(self, driver: Driver) -> Runs:
         store = await self.store()

@@ -233,6 +233,31 @@ def find_tree() -> CgroupTree | None:
     return None
 
 
+def of_container(pid: int, container: str) -> Cgroup | None:
+    """The cgroup of a container's first process, to read from; None where the process isn't one of this machine.
+
+    ``container`` is its id, which Docker's name of the cgroup has in it: a pid alone could be another machine's.
+    """
+    places: dict[str, Path] = {}
+    version = 1
+    with suppress(OSError):
+        memberships = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+        for hierarchy in _hierarchies():
+            if hierarchy.version == 1:
+                named = {name: path for names, path in memberships.items() for name in names.split(",")}
+                found = {name: named.get(name, "") for name in hierarchy.controllers}
+            else:
+                found = dict.fromkeys(("memory", "pids", "cpu"), memberships.get("", ""))
+            for controller, path in found.items():
+                directory = hierarchy.path / path.lstrip("/")
+                if container in path and (directory / "cgroup.procs").exists() and controller not in places:
+                    if hierarchy.version == 2 and "memory" not in hierarchy.controllers:  # noqa: PLR2004
+                        continue
+                    places[controller] = directory
+                    version = hierarchy.version
+    return Cgroup(places, version) if "memory" in places else None
+
+
 def _candidates(mounted: list[Hierarchy]) -> Iterator[CgroupTree]:
     for hierarchy in mounted:
         if hierarchy.version == 2 and {"memory", "pids", "cpu"} <= hierarchy.controllers:  # noqa: PLR2004

@@ -130,7 +130,7 @@ async def _build(place: Path, lock: int) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f"{place.name}.building-", dir=place.parent))
     environment, scratch = beside / "environment", beside / "tmp"
     scratch.mkdir()
-    run = partial(_run, lock, scratch)
+    run = partial(run_tool, scratch=scratch, hold=(lock,))
     try:
         await run("make a virtual environment", sys.executable, "-m", "venv", "--without-pip", str(environment))
         await run(
@@ -145,10 +145,13 @@ async def _build(place: Path, lock: int) -> None:
         await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
 
 
-async def _run(lock: int, scratch: Path, purpose: str, *command: str) -> None:
-    """Run a command, with ``scratch`` for its temporary files.
+async def run_tool(purpose: str, *command: str, scratch: Path, hold: tuple[int, ...] = ()) -> None:
+    """Run a command to its end, with ``scratch`` for its temporary files; ``purpose`` completes "could not …".
 
-    It holds the lock too: should we be killed, it is still building.
+    It holds the descriptors of locks too: should we be killed, it is still working.
+
+    Raises:
+        InterpreterError: it failed; the message has its last words.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -156,7 +159,7 @@ async def _run(lock: int, scratch: Path, purpose: str, *command: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
-        pass_fds=(lock,),
+        pass_fds=hold,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     try:
@@ -170,5 +173,5 @@ async def _run(lock: int, scratch: Path, purpose: str, *command: str) -> None:
     if process.returncode != 0:
         raise InterpreterError(
             f"could not {purpose}: {told.decode(errors='replace').strip()[-2000:]}",
-            fix="check the network and pip's settings, then run `stepbox init` again",
+            fix="check the network and pip's settings, then try again",
         )

@@ -24,7 +24,15 @@ from steps.sandbox.jailer import Jailer, JailerFailedError, complaint
 from steps.sandbox.limits import Limits
 from steps.sandbox.mounts import PublicMounts, publish
 from steps.sandbox.observe import Observation, outcome
-from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
+from steps.sandbox.protocol import (
+    Enforcement,
+    Host,
+    Job,
+    LimitUnavailableError,
+    Outcome,
+    Profile,
+    SandboxLostError,
+)
 from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
 
 START_TIMEOUT = 30.0
@@ -41,12 +49,6 @@ _LOG_HEAD = re.compile(r"^\[[A-Z]\]\[[^\]]*\](?:\[\d+\])? (?:\w+\(\):\d+ )?")
 """Of a line that nsjail logs: level, time, pid and place."""
 BEGIN = b"\0"
 """What a supervisor waits for once it is in its own cgroup."""
-
-
-class LimitUnavailableError(RefusedError):
-    """A limit that can't be enforced on this machine."""
-
-    code = "limit_unavailable"
 
 
 class NsjailRunner:

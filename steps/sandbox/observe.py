@@ -36,6 +36,10 @@ class Observation:
     out_of_memory: bool = False
     peak_memory: int | None = None
     cpu_time: float | None = None
+    engine_lost: bool = False
+    """Whether the sandbox was lost together with the Docker Engine that held it."""
+    image: str | None = None
+    """The image that the job ran in, by digest."""
 
 
 def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
@@ -55,6 +59,7 @@ def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
         cpu_time=seen.cpu_time,
         tool_calls=said.tool_calls,
         egress=said.requests,
+        image=seen.image,
     )
 
 
@@ -72,6 +77,16 @@ def _judge(job: Job, said: Conversation, seen: Observation) -> Judgement:  # noq
                 code="timed_out",
                 message=f"the code ran longer than its timeout of {job.limits.timeout:g} s",
                 fix="raise limits.timeout, or do less in one step",
+            ),
+        )
+    if seen.engine_lost:
+        return (
+            StepStatus.FAILED,
+            None,
+            StepError(
+                code="engine_lost",
+                message="the Docker Engine went away while the code ran",
+                fix="see that it runs; with `retry`, the step is tried again",
             ),
         )
     if said.exceeded is not None:

@@ -31,6 +31,8 @@ class Profile:
     memory: int
     network: bool = False
     """Whether JavaScript may open connections; other languages always can, and reach nothing without a proxy."""
+    runtime: str | None = None
+    """The container runtime by name; None: the one that the installation is set to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,8 @@ class Job:
     """None: the code reaches nothing."""
     journal: Journal | None = None
     """A job with a network has one."""
+    runtime: str | None = None
+    """The container runtime that the step asks for by name; None: the one that the installation is set to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,14 @@ class Outcome:
     tool_calls: int = 0
     egress: int = 0
     """Requests over the network, made or not."""
+    image: str | None = None
+    """The image that it ran in, by digest; None where there was none."""
+
+
+class LimitUnavailableError(RefusedError):
+    """A limit that can't be enforced on this machine."""
+
+    code = "limit_unavailable"
 
 
 class SandboxLostError(Exception):

@@ -5,10 +5,26 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from steps.sandbox.docker.endpoint import Endpoint
+from steps.sandbox.docker.runner import DockerRunner
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.protocol import Runner
 
-RUNNERS: Mapping[str, Callable[[], Runner]] = {"nsjail": NsjailRunner}
+
+def docker_endpoint() -> Endpoint:
+    """The Engine that scripts/services.py starts for the tests; in CI there must be one."""
+    host = os.environ.get("STEPBOX_TEST_DOCKER_HOST")
+    if host:
+        return Endpoint(url=host)
+    if os.environ.get("CI") == "true":
+        pytest.fail("STEPBOX_TEST_DOCKER_HOST is not set: run the tests by scripts/services.py")
+    pytest.skip("no Docker Engine for tests: run them by scripts/services.py")
+
+
+RUNNERS: Mapping[str, Callable[[], Runner]] = {
+    "nsjail": NsjailRunner,
+    "docker": lambda: DockerRunner(docker_endpoint()),
+}
 FOR_ORDINARY_USERS = {"nsjail"}
 """Those that isolate otherwise, or by other means, where the engine isn't root."""
 

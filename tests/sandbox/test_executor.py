@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -174,10 +175,10 @@ async def test_part_of_a_processor_is_refused_without_cgroups(executor: CodeExec
         await executor.execute(python("return 1", limits={"cpu": 0.5}), Call())
 
 
-async def test_runner_is_chosen_by_the_setting() -> None:
-    assert isinstance(choose("auto"), NsjailRunner)
-    with pytest.raises(RefusedError, match="no docker runner yet"):
-        choose("docker")
+async def test_without_an_engine_auto_is_the_jail(tmp_path: Path) -> None:
+    nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/none"}
+    assert isinstance(await choose("auto", docker=nowhere), NsjailRunner)
+    assert (await choose("docker", docker=nowhere)).isolation == "container"
 
 
 @pytest.mark.both_users

@@ -11,7 +11,7 @@ from steps.allowlist import Allowlist
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.pool import profile_of
 from steps.sandbox.protocol import Job, Network, Runner, SandboxLostError
-from tests.sandbox.conftest import RecordingHost
+from tests.sandbox.conftest import RecordingHost, until
 from tests.servers import Journal, local, site
 
 CODE: dict[Language, str] = {"python": "return 1", "javascript": "return 1", "shell": "echo 1 > $RESULT"}
@@ -91,3 +91,34 @@ async def test_closed_runner_leaves_no_sandbox(runner: Runner) -> None:
     sandbox = await runner.start(profile_of(job()))
     await runner.close()
     assert not sandbox.alive
+
+
+async def test_cancelled_job_leaves_no_sandbox(runner: Runner) -> None:
+    sandbox = await runner.start(profile_of(job()))
+    host = RecordingHost()
+    running = asyncio.create_task(sandbox.execute(job(code="print('on', flush=True)\nwhile True: pass"), host))
+    await until(lambda: host.lines)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await sandbox.close()
+    await sandbox.ended()
+    assert not sandbox.alive
+
+
+async def test_limits_of_the_job_hold_whatever_the_sandbox_was_started_with(runner: Runner) -> None:
+    tight = job(code="return len(bytearray(b'x') * 80_000_000)")
+    tight = replace(tight, limits=replace(tight.limits, memory=60_000_000))
+    sandbox = await runner.start(profile_of(tight))
+    outcome = await sandbox.execute(tight, RecordingHost())
+    assert outcome.status is StepStatus.OUT_OF_MEMORY
+
+
+async def test_peak_memory_and_processor_time_are_told(runner: Runner) -> None:
+    busy = job(code="end = __import__('time').monotonic() + 0.2\nwhile __import__('time').monotonic() < end: pass")
+    sandbox = await runner.start(profile_of(busy))
+    outcome = await sandbox.execute(busy, RecordingHost())
+    assert outcome.peak_memory is not None
+    assert outcome.cpu_time is not None
+    assert outcome.peak_memory > 1_000_000
+    assert 0.05 < outcome.cpu_time < 5

@@ -1,0 +1,154 @@
+"""A Docker Engine of our own, beside the machine's: in a directory of its own, for as long as a block runs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import docker
+import requests
+from docker.errors import DockerException
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ("dockerd", "iptables", "mmdebstrap", "runsc")
+PACKAGES = ("docker.io", "iptables", "mmdebstrap", "runsc")
+BASE = "stepbox-test-base:bookworm"
+BASE_PACKAGES = ("python3", "ca-certificates", "bash", "curl", "git", "grep", "jq")
+START_DEADLINE = 60.0
+STOP_DEADLINE = 30.0
+# Debian's gVisor runs without its own kernel module, by tracing; it can't set up cgroups of its own beside Docker's.
+RUNTIMES = {"runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--platform=ptrace", "--network=none"]}}
+
+
+class EngineError(Exception):
+    """The Engine can't be had; the message says why."""
+
+
+class EngineProcess:
+    """A dockerd with everything that it keeps in one directory."""
+
+    def __init__(self, directory: Path, data: Path) -> None:
+        self._directory = directory
+        self._data = data
+        self._process: subprocess.Popen[bytes] | None = None
+        self._parent = f"stepbox-test-{os.getpid()}-{time.monotonic_ns()}"
+        (directory / "daemon.json").write_text(json.dumps({"runtimes": RUNTIMES}), encoding="utf-8")
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self._directory}/docker.sock"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        place = self._directory
+        with (place / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("dockerd", "--config-file", str(place / "daemon.json"), "--host", self.host),
+                    *("--data-root", str(self._data), "--exec-root", str(place / "exec")),
+                    *("--pidfile", str(place / "pid"), "--cgroup-parent", f"/{self._parent}"),
+                    # Apart from the machine's own Engine, should that and its containerd run.
+                    *(
+                        "--containerd-namespace",
+                        self._parent,
+                        "--containerd-plugins-namespace",
+                        f"{self._parent}-plugins",
+                    ),
+                    # It leaves the machine's network as it is.
+                    *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
+                ],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_DEADLINE
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise EngineError(f"dockerd doesn't start:\n{self._log()}")
+            time.sleep(0.05)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it, by a signal, and wait until it has ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(STOP_DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def clean_up(self) -> None:
+        """Remove what an Engine leaves behind: its cgroups, and the mounts below its directory."""
+        self.stop()
+        for line in reversed(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()):
+            place = line.split()[4]
+            if Path(place).is_relative_to(self._directory):
+                subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
+        for folder in (*Path("/sys/fs/cgroup").glob(f"*/{self._parent}"), Path("/sys/fs/cgroup") / self._parent):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _answers(self) -> bool:
+        try:
+            # It asks for the version already.
+            docker.APIClient(self.host).close()
+        except (DockerException, requests.RequestException):
+            return False
+        return True
+
+    def _log(self) -> str:
+        return (self._directory / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
+
+
+@contextmanager
+def running_engine(data: Path | None = None) -> Iterator[EngineProcess]:
+    """An Engine without any image; what it keeps is in ``data``, or in a directory that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="stepbox-docker-") as name:
+        engine = EngineProcess(Path(name), data or Path(name) / "data")
+        try:
+            engine.start()
+            yield engine
+        finally:
+            engine.clean_up()
+
+
+def give_guest_image(host: str, stepbox: str) -> None:
+    """Build the guest image on an Engine that can reach no registry, on a base made of Debian's packages.
+
+    ``stepbox`` is the command. The base is kept in ``.cache`` for the next time.
+    """
+    archive = ROOT / ".cache" / "docker" / "base-bookworm.tar"
+    if not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        beside = archive.with_suffix(f".{os.getpid()}.tar")
+        packages = f"--include={','.join(BASE_PACKAGES)}"
+        try:
+            _run("mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", str(beside))
+            beside.replace(archive)
+        finally:
+            beside.unlink(missing_ok=True)
+    client = docker.APIClient(host, timeout=300)
+    try:
+        client.import_image_from_file(str(archive), *BASE.split(":"))
+    finally:
+        client.close()
+    environment = {**os.environ, "DOCKER_HOST": host}
+    _run(stepbox, "images", "build", "--base", BASE, "--network", "none", environment=environment)
+
+
+def missing_programs() -> list[str]:
+    return [program for program in PROGRAMS if shutil.which(program) is None]
+
+
+def _run(*command: str, environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise EngineError(f"{command[0]} failed:\n{(done.stderr or done.stdout)[-3000:]}")

@@ -1,0 +1,1 @@
+"""The runner that isolates by containers of a Docker Engine, local or remote."""

@@ -1,0 +1,185 @@
+"""What a container of ours is created with: its limits, and everything that is taken away from it."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from steps.sandbox.limits import MB, Limits, default_limits
+from steps.sandbox.protocol import Profile
+
+USER = "1000:1000"
+SHM_SIZE = 16 * MB
+WORK_INODES, SHM_INODES = 16_384, 1_024
+MAX_OPEN_FILES = 1_024
+CPU_PERIOD_US = 100_000
+MIN_QUOTA_US = 1_000
+OVERHEAD_PROCESSES = 1
+"""The supervisor lives in the container beside the user's processes."""
+OVERHEAD_MEMORY = 8_000_000
+"""Bytes that it needs, on top of the memory that the step may use."""
+OOM_SCORE = 500
+"""When the machine's own memory is full, containers go before what else runs on it."""
+HEAP_SHARE = 0.6
+"""Of a JavaScript step's memory, for V8's old space; the rest is for its young space, its code and deno itself."""
+
+OWNER_LABEL, DEADLINE_LABEL = "stepbox.owner", "stepbox.deadline"
+GUEST_MAIN = "/opt/stepbox/steps/sandbox/guest/__main__.py"
+
+_SECCOMP = Path(__file__).with_name("seccomp.json")
+# Of the machine, and none of a step's business: its hardware, devices, kernel, load and terminals. Docker hides a few.
+_MASKED = (
+    "/sys",
+    *("/dev/mqueue", "/dev/pts"),
+    *(f"/proc/{name}" for name in ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "sys", "tty")),
+    *(
+        f"/proc/{name}"
+        for name in (
+            *("buddyinfo", "cgroups", "cmdline", "config.gz", "consoles", "cpuinfo", "crypto", "devices", "diskstats"),
+            *("dma", "execdomains", "fb", "filesystems", "interrupts", "iomem", "ioports", "kallsyms", "kcore"),
+            *("key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "loadavg"),
+            *("locks", "mdstat", "meminfo", "misc", "modules", "mtrr", "pagetypeinfo", "partitions", "pressure"),
+            *("sched_debug", "schedstat", "slabinfo", "softirqs", "stat", "swaps", "sysrq-trigger", "timer_list"),
+            *("timer_stats", "uptime", "version", "vmallocinfo", "vmstat", "zoneinfo"),
+        )
+    ),
+)
+
+
+def options(
+    profile: Profile,
+    *,
+    image: str,
+    python: str,
+    unset: frozenset[str],
+    labels: Mapping[str, str],
+    runtime: str | None,
+) -> dict[str, Any]:
+    """The body of the Engine's call that creates the container of a sandbox.
+
+    ``image`` is the guest image's id, ``python`` the interpreter in it, ``unset`` the variables that it sets.
+    """
+    limits = _at_start(profile)
+    return {
+        "Image": image,
+        "Entrypoint": [python, "-I", "-S", "-X", "utf8", GUEST_MAIN],
+        "Cmd": [profile.language, ",".join(sorted(profile.preload)), *_settings(profile)],
+        "Env": _environment(unset),
+        "User": USER,
+        "WorkingDir": "/work",
+        "Hostname": "stepbox",
+        "Labels": dict(labels),
+        **_STREAMS,
+        # An image may ask for a command that the Engine runs inside now and then.
+        "Healthcheck": {"Test": ["NONE"]},
+        # The supervisor, being the first process, ends by no other signal.
+        "StopSignal": "SIGKILL",
+        "HostConfig": {**_hardening(runtime), "Tmpfs": _file_systems(profile.disk), **quotas(limits)},
+    }
+
+
+def quotas(limits: Limits) -> dict[str, int]:
+    """The limits that the Engine sets, at a container's start or later, by their names in its API."""
+    memory = limits.memory + OVERHEAD_MEMORY
+    return {
+        "Memory": memory,
+        "MemorySwap": memory,
+        "CpuPeriod": CPU_PERIOD_US,
+        "CpuQuota": max(int(limits.cpu * CPU_PERIOD_US), MIN_QUOTA_US),
+        "PidsLimit": limits.pids + OVERHEAD_PROCESSES,
+    }
+
+
+def started_with(profile: Profile, limits: Limits) -> bool:
+    """Whether a container of the profile holds a job to these limits as it is."""
+    return quotas(_at_start(profile)) == quotas(limits)
+
+
+def step_environment(python: str) -> dict[str, str]:
+    """What every step finds in its environment, before the job's own variables."""
+    return {
+        "PATH": "/opt/stepbox/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/work",
+        "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "ARTIFACTS": "/work/artifacts",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": "/opt/packages",
+        "STEPBOX_PYTHON": python,
+    }
+
+
+_STREAMS = {
+    "Tty": False,
+    "OpenStdin": True,
+    # With the connection of the one who attached, whatever ends it, the container's stdin ends too.
+    "StdinOnce": True,
+    "AttachStdin": True,
+    "AttachStdout": True,
+    "AttachStderr": True,
+}
+
+
+def _at_start(profile: Profile) -> Limits:
+    defaults = default_limits(profile.language)
+    return Limits(memory=profile.memory, cpu=defaults.cpu, pids=defaults.pids)
+
+
+def _environment(unset: frozenset[str]) -> list[str]:
+    """What the supervisor itself finds; the step's own environment comes with the job.
+
+    A name without a value takes the image's variable away.
+    """
+    own = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return [*(f"{name}={value}" for name, value in own.items()), *sorted(unset - own.keys())]
+
+
+def _settings(profile: Profile) -> list[str]:
+    if profile.language == "javascript":
+        return [f"heap={max(int(profile.memory * HEAP_SHARE / 2**20), 16)}"]
+    return []
+
+
+def _file_systems(disk: int) -> dict[str, str]:
+    size = f"rw,exec,nosuid,nodev,size={disk},nr_inodes={WORK_INODES}"
+    return {
+        "/work": f"{size},mode=0755,uid=1000,gid=1000",
+        "/tmp": f"{size},mode=1777",  # noqa: S108 - the sandbox's own
+        "/dev/shm": f"rw,noexec,nosuid,nodev,size={min(SHM_SIZE, disk)},nr_inodes={SHM_INODES},mode=1777",  # noqa: S108
+    }
+
+
+def _hardening(runtime: str | None) -> dict[str, Any]:
+    return {
+        # The Engine removes the container when it has ended, whether or not we are still there.
+        "AutoRemove": True,
+        "Runtime": runtime or "",
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "Init": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={_seccomp()}"],
+        "MaskedPaths": list(_MASKED),
+        "LogConfig": {"Type": "none"},
+        "OomScoreAdj": OOM_SCORE,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": MAX_OPEN_FILES, "Hard": MAX_OPEN_FILES},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+    }
+
+
+@cache
+def _seccomp() -> str:
+    return json.dumps(json.loads(_SECCOMP.read_text(encoding="utf-8")))

@@ -1,0 +1,167 @@
+"""The runner that isolates by Docker: any Engine from 20.10, local or remote, and any runtime that it has."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from flows.contracts import Isolation
+from flows.errors import RefusedError
+from steps.sandbox import owner
+from steps.sandbox.docker import container, guest, stream
+from steps.sandbox.docker.endpoint import DockerUnavailableError, Endpoint
+from steps.sandbox.docker.engine import Engine
+from steps.sandbox.docker.sandbox import LONGEST_JOB, READY_LIFETIME, DockerSandbox
+from steps.sandbox.docker.sweeper import keep_sweeping
+from steps.sandbox.docker.watch import Watch
+from steps.sandbox.limits import Limits
+from steps.sandbox.protocol import Enforcement, LimitUnavailableError, Profile
+
+_CONTROLLERS = {"memory": "MemoryLimit", "cpu": "CpuCfsQuota", "pids": "PidsLimit"}
+"""Limits that the Engine's machine must be able to set, by what its Engine calls that."""
+
+
+class DockerRunner:
+    """Starts sandboxes as containers of one Engine.
+
+    ``image`` is the reference of the guest image, None for the one that ``stepbox images build`` makes; ``runtime`` the
+    container runtime by name, None for the Engine's default.
+    """
+
+    isolation: Isolation = "container"
+
+    def __init__(self, endpoint: Endpoint, *, image: str | None = None, runtime: str | None = None) -> None:
+        self._engine = Engine(endpoint)
+        self._reference = image
+        self._runtime = runtime
+        self._owner = owner.identity()
+        self._watch = Watch(self._engine, self._owner)
+        self._opening = asyncio.Lock()
+        self._image: guest.GuestImage | None = None
+        self._names = count(1)
+        self._sandboxes: set[DockerSandbox] = set()
+        self._known: set[str] = set()
+        self._sweeping: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def sandboxes(self) -> tuple[DockerSandbox, ...]:
+        """The sandboxes that exist, ready or running."""
+        return tuple(self._sandboxes)
+
+    async def enforcement(self) -> Mapping[str, Enforcement]:
+        await self._open()
+        set_by_engine: dict[str, Enforcement] = {
+            name: "hard" if self._engine.info.get(controller) else "missing"
+            for name, controller in _CONTROLLERS.items()
+        }
+        return {"timeout": "hard", **set_by_engine, "disk": "hard", "output": "hard", "network": "hard"}
+
+    async def refusal(self, limits: Limits) -> RefusedError | None:
+        try:
+            missing = [name for name, how in (await self.enforcement()).items() if how == "missing"]
+        except RefusedError as refused:
+            return refused
+        if missing:
+            return LimitUnavailableError(
+                f"the Docker Engine can't limit {', '.join(missing)} on its machine",
+                fix="enable these cgroup controllers there (rootless Docker: delegate them to the user), "
+                "or set STEPBOX_RUNNER=nsjail",
+            )
+        if limits.timeout + limits.grace > LONGEST_JOB:
+            return LimitUnavailableError(
+                f"a container is removed after {LONGEST_JOB / 3600:g} hours at most",
+                fix="lower limits.timeout, or split the step",
+            )
+        return None
+
+    async def start(self, profile: Profile) -> DockerSandbox:
+        image = await self._open()
+        name = f"stepbox-{self._owner.rpartition('.')[2]}-{next(self._names)}"
+        born = time.time()
+        labels = {
+            container.OWNER_LABEL: self._owner,
+            container.DEADLINE_LABEL: str(int(born + READY_LIFETIME + LONGEST_JOB)),
+        }
+        options = container.options(
+            profile,
+            image=image.id,
+            python=image.python,
+            unset=image.variables,
+            labels=labels,
+            runtime=profile.runtime or self._runtime,
+        )
+        created = await self._engine.create(name, options)
+        self._known.add(created)
+        try:
+            sandbox = await self._start(created, profile, image)
+        except BaseException:
+            self._in_background(self._discard(created))
+            raise
+        self._sandboxes.add(sandbox)
+        self._in_background(self._forget(sandbox))
+        return sandbox
+
+    async def close(self) -> None:
+        for sandbox in list(self._sandboxes):
+            await sandbox.close()
+        while self._background:
+            await asyncio.wait(self._background)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeping
+        await self._watch.close()
+        await self._engine.close()
+        self._image = None
+
+    async def _open(self) -> guest.GuestImage:
+        async with self._opening:
+            if self._image is None:
+                await self._engine.open()
+                if not any("name=seccomp" in str(option) for option in self._engine.info.get("SecurityOptions") or ()):
+                    raise DockerUnavailableError(
+                        "the Docker Engine filters no system calls", fix="run it on a kernel with seccomp, and enabled"
+                    )
+                reference = self._reference or guest.tag()
+                self._image = guest.usable(reference, await self._engine.image(reference))
+                self._sweeping = asyncio.create_task(keep_sweeping(self._engine, self._owner, lambda: self._known))
+            return self._image
+
+    async def _start(self, created: str, profile: Profile, image: guest.GuestImage) -> DockerSandbox:
+        engine = self._engine
+        try:
+            fate = await self._watch.follow(created)
+            line = await stream.attach(engine.endpoint, engine.version, created)
+        except (OSError, stream.StreamError) as error:
+            raise DockerUnavailableError(
+                f"the connection to the Docker Engine broke: {error}", fix="look at the Engine's own log"
+            ) from error
+        sandbox = DockerSandbox(engine=engine, container=created, line=line, fate=fate, profile=profile, image=image)
+        try:
+            await engine.start(created)
+            await sandbox.wait_until_ready()
+        except BaseException:
+            await line.close()
+            raise
+        return sandbox
+
+    async def _discard(self, created: str) -> None:
+        """Remove a container that did not become a sandbox."""
+        self._watch.forget(created)
+        with suppress(RefusedError):
+            await self._engine.remove(created)
+        self._known.discard(created)
+
+    async def _forget(self, sandbox: DockerSandbox) -> None:
+        await sandbox.gone.wait()
+        self._sandboxes.discard(sandbox)
+        self._known.discard(sandbox.container)
+        self._watch.forget(sandbox.container)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
