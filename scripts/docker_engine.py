@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -12,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
-import requests
 from docker.errors import DockerException
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +20,16 @@ PROGRAMS = ("dockerd", "iptables", "mmdebstrap", "runsc")
 PACKAGES = ("docker.io", "iptables", "mmdebstrap", "runsc")
 BASE = "stepbox-test-base:bookworm"
 BASE_PACKAGES = ("python3", "ca-certificates", "bash", "curl", "git", "grep", "jq")
+CONTAINERD = """
+version = 2
+root = "{data}/containerd"
+state = "{place}/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{place}/containerd.sock"
+[ttrpc]
+address = "{place}/containerd.sock.ttrpc"
+"""
 START_DEADLINE = 60.0
 STOP_DEADLINE = 30.0
 # Debian's gVisor runs without its own kernel module, by tracing; it can't set up cgroups of its own beside Docker's.
@@ -31,14 +41,16 @@ class EngineError(Exception):
 
 
 class EngineProcess:
-    """A dockerd with everything that it keeps in one directory."""
+    """A dockerd, and the containerd below it, with everything that they keep in one directory."""
 
     def __init__(self, directory: Path, data: Path) -> None:
         self._directory = directory
         self._data = data
+        self._containerd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._parent = f"stepbox-test-{os.getpid()}-{time.monotonic_ns()}"
         (directory / "daemon.json").write_text(json.dumps({"runtimes": RUNTIMES}), encoding="utf-8")
+        (directory / "containerd.toml").write_text(CONTAINERD.format(place=directory, data=data), encoding="utf-8")
 
     @property
     def host(self) -> str:
@@ -47,26 +59,16 @@ class EngineProcess:
     def start(self) -> None:
         """Start it and wait until it answers."""
         place = self._directory
-        with (place / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *("dockerd", "--config-file", str(place / "daemon.json"), "--host", self.host),
-                    *("--data-root", str(self._data), "--exec-root", str(place / "exec")),
-                    *("--pidfile", str(place / "pid"), "--cgroup-parent", f"/{self._parent}"),
-                    # Apart from the machine's own Engine, should that and its containerd run.
-                    *(
-                        "--containerd-namespace",
-                        self._parent,
-                        "--containerd-plugins-namespace",
-                        f"{self._parent}-plugins",
-                    ),
-                    # It leaves the machine's network as it is.
-                    *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
-                ],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        if self._containerd is None:
+            # Not dockerd's child: as on any machine, containers outlive a dockerd that is killed.
+            self._containerd = self._spawn("containerd", "--config", str(place / "containerd.toml"))
+        self._process = self._spawn(
+            *("dockerd", "--config-file", str(place / "daemon.json"), "--host", self.host),
+            *("--data-root", str(self._data), "--exec-root", str(place / "exec"), "--pidfile", str(place / "pid")),
+            *("--containerd", str(place / "containerd.sock"), "--cgroup-parent", f"/{self._parent}"),
+            # It leaves the machine's network as it is.
+            *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
+        )
         deadline = time.monotonic() + START_DEADLINE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -74,33 +76,41 @@ class EngineProcess:
             time.sleep(0.05)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it, by a signal, and wait until it has ended."""
+        """End dockerd by a signal, and wait until it has ended; a killed one leaves its containers running."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(number)
-        try:
-            process.wait(STOP_DEADLINE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            _end(process, number)
 
     def clean_up(self) -> None:
-        """Remove what an Engine leaves behind: its cgroups, and the mounts below its directory."""
+        """End everything, and remove what an Engine leaves behind: cgroups, and mounts below its directory."""
         self.stop()
+        cgroups = [*Path("/sys/fs/cgroup").glob(f"*/{self._parent}"), Path("/sys/fs/cgroup") / self._parent]
+        for folder in cgroups:
+            for members in folder.glob("*/cgroup.procs"):
+                for pid in members.read_text(encoding="ascii").split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+        if self._containerd is not None:
+            _end(self._containerd, signal.SIGTERM)
         for line in reversed(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()):
             place = line.split()[4]
             if Path(place).is_relative_to(self._directory):
                 subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
-        for folder in (*Path("/sys/fs/cgroup").glob(f"*/{self._parent}"), Path("/sys/fs/cgroup") / self._parent):
+        for folder in cgroups:
             with suppress(OSError):
                 folder.rmdir()
 
+    def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
+        with (self._directory / "log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
     def _answers(self) -> bool:
         try:
-            # It asks for the version already.
+            with socket.socket(socket.AF_UNIX) as line:
+                line.connect(str(self._directory / "docker.sock"))
+            # Where it begins to serve it still refuses; making a client asks for the version.
             docker.APIClient(self.host).close()
-        except (DockerException, requests.RequestException):
+        except (OSError, DockerException):
             return False
         return True
 
@@ -146,6 +156,15 @@ def give_guest_image(host: str, stepbox: str) -> None:
 
 def missing_programs() -> list[str]:
     return [program for program in PROGRAMS if shutil.which(program) is None]
+
+
+def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    process.send_signal(number)
+    try:
+        process.wait(STOP_DEADLINE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _run(*command: str, environment: dict[str, str] | None = None) -> None:
