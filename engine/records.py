@@ -102,6 +102,8 @@ class StepRun:
     egress: int = 0
     peak_memory: int | None = None
     cpu_time: float | None = None
+    image: str | None = None
+    """The image that its code ran in, by digest; None where there was none."""
     started_at: datetime
     ended_at: datetime | None = None
 
@@ -123,6 +125,7 @@ class StepRun:
             egress=result.egress,
             peak_memory=result.peak_memory,
             cpu_time=result.cpu_time,
+            image=result.image,
             ended_at=at,
         )
 

@@ -161,6 +161,8 @@ class StepResult:
     """Bytes, as the host observed it; None where it can't be known."""
     cpu_time: float | None = None
     """Seconds of processor time, as the host observed it; None where it can't be known."""
+    image: str | None = None
+    """The image that its code ran in, by digest; None where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True)

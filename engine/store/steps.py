@@ -180,6 +180,7 @@ def _outcome(result: StepResult | StepRun) -> dict[str, Any]:
         "egress": result.egress,
         "peak_memory": result.peak_memory,
         "cpu_time": result.cpu_time,
+        "image": result.image,
     }
 
 
@@ -199,6 +200,7 @@ def _step(row: Row[Any]) -> StepRun:
         egress=row.egress,
         peak_memory=row.peak_memory,
         cpu_time=row.cpu_time,
+        image=row.image,
         started_at=row.started_at,
         ended_at=row.ended_at,
     )

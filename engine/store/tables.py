@@ -114,6 +114,7 @@ class StepRunTable(Table, table=True):
     egress: int = 0
     peak_memory: int | None = Field(default=None, sa_type=BigInteger)
     cpu_time: float | None = None
+    image: str | None = None
     started_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 

@@ -212,6 +212,7 @@ def _step_result(outcome: Outcome) -> StepResult:
         stderr=outcome.stderr,
         peak_memory=outcome.peak_memory,
         cpu_time=outcome.cpu_time,
+        image=outcome.image,
     )
 
 

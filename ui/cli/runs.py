@@ -147,6 +147,8 @@ def _show(report: "RunReport") -> None:
             step_id, styled(final.status), duration(final.duration), str(step.attempts), final.isolation or "–", result
         )
     console.print(grid)
+    for image in sorted({step.final.image for step in report.steps.values() if step.final.image}):
+        console.print(f"[dim]image {literal(image)}[/]")
     if run.output is not None:
         console.print("[bold]output[/]")
         print_output(run.output)

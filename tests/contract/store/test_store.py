@@ -208,6 +208,7 @@ async def test_attempts_are_listed_in_the_order_in_which_they_began(store: Store
         egress=1,
         peak_memory=3 * 2**31,
         cpu_time=0.125,
+        image="stepbox-guest@sha256:1",
     )
     second = await store.steps.start(run.id, "each", item=0, attempt=2)
     await store.steps.finish(first.id, result)
@@ -224,7 +225,7 @@ async def test_attempts_are_listed_in_the_order_in_which_they_began(store: Store
         2,
         1,
     )
-    assert (done.peak_memory, done.cpu_time) == (3 * 2**31, 0.125)
+    assert (done.peak_memory, done.cpu_time, done.image) == (3 * 2**31, 0.125, "stepbox-guest@sha256:1")
     assert (running.item, running.attempt, running.status, running.ended_at) == (0, 2, StepStatus.RUNNING, None)
     assert skipped == third
     assert await store.steps.list("another") == ()
