@@ -26,8 +26,6 @@ class ImageStep(SandboxConfig):
     """Arguments of the image's entrypoint."""
     entrypoint: list[str] | None = None
     """Replaces the image's own entrypoint."""
-    runtime: str | None = None
-    """The container runtime by name, such as ``runsc``; left out: the one that the installation is set to."""
     pull: Literal["missing", "always", "never"] = "missing"
     """When to pull the image: where it isn't there, before each run, or never."""
 

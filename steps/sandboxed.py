@@ -76,6 +76,8 @@ class SandboxConfig(StepConfig):
     """Artifacts of earlier steps to put into the work directory, each as ``STEP/NAME``; ``STEP/*`` is all of them."""
     secrets: list[str] = Field(default_factory=list)
     """Names of the secrets given to the code as environment variables, in capitals."""
+    runtime: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The container runtime by name, such as ``runsc``; left out: the one that the installation is set to."""
 
 
 def check_sandboxed(config: SandboxConfig, catalogue: Catalogue) -> Iterator[Finding]:

@@ -105,7 +105,7 @@ class CodeExecutor:
             self._network(step)
         except AuthoritiesUnreadableError as unreadable:
             return unreadable
-        return await self._sandboxes.runner.refusal(_limits(step))
+        return await self._sandboxes.runner.refusal(_limits(step), step.runtime)
 
     def expect(self, config: StepConfig, count: int) -> None:
         """Say that the step is going to be executed this many times, so that sandboxes are started for it."""
@@ -173,6 +173,7 @@ def _job(step: CodeStep, inputs: Mapping[str, Json], network: Network | None) ->
         tools=tuple(step.tools),
         filename=_FILENAMES[step.language],
         network=network,
+        runtime=step.runtime,
     )
 
 

@@ -31,6 +31,7 @@ from steps.sandbox.protocol import (
     LimitUnavailableError,
     Outcome,
     Profile,
+    RuntimeUnavailableError,
     SandboxLostError,
 )
 from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
@@ -89,7 +90,12 @@ class NsjailRunner:
             "network": "hard",
         }
 
-    async def refusal(self, limits: Limits) -> RefusedError | None:
+    async def refusal(self, limits: Limits, runtime: str | None = None) -> RefusedError | None:
+        if runtime is not None:
+            return RuntimeUnavailableError(
+                f"the jail has no container runtimes, and the step asks for {runtime!r}",
+                fix="set STEPBOX_RUNNER=docker, or leave `runtime` out",
+            )
         await self._open()
         return None if self._cgroups else _without_cgroups(limits)
 

@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from flows.errors import RefusedError
 from steps.sandbox.limits import default_limits
-from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox, SandboxLostError
+from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox, SandboxLostError, SandboxUnfitError
 
 LOOKAHEAD = 2
 """How many ready sandboxes a one-shot command keeps, at most, of what it still expects."""
@@ -40,6 +40,7 @@ def profile_of(job: Job) -> Profile:
         # Only V8 must know at its start how much memory there is, and only deno whether there is a network.
         memory=job.limits.memory if job.language == "javascript" else defaults.memory,
         network=job.network is not None and job.language == "javascript",
+        runtime=job.runtime,
     )
 
 
@@ -164,7 +165,11 @@ class Sandboxes:
             for _attempt in range(ATTEMPTS):
                 sandbox = await self._take(profile, shelf)
                 with suppress(SandboxLostError):
-                    return await sandbox.execute(job, host)
+                    try:
+                        return await sandbox.execute(job, host)
+                    except SandboxUnfitError:
+                        fitting = await self._runner.start(replace(profile, limits=job.limits))
+                        return await fitting.execute(job, host)
             raise RefusedError(
                 f"{ATTEMPTS} sandboxes ended, one after the other, before they took their job",
                 fix="look for what kills processes on this machine",

@@ -33,6 +33,8 @@ class Profile:
     """Whether JavaScript may open connections; other languages always can, and reach nothing without a proxy."""
     runtime: str | None = None
     """The container runtime by name; None: the one that the installation is set to."""
+    limits: Limits | None = None
+    """Limits to start with, where they can't be set later; None: those of the language."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +126,18 @@ class LimitUnavailableError(RefusedError):
     code = "limit_unavailable"
 
 
+class RuntimeUnavailableError(RefusedError):
+    """The container runtime that was asked for can't be had."""
+
+    code = "runtime_unavailable"
+
+
 class SandboxLostError(Exception):
     """A sandbox ended before it took its job: nothing of the job has run, and another sandbox may take it."""
+
+
+class SandboxUnfitError(Exception):
+    """A sandbox can't be given the limits of its job any more: nothing has run, and one started with them will do."""
 
 
 class Host(Protocol):
@@ -153,6 +165,7 @@ class Sandbox(Protocol):
 
         Raises:
             SandboxLostError: the sandbox ended before it took the job.
+            SandboxUnfitError: the job's limits had to be there when the sandbox started.
             flows.errors.RefusedError: a limit of the job can't be enforced here; nothing has run.
         """
 
@@ -168,8 +181,11 @@ class Runner(Protocol):
     async def enforcement(self) -> Mapping[str, Enforcement]:
         """How each limit is enforced on this machine: timeout, memory, cpu, pids, disk, output, network."""
 
-    async def refusal(self, limits: Limits) -> RefusedError | None:
-        """The limit that can't be enforced on this machine; None: all can."""
+    async def refusal(self, limits: Limits, runtime: str | None = None) -> RefusedError | None:
+        """The limit, or the container runtime, that can't be had on this machine; None: all can.
+
+        ``runtime`` is a name, None for the one that the installation is set to.
+        """
 
     async def start(self, profile: Profile) -> Sandbox:
         """Start a sandbox and wait until it is ready.

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from steps.sandbox.docker.runtime import Runtime
 from steps.sandbox.limits import MB, Limits, default_limits
 from steps.sandbox.protocol import Profile
 
@@ -19,6 +20,10 @@ OVERHEAD_PROCESSES = 1
 """The supervisor lives in the container beside the user's processes."""
 OVERHEAD_MEMORY = 8_000_000
 """Bytes that it needs, on top of the memory that the step may use."""
+GVISOR_MEMORY = 48_000_000
+"""Bytes that gVisor's own kernel needs beside the supervisor: measured 20 to 25 MB, more with many processes."""
+GVISOR_PROCESSES, GVISOR_FACTOR = 128, 4
+"""Threads of the machine that gVisor's kernel needs itself, and at most for each process of the code."""
 OOM_SCORE = 500
 """When the machine's own memory is full, containers go before what else runs on it."""
 HEAP_SHARE = 0.6
@@ -54,7 +59,7 @@ def options(
     python: str,
     unset: frozenset[str],
     labels: Mapping[str, str],
-    runtime: str | None,
+    runtime: Runtime,
 ) -> dict[str, Any]:
     """The body of the Engine's call that creates the container of a sandbox.
 
@@ -75,25 +80,30 @@ def options(
         "Healthcheck": {"Test": ["NONE"]},
         # The supervisor, being the first process, ends by no other signal.
         "StopSignal": "SIGKILL",
-        "HostConfig": {**_hardening(runtime), "Tmpfs": _file_systems(profile.disk), **quotas(limits)},
+        "HostConfig": {
+            **_hardening(runtime.name),
+            "Tmpfs": _file_systems(profile.disk),
+            **quotas(limits, runtime),
+        },
     }
 
 
-def quotas(limits: Limits) -> dict[str, int]:
+def quotas(limits: Limits, runtime: Runtime) -> dict[str, int]:
     """The limits that the Engine sets, at a container's start or later, by their names in its API."""
-    memory = limits.memory + OVERHEAD_MEMORY
+    memory = limits.memory + (GVISOR_MEMORY if runtime.gvisor else OVERHEAD_MEMORY)
+    pids = GVISOR_PROCESSES + GVISOR_FACTOR * limits.pids if runtime.gvisor else limits.pids + OVERHEAD_PROCESSES
     return {
         "Memory": memory,
         "MemorySwap": memory,
         "CpuPeriod": CPU_PERIOD_US,
         "CpuQuota": max(int(limits.cpu * CPU_PERIOD_US), MIN_QUOTA_US),
-        "PidsLimit": limits.pids + OVERHEAD_PROCESSES,
+        "PidsLimit": pids,
     }
 
 
-def started_with(profile: Profile, limits: Limits) -> bool:
+def started_with(profile: Profile, limits: Limits, runtime: Runtime) -> bool:
     """Whether a container of the profile holds a job to these limits as it is."""
-    return quotas(_at_start(profile)) == quotas(limits)
+    return quotas(_at_start(profile), runtime) == quotas(limits, runtime)
 
 
 def step_environment(python: str) -> dict[str, str]:
@@ -124,6 +134,8 @@ _STREAMS = {
 
 
 def _at_start(profile: Profile) -> Limits:
+    if profile.limits is not None:
+        return profile.limits
     defaults = default_limits(profile.language)
     return Limits(memory=profile.memory, cpu=defaults.cpu, pids=defaults.pids)
 

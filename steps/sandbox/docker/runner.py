@@ -13,6 +13,7 @@ from steps.sandbox import owner
 from steps.sandbox.docker import container, guest, stream
 from steps.sandbox.docker.endpoint import DockerUnavailableError, Endpoint
 from steps.sandbox.docker.engine import Engine
+from steps.sandbox.docker.runtime import Runtime, find
 from steps.sandbox.docker.sandbox import LONGEST_JOB, READY_LIFETIME, DockerSandbox
 from steps.sandbox.docker.sweeper import keep_sweeping
 from steps.sandbox.docker.watch import Watch
@@ -57,13 +58,21 @@ class DockerRunner:
             name: "hard" if self._engine.info.get(controller) else "missing"
             for name, controller in _CONTROLLERS.items()
         }
+        if set_by_engine["pids"] == "hard" and find(self._engine.info, self._runtime).gvisor:
+            set_by_engine["pids"] = "watched"
         return {"timeout": "hard", **set_by_engine, "disk": "hard", "output": "hard", "network": "hard"}
 
-    async def refusal(self, limits: Limits) -> RefusedError | None:
+    async def refusal(self, limits: Limits, runtime: str | None = None) -> RefusedError | None:
         try:
             missing = [name for name, how in (await self.enforcement()).items() if how == "missing"]
+            chosen = find(self._engine.info, runtime or self._runtime)
         except RefusedError as refused:
             return refused
+        if chosen.gvisor and limits.pids != Limits().pids:
+            return LimitUnavailableError(
+                "gVisor doesn't count the processes of a sandbox, only what they cost the machine",
+                fix="leave limits.pids out, or choose another runtime",
+            )
         if missing:
             return LimitUnavailableError(
                 f"the Docker Engine can't limit {', '.join(missing)} on its machine",
@@ -79,6 +88,7 @@ class DockerRunner:
 
     async def start(self, profile: Profile) -> DockerSandbox:
         image = await self._open()
+        runtime = find(self._engine.info, profile.runtime or self._runtime)
         name = f"stepbox-{self._owner.rpartition('.')[2]}-{next(self._names)}"
         born = time.time()
         labels = {
@@ -91,12 +101,12 @@ class DockerRunner:
             python=image.python,
             unset=image.variables,
             labels=labels,
-            runtime=profile.runtime or self._runtime,
+            runtime=runtime,
         )
         created = await self._engine.create(name, options)
         self._known.add(created)
         try:
-            sandbox = await self._start(created, profile, image)
+            sandbox = await self._start(created, profile, image, runtime)
         except BaseException:
             self._in_background(self._discard(created))
             raise
@@ -126,11 +136,12 @@ class DockerRunner:
                         "the Docker Engine filters no system calls", fix="run it on a kernel with seccomp, and enabled"
                     )
                 reference = self._reference or guest.tag()
+                find(self._engine.info, self._runtime)
                 self._image = guest.usable(reference, await self._engine.image(reference))
                 self._sweeping = asyncio.create_task(keep_sweeping(self._engine, self._owner, lambda: self._known))
             return self._image
 
-    async def _start(self, created: str, profile: Profile, image: guest.GuestImage) -> DockerSandbox:
+    async def _start(self, created: str, profile: Profile, image: guest.GuestImage, runtime: Runtime) -> DockerSandbox:
         engine = self._engine
         try:
             fate = await self._watch.follow(created)
@@ -139,7 +150,15 @@ class DockerRunner:
             raise DockerUnavailableError(
                 f"the connection to the Docker Engine broke: {error}", fix="look at the Engine's own log"
             ) from error
-        sandbox = DockerSandbox(engine=engine, container=created, line=line, fate=fate, profile=profile, image=image)
+        sandbox = DockerSandbox(
+            engine=engine,
+            container=created,
+            line=line,
+            fate=fate,
+            profile=profile,
+            image=image,
+            runtime=runtime,
+        )
         try:
             await engine.start(created)
             await sandbox.wait_until_ready()

@@ -16,10 +16,19 @@ from steps.sandbox.docker import container
 from steps.sandbox.docker.endpoint import DockerUnavailableError
 from steps.sandbox.docker.engine import Engine
 from steps.sandbox.docker.guest import GuestImage
+from steps.sandbox.docker.runtime import Runtime
 from steps.sandbox.docker.stream import Attachment
 from steps.sandbox.docker.watch import Fate
 from steps.sandbox.observe import Observation, outcome
-from steps.sandbox.protocol import Host, Job, LimitUnavailableError, Outcome, Profile, SandboxLostError
+from steps.sandbox.protocol import (
+    Host,
+    Job,
+    LimitUnavailableError,
+    Outcome,
+    Profile,
+    SandboxLostError,
+    SandboxUnfitError,
+)
 
 START_TIMEOUT = 60.0
 READY_LIFETIME = 3600.0
@@ -38,7 +47,15 @@ class DockerSandbox:
     """One started container, blocked until its job comes."""
 
     def __init__(
-        self, *, engine: Engine, container: str, line: Attachment, fate: Fate, profile: Profile, image: GuestImage
+        self,
+        *,
+        engine: Engine,
+        container: str,
+        line: Attachment,
+        fate: Fate,
+        profile: Profile,
+        image: GuestImage,
+        runtime: Runtime,
     ) -> None:
         self.container = container
         """Its id."""
@@ -49,6 +66,7 @@ class DockerSandbox:
         self._fate = fate
         self._profile = profile
         self._image = image
+        self._runtime = runtime
         self._expires = time.monotonic() + READY_LIFETIME
         self._looking: asyncio.Task[None] | None = None
         self._cgroup: Cgroup | None = None
@@ -136,10 +154,12 @@ class DockerSandbox:
 
     async def _limit(self, job: Job) -> None:
         """Set the limits that the container wasn't started with."""
-        if container.started_with(self._profile, job.limits):
+        if container.started_with(self._profile, job.limits, self._runtime):
             return
+        if self._runtime.gvisor:
+            raise SandboxUnfitError
         try:
-            await self._engine.update(self.container, container.quotas(job.limits))
+            await self._engine.update(self.container, container.quotas(job.limits, self._runtime))
         except DockerUnavailableError:
             raise
         except RefusedError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from flows.errors import RefusedError
 from flows.values import Json, StepStatus
 from steps.sandbox.limits import Limits, default_limits
 from steps.sandbox.pool import LOOKAHEAD, Sandboxes, profile_of
-from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError
+from steps.sandbox.protocol import Enforcement, Host, Job, Outcome, Profile, SandboxLostError, SandboxUnfitError
 from tests.sandbox.conftest import until
 
 
@@ -34,6 +35,9 @@ class MemorySandbox:
     async def execute(self, job: Job, host: Host) -> Outcome:
         if not self.alive:
             raise SandboxLostError
+        if self._runner.fixed_limits and job.limits != (self.profile.limits or default_limits(job.language)):
+            self.end()
+            raise SandboxUnfitError
         self.used += 1
         self._runner.running += 1
         self._runner.most_running = max(self._runner.most_running, self._runner.running)
@@ -66,6 +70,7 @@ class MemoryRunner:
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.refuses = False
+        self.fixed_limits = False
         self.running = 0
         self.most_running = 0
         self.closed = False
@@ -73,7 +78,7 @@ class MemoryRunner:
     async def enforcement(self) -> Mapping[str, Enforcement]:
         return {}
 
-    async def refusal(self, limits: Limits) -> RefusedError | None:
+    async def refusal(self, limits: Limits, runtime: str | None = None) -> RefusedError | None:
         return None
 
     async def start(self, profile: Profile) -> MemorySandbox:
@@ -287,3 +292,15 @@ async def test_runner_is_closed_where_a_sandbox_can_not_be(runner: MemoryRunner)
 )
 def test_profile_preloads_what_the_code_imports_and_we_trust(code: str, preload: set[str]) -> None:
     assert profile_of(job(code)).preload == preload
+
+
+async def test_job_whose_limits_must_be_there_at_the_start_gets_a_sandbox_that_has_them(runner: MemoryRunner) -> None:
+    runner.fixed_limits = True
+    pool = Sandboxes(runner)
+    unusual = replace(job("1"), limits=replace(default_limits("python"), pids=10))
+    assert (await pool.execute(unusual, SilentHost())).result == "1"
+    assert [box.profile.limits for box in runner.started] == [None, unusual.limits]
+    assert not any(box.alive for box in runner.started)
+    assert (await pool.execute(job("2"), SilentHost())).result == "2"
+    assert len(runner.started) == 3
+    await pool.close()

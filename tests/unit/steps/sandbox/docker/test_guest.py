@@ -9,6 +9,7 @@ import pytest
 from flows.errors import RefusedError
 from steps.sandbox.docker import container, guest
 from steps.sandbox.docker.pull import _parts
+from steps.sandbox.docker.runtime import Runtime, find
 from steps.sandbox.limits import MB, default_limits
 from steps.sandbox.protocol import Profile
 
@@ -22,7 +23,7 @@ def found(**config: Any) -> dict[str, Any]:
 
 def options(profile: Profile = PROFILE, **other: Any) -> dict[str, Any]:
     values: dict[str, Any] = {"image": "sha256:1", "python": "/usr/bin/python3", "unset": frozenset(), "labels": {}}
-    return container.options(profile, **{**values, "runtime": None, **other})
+    return container.options(profile, **{**values, "runtime": Runtime(), **other})
 
 
 def test_variables_of_the_image_are_taken_away() -> None:
@@ -63,10 +64,10 @@ def test_reference_is_split_for_the_pull(reference: str, parts: tuple[str, str])
 
 def test_container_of_the_usual_limits_need_not_be_changed() -> None:
     limits = default_limits("python")
-    assert container.started_with(PROFILE, limits)
-    assert not container.started_with(PROFILE, replace(limits, cpu=2))
-    assert not container.started_with(PROFILE, replace(limits, memory=512 * MB))
-    assert container.started_with(replace(PROFILE, memory=512 * MB), replace(limits, memory=512 * MB))
+    assert container.started_with(PROFILE, limits, Runtime())
+    assert not container.started_with(PROFILE, replace(limits, cpu=2), Runtime())
+    assert not container.started_with(PROFILE, replace(limits, memory=512 * MB), Runtime())
+    assert container.started_with(replace(PROFILE, memory=512 * MB), replace(limits, memory=512 * MB), Runtime())
 
 
 def test_heap_follows_the_memory() -> None:
@@ -80,3 +81,25 @@ def test_seccomp_profile_denies_what_it_does_not_name() -> None:
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     dangerous = "ptrace bpf mount unshare setns keyctl io_uring_setup userfaultfd perf_event_open kexec_load chroot"
     assert not allowed & set(dangerous.split())
+
+
+@pytest.mark.parametrize(
+    ("told", "gvisor"),
+    [
+        ({"path": "/usr/bin/runsc"}, True),
+        ({"path": "/opt/runsc-nightly"}, True),
+        ({"runtimeType": "io.containerd.runsc.v1"}, True),
+        ({"path": "/usr/bin/kata-runtime"}, False),
+        ({"path": "runc"}, False),
+    ],
+)
+def test_gvisor_is_known_whatever_its_runtime_is_called(told: dict[str, str], gvisor: bool) -> None:  # noqa: FBT001
+    info = {"Runtimes": {"other": told}, "DefaultRuntime": "other"}
+    assert find(info, "other") == Runtime(name="other", gvisor=gvisor)
+    assert find(info, None) == Runtime(gvisor=gvisor)
+
+
+def test_unknown_runtime_is_refused_with_those_there_are() -> None:
+    with pytest.raises(RefusedError, match="no runtime 'runsc'") as caught:
+        find({"Runtimes": {"runc": {}, "crun": {}}, "DefaultRuntime": "runc"}, "runsc")
+    assert "crun, runc" in str(caught.value.fix)
