@@ -23,7 +23,7 @@ Listener = Callable[[Tried], None]
 
 _CONTENTS: Mapping[RunnerName, str] = {
     "nsjail": "stepbox init",
-    "docker": "build the image of sandboxes anew with this version of Stepbox",
+    "docker": "stepbox images build",
 }
 """What makes the environment of Python steps, by runner."""
 _LIMITS_OF_ENGINE = (

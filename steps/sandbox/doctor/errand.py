@@ -1,6 +1,7 @@
 """Code that looks around in a sandbox for a check; it attacks nothing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from flows.values import Json, StepStatus
@@ -31,7 +32,7 @@ async def run(runner: Runner, language: Language, code: str, inputs: Mapping[str
         flows.errors.RefusedError: no sandbox starts.
     """
     job = Job(language=language, code=code, inputs=inputs, limits=default_limits(language))
-    sandbox = await runner.start(profile_of(job))
+    sandbox = await runner.start(replace(profile_of(job), limits=job.limits))
     try:
         outcome = await sandbox.execute(job, _Silent())
     except SandboxLostError:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,7 +103,7 @@ async def examine(
 async def _start_one(runner: Runner) -> None:
     """Start a sandbox for nothing, to hear whether any can be had."""
     job = Job(language="shell", code="true", inputs={}, limits=Limits())
-    await (await runner.start(profile_of(job))).close()
+    await (await runner.start(replace(profile_of(job), limits=job.limits))).close()
 
 
 def _unproved(guarantee: Guarantee, refused: RefusedError) -> Proof:
@@ -171,7 +171,7 @@ class _Attack:
             limits=limits,
             tools=self._guarantee.tools or (LOOK,),
         )
-        sandbox = await self._runner.start(profile_of(job))
+        sandbox = await self._runner.start(replace(profile_of(job), limits=job.limits))
         try:
             return await sandbox.execute(job, self)
         finally:

@@ -83,8 +83,13 @@ for folder in sorted(folders):
     written.append(folder)
 for path in ("/etc/passwd", "/etc/hosts", "/usr/bin/env", "/bin/sh", "/opt/stepbox/bin/tool", "/etc/ld.so.cache"):
     try:
-        os.close(os.open(path, os.O_WRONLY))
+        descriptor = os.open(path, os.O_WRONLY)
     except OSError:
+        continue
+    # A container engine hides files behind /dev/null.
+    masked = os.fstat(descriptor).st_rdev == os.stat("/dev/null").st_rdev
+    os.close(descriptor)
+    if masked:
         continue
     written.append(path)
 return {"tried": len(folders), "written": written}
@@ -207,8 +212,13 @@ paths = (
 )
 for path in paths:
     try:
-        os.close(os.open(path, os.O_WRONLY))
+        descriptor = os.open(path, os.O_WRONLY)
     except OSError:
+        continue
+    # A container engine hides files behind /dev/null.
+    masked = os.fstat(descriptor).st_rdev == os.stat("/dev/null").st_rdev
+    os.close(descriptor)
+    if masked:
         continue
     if path == "/proc/self/uid_map":
         try:
