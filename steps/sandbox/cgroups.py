@@ -86,6 +86,12 @@ class Cgroup:
             self._write("cpu", "cpu.max", f"{quota} {CPU_PERIOD_US}")
             self._write("cpu", "cpu.weight", RUNNING_WEIGHT)
 
+    def limit_sockets(self, size: int) -> None:
+        """Limit the bytes that wait in TCP connections, where version 1 counts them apart and we may set it."""
+        if self._version == 1:
+            with suppress(OSError):
+                self._write("memory", "memory.kmem.tcp.limit_in_bytes", size)
+
     def oom_kills(self) -> int:
         """How many processes the kernel ended because the memory limit was reached."""
         name = "memory.oom_control" if self._version == 1 else "memory.events"

@@ -24,6 +24,8 @@ GVISOR_MEMORY = 48_000_000
 """Bytes that gVisor's own kernel needs beside the supervisor: measured 20 to 25 MB, more with many processes."""
 GVISOR_PROCESSES, GVISOR_FACTOR = 128, 4
 """Threads of the machine that gVisor's kernel needs itself, and at most for each process of the code."""
+SOCKET_BUFFERS = {"net.ipv4.tcp_rmem": "4096 65536 131072", "net.ipv4.tcp_wmem": "4096 16384 131072"}
+"""Bytes of one connection: cgroups of version 1 don't count them as memory, and the Engine has no limit for them all."""
 OOM_SCORE = 500
 """When the machine's own memory is full, containers go before what else runs on it."""
 HEAP_SHARE = 0.6
@@ -82,6 +84,7 @@ def options(
         "StopSignal": "SIGKILL",
         "HostConfig": {
             **_hardening(runtime.name),
+            "Sysctls": {} if runtime.gvisor else SOCKET_BUFFERS,
             "Tmpfs": _file_systems(profile.disk),
             **quotas(limits, runtime),
         },
@@ -187,7 +190,8 @@ def _hardening(runtime: str | None) -> dict[str, Any]:
         "OomScoreAdj": OOM_SCORE,
         "Ulimits": [
             {"Name": "nofile", "Soft": MAX_OPEN_FILES, "Hard": MAX_OPEN_FILES},
-            {"Name": "core", "Soft": 0, "Hard": 0},
+            # The kernel gives a crash with exactly this limit not even to the machine's handler of crashes.
+            {"Name": "core", "Soft": 1, "Hard": 1},
         ],
     }
 

@@ -35,6 +35,8 @@ READY_LIFETIME = 3600.0
 """Seconds that a container may wait for a job; then another takes its place."""
 LONGEST_JOB = 24 * 3600.0
 """Seconds. Whatever is older than both together belongs to nobody."""
+TCP_SHARE = 4
+"""What may wait in TCP connections is this part of the memory, where the Engine's machine is this one."""
 FAREWELL = 2.0
 """Seconds that the supervisor has to end by itself, its stdin being closed, before its container is removed."""
 NEWS = 0.5
@@ -199,7 +201,9 @@ class DockerSandbox:
         with suppress(RefusedError):
             pid = await self._engine.first_process(self.container)
             self._cgroup = of_container(pid, self.container)
-            self._cpu_before = self._cgroup.cpu_time() if self._cgroup else None
+            if self._cgroup is not None:
+                self._cgroup.limit_sockets(self._profile.memory // TCP_SHARE)
+                self._cpu_before = self._cgroup.cpu_time()
 
     def _with_environment(self, job: Job) -> Job:
         return replace(job, environment={**container.step_environment(self._image.python), **job.environment})

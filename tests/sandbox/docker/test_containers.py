@@ -123,6 +123,8 @@ except PermissionError:
         ("inotify", "294, 0"),
         ("fanotify", "300, 0, 0"),
         ("asynchronous input and output", "206, 1, ctypes.byref(ctypes.c_uint64())"),
+        ("memory of System V", "29, 0, 4096, 0o1600"),
+        ("a file without a name", "319, b'x', 0"),
         ("local descriptor tables", "154, 0, 0, 0"),
         ("listing mounts by number", "458, 0, 0, 0, 0"),
     ],
@@ -130,6 +132,28 @@ except PermissionError:
 async def test_system_call_is_denied_besides(run_step: RunStep, name: str, arguments: str) -> None:
     outcome = await run_step(f"{SYSCALL}\nreturn call({arguments})")
     assert outcome.result in ("Operation not permitted", "Function not implemented"), name
+
+
+async def test_what_waits_in_tcp_connections_is_limited(run_step: RunStep) -> None:
+    code = """
+import socket
+server = socket.create_server(("127.0.0.1", 0), backlog=400)
+ends, total = [], 0
+for _connection in range(150):
+    sender = socket.create_connection(server.getsockname())
+    sender.setblocking(False)
+    ends.append((sender, server.accept()[0]))
+    try:
+        while True: total += sender.send(bytes(262144))
+    except BlockingIOError: pass
+return total
+"""
+    assert (await run_step(code)).result < 64_000_000
+
+
+async def test_crash_reaches_no_handler_of_the_machine(run_step: RunStep) -> None:
+    outcome = await run_step("import resource\nreturn resource.getrlimit(resource.RLIMIT_CORE)")
+    assert outcome.result == [1, 1]
 
 
 async def test_programs_may_be_made_and_run_in_the_work_directory(run_step: RunStep) -> None:

@@ -65,8 +65,11 @@ def sleeper(code: str = "print('on', flush=True)\nimport time; time.sleep(60)") 
     return Job(language="python", code=code, inputs={}, limits=default_limits("python"))
 
 
-def ours(client: docker.APIClient) -> set[str]:
-    return {found["Id"] for found in client.containers(all=True, filters={"label": [container.OWNER_LABEL]})}
+def ours(client: docker.APIClient, pid: int | None = None) -> set[str]:
+    """The ids of Stepbox's containers, or of those of the Stepbox with that pid."""
+    found = client.containers(all=True, filters={"label": [container.OWNER_LABEL]})
+    owners = {each["Id"]: each["Labels"][container.OWNER_LABEL].split(".") for each in found}
+    return {each for each, fields in owners.items() if pid is None or (len(fields) > 3 and fields[3] == str(pid))}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -74,7 +77,6 @@ async def test_killed_owner_leaves_no_container(
     endpoint: Endpoint, client: docker.APIClient, number: signal.Signals
 ) -> None:
     """One works and one waits when their owner ends."""
-    before = ours(client)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OWNER),
         stdout=asyncio.subprocess.PIPE,
@@ -82,7 +84,7 @@ async def test_killed_owner_leaves_no_container(
     )
     assert process.stdout is not None
     assert {await process.stdout.readline() for _line in range(2)} == {b"running\n", b"ready\n"}
-    made = ours(client) - before
+    made = ours(client, process.pid)
     assert len(made) == 2
     process.send_signal(number)
     await process.wait()
@@ -90,7 +92,7 @@ async def test_killed_owner_leaves_no_container(
 
 
 async def test_closed_pool_leaves_no_container(endpoint: Endpoint, client: docker.APIClient) -> None:
-    before = ours(client)
+    before = ours(client, os.getpid())
     pool = Sandboxes(DockerRunner(endpoint))
     pool.expect(profile_of(sleeper()), 2)
     host = RecordingHost()
@@ -100,7 +102,7 @@ async def test_closed_pool_leaves_no_container(endpoint: Endpoint, client: docke
     await asyncio.sleep(0.1)
     closing.cancel()
     await asyncio.gather(closing, running, return_exceptions=True)
-    await until(lambda: not ours(client) - before)
+    await until(lambda: not ours(client, os.getpid()) - before)
 
 
 @pytest.fixture
