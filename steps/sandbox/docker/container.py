@@ -25,7 +25,7 @@ GVISOR_MEMORY = 48_000_000
 GVISOR_PROCESSES, GVISOR_FACTOR = 128, 4
 """Threads of the machine that gVisor's kernel needs itself, and at most for each process of the code."""
 SOCKET_BUFFERS = {"net.ipv4.tcp_rmem": "4096 65536 131072", "net.ipv4.tcp_wmem": "4096 16384 131072"}
-"""Bytes of one connection: cgroups of version 1 don't count them as memory, and the Engine has no limit for them all."""
+"""Bytes of one connection: cgroups of version 1 don't count them as memory, and the Engine can't limit all together."""
 OOM_SCORE = 500
 """When the machine's own memory is full, containers go before what else runs on it."""
 HEAP_SHARE = 0.6
