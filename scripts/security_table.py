@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.sandbox.runners import RUNNERS  # noqa: E402 - the tests are no package of the environment
+from tests.sandbox.runners import names_of  # noqa: E402 - the tests are no package of the environment
 
 DOCUMENT = ROOT / "docs" / "security.md"
 BEGIN, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
@@ -38,7 +38,7 @@ class Attacks:
                 title = mark.kwargs.get("group") or (item.module.__doc__ or "").partition("\n")[0]
                 what, outcome = mark.args
                 test = f"[`{name.removeprefix('test_')}`](../{module})"
-                row = f"| {what} | {outcome} | {_users(item)} | {_runners(item)} | {test} |\n"
+                row = f"| {what} | {outcome} | {_users(item)} | {', '.join(names_of(item))} | {test} |\n"
                 self.rows.setdefault(title, {})[name] = row
 
 
@@ -46,11 +46,6 @@ def _users(item: pytest.Function) -> str:
     if item.get_closest_marker("both_users"):
         return "root, user"
     return "user" if item.get_closest_marker("ordinary_user") else "root"
-
-
-def _runners(item: pytest.Function) -> str:
-    only = item.get_closest_marker("only_runner")
-    return ", ".join(name for name in RUNNERS if only is None or name in only.args)
 
 
 def table() -> str:

@@ -29,8 +29,14 @@ FOR_ORDINARY_USERS = {"nsjail"}
 """Those that isolate otherwise, or by other means, where the engine isn't root."""
 
 
+def names_of(item: pytest.Function) -> list[str]:
+    """The runners that a test is for: those that it is marked with, else the jail."""
+    if (only := item.get_closest_marker("only_runner")) is not None:
+        return [name for name in RUNNERS if name in only.args]
+    return list(RUNNERS) if item.get_closest_marker("every_runner") is not None else ["nsjail"]
+
+
 def names_for(item: pytest.Function) -> list[str]:
     """The runners with which a test is to be run by this user."""
-    marker = item.get_closest_marker("only_runner")
-    names = list(RUNNERS) if marker is None else [name for name in RUNNERS if name in marker.args]
+    names = names_of(item)
     return names if os.geteuid() == 0 else [name for name in names if name in FOR_ORDINARY_USERS]

@@ -15,6 +15,7 @@ from steps.sandbox.pool import Sandboxes, profile_of
 from tests.sandbox.conftest import RecordingHost, RunStep, job, told, until, user_processes
 
 attack = pytest.mark.attack
+pytestmark = pytest.mark.every_runner
 FOREVER = {"python": "while True: pass", "javascript": "for (;;);", "shell": "while :; do :; done"}
 
 

@@ -14,6 +14,7 @@ from tests.sandbox.snippets import FORGE, SYSCALL
 
 OUT_OF_MEMORY = (StepStatus.OUT_OF_MEMORY, "out_of_memory")
 attack = pytest.mark.attack
+pytestmark = pytest.mark.every_runner
 
 
 @pytest.mark.both_users

@@ -55,6 +55,9 @@ class Attachment:
         self.hang_up()
         with suppress(asyncio.CancelledError):
             await self._pumping
+        if self.writer.transport.get_write_buffer_size():
+            # What the container doesn't read would hold the connection open for as long as it lives.
+            self.writer.transport.abort()
         self.writer.close()
         with suppress(OSError):
             await self.writer.wait_closed()

@@ -14,6 +14,7 @@ from steps.sandbox.protocol import Job, Network, Runner, SandboxLostError
 from tests.sandbox.conftest import RecordingHost, until
 from tests.servers import Journal, local, site
 
+pytestmark = pytest.mark.every_runner
 CODE: dict[Language, str] = {"python": "return 1", "javascript": "return 1", "shell": "echo 1 > $RESULT"}
 
 

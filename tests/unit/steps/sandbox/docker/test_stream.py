@@ -64,6 +64,21 @@ async def test_output_right_behind_the_upgrade_is_not_lost(tmp_path: Path) -> No
         await line.close()
 
 
+async def test_container_that_reads_nothing_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    over = asyncio.Event()
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(UPGRADED)
+        await over.wait()
+
+    async with engine(tmp_path, serve) as endpoint:
+        line = await stream.attach(endpoint, "1.41", "abc")
+        line.writer.write(bytes(20_000_000))
+        async with asyncio.timeout(20):
+            await line.close()
+        over.set()
+
+
 async def test_slow_reader_holds_a_fast_container_back(tmp_path: Path) -> None:
     written = 0
 
