@@ -9,6 +9,7 @@ from tests.sandbox.snippets import FORGE
 
 VIOLATION = (StepStatus.FAILED, "channel_violation")
 attack = pytest.mark.attack
+pytestmark = pytest.mark.every_runner
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ class DockerSandbox:
             try:
                 timed_out = await self._supervise(talking, said, job)
                 duration = time.perf_counter() - started
+                broken = self._line.closed.is_set()
                 self._line.hang_up()
                 await talking
             finally:
@@ -130,7 +131,7 @@ class DockerSandbox:
                         await talking
             if not said.taken and said.failure is None:
                 raise SandboxLostError
-            return outcome(job, said, await self._observe(said, duration, timed_out=timed_out))
+            return outcome(job, said, await self._observe(said, duration, timed_out=timed_out, broken=broken))
         finally:
             self._end(farewell=said.wait_status is not None)
 
@@ -172,8 +173,9 @@ class DockerSandbox:
                 fix="raise limits.memory: a sandbox that waits for its code needs some itself",
             ) from error
 
-    async def _observe(self, said: Conversation, duration: float, *, timed_out: bool) -> Observation:
-        lost = said.wait_status is None and not timed_out and not said.too_many_calls
+    async def _observe(self, said: Conversation, duration: float, *, timed_out: bool, broken: bool) -> Observation:
+        """``broken`` says that the container's connection had ended before the conversation over it."""
+        lost = broken and said.wait_status is None and not timed_out and not said.too_many_calls
         cgroup = self._cgroup
         cpu_after, peak = (cgroup.cpu_time(), cgroup.peak_memory()) if cgroup else (None, None)
         if cgroup is not None and cgroup.oom_kills():
