@@ -159,7 +159,8 @@ def _environment(unset: frozenset[str]) -> list[str]:
 
 def _settings(profile: Profile) -> list[str]:
     if profile.language == "javascript":
-        return [f"heap={max(int(profile.memory * HEAP_SHARE / 2**20), 16)}"]
+        heap = f"heap={max(int(profile.memory * HEAP_SHARE / 2**20), 16)}"
+        return [heap, "network=1"] if profile.network else [heap]
     return []
 
 

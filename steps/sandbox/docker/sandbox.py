@@ -175,7 +175,7 @@ class DockerSandbox:
 
     async def _observe(self, said: Conversation, duration: float, *, timed_out: bool, broken: bool) -> Observation:
         """``broken`` says that the container's connection had ended before the conversation over it."""
-        lost = broken and said.wait_status is None and not timed_out and not said.too_many_calls
+        lost = broken and said.wait_status is None and not timed_out and said.exceeded is None
         cgroup = self._cgroup
         cpu_after, peak = (cgroup.cpu_time(), cgroup.peak_memory()) if cgroup else (None, None)
         if cgroup is not None and cgroup.oom_kills():
