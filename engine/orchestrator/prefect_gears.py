@@ -4,6 +4,8 @@
 network. *Server*: the compiled flow is called as a Prefect flow run, its task runs visible on the server.
 """
 
+import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -52,6 +54,7 @@ class Orchestrator:
         self._compiled: OrderedDict[str, CompiledFlow] = OrderedDict()
         self._executions: dict[str, Execution] = {}
         self._outcomes: dict[str, RunOutcome] = {}
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -108,12 +111,21 @@ class Orchestrator:
         async def perform(work: Work) -> StepResult:
             return await _perform(tasks[work.step.id], work)
 
+        self._keep_signals()
         with _no_transaction():
             outcome = await execution.body(perform)
         self._outcomes[run_id] = outcome
         if outcome.status is not RunStatus.SUCCEEDED and self._api_url is not None:
             raise FailedRunError(outcome.error.message if outcome.error else outcome.status.value)
         return outcome.output
+
+    def _keep_signals(self) -> None:
+        """Undo what a Prefect flow run does to SIGTERM: whoever handles it, as the command line does, goes on to.
+
+        Prefect would raise an exception wherever the process is, in place of cancelling the run.
+        """
+        if callable(self._on_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _compile(self, execution: Execution) -> CompiledFlow:
         definition = execution.definition

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -160,6 +161,43 @@ def test_a_failed_run_is_failed_on_the_server_too(tmp_path: Path, prefect_server
         f"{prefect_server}/flow_runs/filter", json={"flows": {"name": {"any_": ["failing"]}}}, timeout=30
     ).json()
     assert [run["state_type"] for run in found] == ["FAILED"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_ends_as_without_a_server(tmp_path: Path, prefect_server: str, how: signal.Signals) -> None:
+    works = tmp_path / "home/shared/works"
+    (tmp_path / "child.yaml").write_text("""
+flow: child
+steps:
+  - id: a
+    shell: "tool files.write '{\\"path\\": \\"works\\", \\"content\\": \\"x\\"}'; sleep 100"
+    tools: [files.write]
+    limits: {timeout: 2m}
+finally: [{id: z, tool: workspace.create_task, with: {title: tidy, statusId: open}}]
+""")
+    (tmp_path / "parent.yaml").write_text("""
+flow: parent
+steps: [{id: sub, flow: child}]
+finally: [{id: z, tool: workspace.create_task, with: {title: tidy, statusId: open}}]
+""")
+    process = subprocess.Popen(
+        [BIN / "stepbox", "run", tmp_path / "parent.yaml", "--output", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "STEPBOX_HOME": str(tmp_path / "home"), "STEPBOX_PREFECT_API_URL": prefect_server},
+    )
+    deadline = time.monotonic() + 100
+    while not works.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(how)
+    stdout, stderr = process.communicate(timeout=100)
+    assert (process.returncode, "Traceback" in stderr) == (130, False), stderr
+    document = json.loads(stdout)
+    statuses = {step: one["status"] for step, one in document["steps"].items()}
+    assert (document["status"], statuses) == ("cancelled", {"sub": "cancelled", "z": "succeeded"})
 
 
 def test_a_server_that_is_not_there_is_a_clear_error(flow: Path, tmp_path: Path) -> None:
