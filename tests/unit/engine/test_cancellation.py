@@ -1,19 +1,30 @@
 """A run that is cancelled, wherever it has come to, leaves a record that is complete and true."""
 
 import asyncio
+import importlib
+import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.bootstrap.parts import LateOrchestrator
+from engine.execution import Execution, RunOutcome
 from engine.progress import AttemptEnded, Progress, RunEnded, RunStarted, StepEnded
 from engine.records import Run, StepRun, StepSummary
 from engine.report import report
+from engine.settings import Settings
 from engine.store import Store
 from engine.store.database import Database
 from flows.contracts import StepCall
+from flows.definition import Definition
+from flows.errors import StepboxError
 from flows.values import Json, RunStatus, StepStatus
 from tests.unit.engine.conftest import Engine, ProbeError, Recorder, RunEngine
 
@@ -260,3 +271,76 @@ async def test_cancelled_again_while_it_ends(engine: RunEngine, monkeypatch: pyt
             await canceller.run(probed)
         run = await examine(probed, journal, cancellations=canceller.made)
         assert run.status is RunStatus.CANCELLED
+
+
+async def test_cancelled_while_it_is_planned_nothing_is_recorded(engine: RunEngine) -> None:
+    looked_for = asyncio.Event()
+
+    class Slow:
+        async def find(self, name: str) -> Definition | None:
+            looked_for.set()
+            await asyncio.sleep(60)
+            return None
+
+    probed = engine()
+    task = asyncio.create_task(probed.runs.plan(probed.load(FLOW), {}, Slow()))
+    await asyncio.wait_for(looked_for.wait(), 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await probed.store.runs.list()).items == ()
+
+
+async def test_cancelled_while_its_version_is_written_nothing_is_run(
+    engine: RunEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed, journal = prepared(engine)
+    canceller = Canceller((0,))
+    watch_writes(monkeypatch, probed.store, canceller)
+    await canceller.run(probed)
+    assert (await probed.store.runs.list()).items == ()
+    assert not journal.begun
+
+
+async def test_cancelled_while_prefect_is_imported_the_run_still_cleans_up(
+    engine: RunEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing = threading.Event()
+
+    def slowly(name: str) -> ModuleType:
+        importing.set()
+        time.sleep(0.3)
+        return importlib.import_module(name)
+
+    probed, journal = prepared(engine)
+    monkeypatch.setenv("STEPBOX_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("engine.bootstrap.parts.importlib", SimpleNamespace(import_module=slowly))
+    async with AsyncExitStack() as stack:
+        probed.runs._driver = LateOrchestrator(Settings(), stack)
+        task = asyncio.create_task(probed.run(FLOW, MIDDLE, INNERMOST))
+        await asyncio.to_thread(importing.wait, 30)
+        task.cancel()
+        await asyncio.wait({task})
+    assert task.cancelled()
+    run = await examine(probed, journal, cancellations=1)
+    assert run.status is RunStatus.CANCELLED
+    rows = await probed.store.steps.list(run.id)
+    assert {row.status for row in rows if row.step_id not in TIDY["stages"]} == {StepStatus.SKIPPED}
+
+
+async def test_a_run_that_its_driver_refuses_has_an_end_for_each_step(engine: RunEngine) -> None:
+    class Refusing:
+        async def run(self, execution: Execution) -> RunOutcome:
+            raise StepboxError("no server there", fix="start it")
+
+    probed, _journal = prepared(engine)
+    probed.runs._driver = Refusing()
+    with pytest.raises(StepboxError, match="no server there"):
+        await probed.run(FLOW, MIDDLE, INNERMOST)
+    (run,) = (await probed.store.runs.list()).items
+    assert run.status is RunStatus.FAILED
+    steps = await probed.store.steps.summaries(run.id)
+    assert {(step.final.step_id, step.final.status.value) for step in steps} == {
+        (step.id, "skipped") for step in probed.load(FLOW).flow.steps
+    }
+    assert {step.final.error.message for step in steps if step.final.error} == {"no server there"}
