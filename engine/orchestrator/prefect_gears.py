@@ -4,12 +4,13 @@
 network. *Server*: the compiled flow is called as a Prefect flow run, its task runs visible on the server.
 """
 
+import asyncio
 import signal
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -55,17 +56,24 @@ class Orchestrator:
         self._executions: dict[str, Execution] = {}
         self._outcomes: dict[str, RunOutcome] = {}
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
-        self._stack = AsyncExitStack()
+        self._context = copy_context()
+        self._client: AsyncClientContext | None = None
 
     async def __aenter__(self) -> Self:
         self._cache_dir.mkdir(parents=True, exist_ok=True)
         if self._api_url is None:
             EventsWorker.set_client_override(NullEventsClient)
-            await self._stack.enter_async_context(AsyncClientContext())
+            self._client = AsyncClientContext()
+            await self._apart(self._client.__aenter__())
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        await self._stack.aclose()
+        if self._client is not None:
+            await self._apart(self._client.__aexit__(None, None, None))
+
+    def _apart(self, work: Coroutine[Any, Any, object]) -> "asyncio.Task[object]":
+        """Work in a context of its own: what entered there can be left by another task than the one that entered."""
+        return asyncio.get_running_loop().create_task(work, context=self._context)
 
     async def run(self, execution: Execution) -> RunOutcome:
         """Run an execution to its end.
@@ -78,8 +86,9 @@ class Orchestrator:
         compiled = self._compile(execution)
         self._executions[run_id] = execution
         try:
-            if self._api_url is None:
-                await self._body(run_id)
+            if self._client is not None:
+                with _set(AsyncClientContext.__var__, self._client):
+                    await self._body(run_id)
             else:
                 await self._flow_run(compiled, execution)
             return self._outcomes[run_id]
@@ -112,7 +121,9 @@ class Orchestrator:
             return await _perform(tasks[work.step.id], work)
 
         self._keep_signals()
-        with _no_transaction():
+        # Within that of the step that runs a subflow Prefect would keep all results of its tasks in memory, and cache
+        # none before that step has succeeded, nor any where one of them failed.
+        with _set(BaseTransaction.__var__, None):
             outcome = await execution.body(perform)
         self._outcomes[run_id] = outcome
         if outcome.status is not RunStatus.SUCCEEDED and self._api_url is not None:
@@ -155,14 +166,9 @@ async def _perform(task: Task[Any, Any], work: Work) -> StepResult:
 
 
 @contextmanager
-def _no_transaction() -> Iterator[None]:
-    """Keep the tasks of a subflow out of the transaction of the step that runs it.
-
-    Prefect would keep all their results in memory and cache none of them before that step has succeeded, nor any where
-    one of them failed.
-    """
-    variable = cast("ContextVar[BaseTransaction | None]", BaseTransaction.__var__)
-    token = variable.set(None)
+def _set(variable: ContextVar[Any], value: object) -> Iterator[None]:
+    """Let one of Prefect's context variables have a value for the tasks of a run."""
+    token = variable.set(value)
     try:
         yield
     finally:

@@ -1,13 +1,16 @@
 """Runs within runs: nested, at once, retried, timed out, cancelled, cached."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from contextvars import Context
+from pathlib import Path
 
 import pytest
 
 from engine.records import Run
 from flows.contracts import StepCall
 from flows.values import Json, RunStatus, StepStatus
-from tests.unit.engine.conftest import Engine, ProbeError, RunEngine
+from tests.unit.engine.conftest import Engine, ProbeError, RunEngine, open_engine
 
 
 async def family(engine: Engine) -> dict[str, Run]:
@@ -237,3 +240,26 @@ async def test_cancelled_while_finally_runs_it_goes_on_the_first_time(engine: Ru
     assert run.status is RunStatus.CANCELLED
     wanted = {"y": "succeeded", "z": "succeeded"} if times == 1 else {"y": "cancelled", "z": "skipped"}
     assert await ends(probed, run) == {"a": "succeeded", **wanted}
+
+
+async def test_every_task_of_every_run_uses_the_one_client_of_the_orchestrator(tmp_path: Path) -> None:
+    clients: list[object] = []
+
+    async def look(call: StepCall) -> Json:
+        from prefect.context import AsyncClientContext  # noqa: PLC0415 - after its settings
+
+        clients.append(AsyncClientContext.get())
+
+    opened = AsyncExitStack()
+    # Opened, used and closed by different tasks, none of which knows what the others have set.
+    make = await asyncio.create_task(opened.enter_async_context(open_engine(tmp_path)), context=Context())
+    parent = "flow: parent\nsteps: [{id: a, probe: look}, {id: s, flow: child}]"
+    child = "flow: child\nsteps: [{id: b, probe: look}]"
+    for _again in range(2):
+        probed = make(look=look)
+        report = await asyncio.create_task(probed.run(parent, child), context=Context())
+        assert report.run.status is RunStatus.SUCCEEDED
+    await asyncio.create_task(opened.aclose(), context=Context())
+    assert len(clients) == 4
+    assert clients[0] is not None
+    assert all(client is clients[0] for client in clients)
