@@ -30,19 +30,24 @@ output: ${{{{ steps.each.result }}}}
 
 @dataclass
 class Crowd:
-    """Counts who is at work at once, and how often each was."""
+    """Counts who is at work at once, and how often each was. The first wait until ``reach`` are there together."""
 
     fails: frozenset[int] = frozenset()
+    reach: int = 1
     times: Counter[int] = field(default_factory=Counter)
     now: int = 0
     most: int = 0
+    gathered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def work(self, call: StepCall) -> Json:
         number = call.inputs["n"]
         self.times[number] += 1
         self.now += 1
         self.most = max(self.most, self.now)
+        if self.now >= self.reach:
+            self.gathered.set()
         try:
+            await asyncio.wait_for(self.gathered.wait(), 30)
             await asyncio.sleep(0.002 if number % 7 else 0.005)
         finally:
             self.now -= 1
@@ -56,7 +61,7 @@ def items(rows: tuple[StepRun, ...]) -> list[StepRun]:
 
 
 async def test_a_thousand_items_some_of_which_fail(engine: RunEngine) -> None:
-    crowd = Crowd(fails=frozenset(range(400, 600, 3)))
+    crowd = Crowd(fails=frozenset(range(400, 600, 3)), reach=20)
     probed = engine(work=crowd.work)
     text = THOUSAND.format(concurrency=20, policy="continue", more="")
     report = await probed.run(text, numbers=list(range(1000)))
@@ -84,7 +89,7 @@ async def test_a_thousand_items_some_of_which_fail(engine: RunEngine) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 10])
 async def test_a_failure_in_the_middle_ends_a_thousand_items(engine: RunEngine, concurrency: int) -> None:
-    crowd = Crowd(fails=frozenset({200, 203}))
+    crowd = Crowd(fails=frozenset({200, 203}), reach=concurrency)
     probed = engine(work=crowd.work)
     report = await probed.run(
         THOUSAND.format(concurrency=concurrency, policy="fail", more=""), numbers=list(range(1000))
@@ -100,11 +105,11 @@ async def test_a_failure_in_the_middle_ends_a_thousand_items(engine: RunEngine, 
     assert report.steps["after"].final.status is StepStatus.SKIPPED
     last = report.steps["last"].final.result
     assert last == {"status": "failed", "error": {"code": "failed", "message": "item 200: number 200", "line": None}}
-    assert crowd.most <= concurrency
+    assert crowd.most == concurrency
     rows = items(await probed.attempts(report))
     # Whatever ran beside it came to its end; nothing was begun after it.
     assert {row.item for row in rows} == set(range(len(rows)))
-    assert 201 <= len(rows) <= 200 + concurrency
+    assert 201 <= len(rows) <= 200 + 3 * concurrency
     assert {row.status for row in rows} <= {StepStatus.SUCCEEDED, StepStatus.FAILED}
     assert crowd.times == Counter(row.item for row in rows)
 
