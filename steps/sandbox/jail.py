@@ -17,7 +17,7 @@ from steps.sandbox import seccomp
 from steps.sandbox.interpreter import site_packages
 from steps.sandbox.limits import MB
 from steps.sandbox.mounts import PublicMounts
-from steps.sandbox.protocol import Profile
+from steps.sandbox.protocol import Profile, guest_settings
 
 GUEST = Path(__file__).parent / "guest"
 SOURCES = Path(__file__).resolve().parents[2]
@@ -29,8 +29,6 @@ WORK_INODES, SHM_INODES = 16_384, 1_024
 MAX_OPEN_FILES = 1_024
 NOTHING = "size=4096,nr_inodes=1,mode=0555"
 """A file system in which nothing can be made."""
-HEAP_SHARE = 0.6
-"""Of a JavaScript step's memory, for V8's old space; the rest is for its young space, its code and deno itself."""
 
 _ROOT_PATHS = ("/bin", "/lib", "/lib64", "/lib32", "/libx32", "/sbin")
 _SYSTEM_PATHS = (
@@ -159,7 +157,8 @@ def command(profile: Profile, parts: Installation, mounts: PublicMounts, outside
         "--",
         *(parts.python_inside, "-I", "-S", "-X", "utf8", "/opt/stepbox/steps/sandbox/guest/__main__.py"),
         *(profile.language, ",".join(sorted(profile.preload))),
-        *_settings(profile),
+        "line=desk",
+        *guest_settings(profile),
     ]
 
 
@@ -254,13 +253,3 @@ def _library_path(parts: Installation) -> dict[str, str]:
     if parts.prefix is not None and sysconfig.get_config_var("Py_ENABLE_SHARED"):
         return {"LD_LIBRARY_PATH": "/opt/python/lib"}
     return {}
-
-
-def _settings(profile: Profile) -> list[str]:
-    settings = ["line=desk"]
-    if profile.language == "javascript":
-        heap = max(int(profile.memory * HEAP_SHARE / 2**20), 16)
-        settings.append(f"heap={heap}")
-        if profile.network:
-            settings.append("network=1")
-    return settings

@@ -16,6 +16,8 @@ from steps.allowlist import Allowlist
 from steps.sandbox.limits import Language, Limits
 
 Enforcement = Literal["hard", "watched", "missing"]
+HEAP_SHARE = 0.6
+"""Of a JavaScript step's memory, for V8's old space; the rest is for its young space, its code and deno itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,14 @@ class Profile:
     """The container runtime by name; None: the one that the installation is set to."""
     limits: Limits | None = None
     """Limits to start with, where they can't be set later; None: those of the language."""
+
+
+def guest_settings(profile: Profile) -> list[str]:
+    """What the supervisor is told at its start (guest/supervisor.py), each ``KEY=VALUE``."""
+    if profile.language != "javascript":
+        return []
+    heap = f"heap={max(int(profile.memory * HEAP_SHARE / 2**20), 16)}"
+    return [heap, "network=1"] if profile.network else [heap]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from steps.sandbox.docker.runtime import Runtime
 from steps.sandbox.limits import MB, Limits, default_limits
-from steps.sandbox.protocol import Profile
+from steps.sandbox.protocol import Profile, guest_settings
 
 USER = "1000:1000"
 SHM_SIZE = 16 * MB
@@ -28,8 +28,6 @@ SOCKET_BUFFERS = {"net.ipv4.tcp_rmem": "4096 65536 131072", "net.ipv4.tcp_wmem":
 """Bytes of one connection: cgroups of version 1 don't count them as memory, and the Engine can't limit all together."""
 OOM_SCORE = 500
 """When the machine's own memory is full, containers go before what else runs on it."""
-HEAP_SHARE = 0.6
-"""Of a JavaScript step's memory, for V8's old space; the rest is for its young space, its code and deno itself."""
 
 OWNER_LABEL, DEADLINE_LABEL = "stepbox.owner", "stepbox.deadline"
 GUEST_MAIN = "/opt/stepbox/steps/sandbox/guest/__main__.py"
@@ -71,7 +69,7 @@ def options(
     return {
         "Image": image,
         "Entrypoint": [python, "-I", "-S", "-X", "utf8", GUEST_MAIN],
-        "Cmd": [profile.language, ",".join(sorted(profile.preload)), *_settings(profile)],
+        "Cmd": [profile.language, ",".join(sorted(profile.preload)), *guest_settings(profile)],
         "Env": _environment(unset),
         "User": USER,
         "WorkingDir": "/work",
@@ -155,13 +153,6 @@ def _environment(unset: frozenset[str]) -> list[str]:
         "OMP_NUM_THREADS": "1",
     }
     return [*(f"{name}={value}" for name, value in own.items()), *sorted(unset - own.keys())]
-
-
-def _settings(profile: Profile) -> list[str]:
-    if profile.language == "javascript":
-        heap = f"heap={max(int(profile.memory * HEAP_SHARE / 2**20), 16)}"
-        return [heap, "network=1"] if profile.network else [heap]
-    return []
 
 
 def _file_systems(disk: int) -> dict[str, str]:
