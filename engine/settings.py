@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,6 +14,9 @@ from flows.errors import InvalidCallError
 from steps.addresses import Endpoint
 
 _PREFIX: Final = "STEPBOX_"
+
+
+_Concern = TypeVar("_Concern", bound=BaseSettings)
 
 
 class _Settings(BaseSettings):
@@ -153,24 +156,26 @@ class Settings:
             InvalidSettingsError: variables have values that mean nothing, or one is misspelt; the message names all.
         """
         problems = [*_misspelt()]
-        for concern in _CONCERNS:
-            try:
-                concern()
-            except ValidationError as error:
-                problems += _explain(error)
-        if problems:
+        home, store = _read(HomeSettings, problems), _read(StoreSettings, problems)
+        runner, network = _read(RunnerSettings, problems), _read(NetworkSettings, problems)
+        prefect, docker = _read(PrefectSettings, problems), _read(DockerSettings, problems)
+        if not (home and store and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        self.home = HomeSettings()
-        self.store = StoreSettings()
-        self.runner = RunnerSettings()
-        self.network = NetworkSettings()
-        self.prefect = PrefectSettings()
-        self.docker = DockerSettings()
+        self.home, self.store, self.runner = home, store, runner
+        self.network, self.prefect, self.docker = network, prefect, docker
 
     @property
     def database_url(self) -> str:
         """The database's URL: what the environment says, or ``stepbox.db`` in the home."""
         return self.store.database_url or f"sqlite:///{self.home.home / 'stepbox.db'}"
+
+
+def _read(concern: type[_Concern], problems: list[str]) -> _Concern | None:
+    try:
+        return concern()
+    except ValidationError as error:
+        problems += _explain(error)
+        return None
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

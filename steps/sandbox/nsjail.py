@@ -231,6 +231,7 @@ class NsjailSandbox:
         self._supervisor = processes.Handle(supervisor)
         self._ended = asyncio.create_task(self._supervisor.ended())
         self._ending: asyncio.Task[None] | None = None
+        self._killed = False
         self._when_gone = when_gone
 
     @property
@@ -370,7 +371,8 @@ class NsjailSandbox:
 
     def _kill(self) -> None:
         """End every process of the sandbox now: the kernel ends a pid namespace with its first process."""
-        if not self._ended.done():
+        if not self._ended.done() and not self._killed:
+            self._killed = True
             self.jailer.pause()
             self._supervisor.kill()
 
@@ -382,7 +384,8 @@ class NsjailSandbox:
 
     async def _clean_up(self) -> None:
         await self._ended
-        self.jailer.pause()
+        if not self._killed:
+            self.jailer.pause()
         self._supervisor.close()
         self._writer.close()
         with suppress(ConnectionError):
@@ -420,7 +423,7 @@ async def _streams(line: socket.socket) -> tuple[asyncio.StreamReader, asyncio.S
 async def _remove(cgroup: Cgroup) -> None:
     """Remove a cgroup, and what still runs in it."""
     deadline = time.monotonic() + END_TIMEOUT
-    while not cgroup.remove() and time.monotonic() < deadline:
+    while not await asyncio.to_thread(cgroup.remove) and time.monotonic() < deadline:
         cgroup.kill()
         await asyncio.sleep(END_INTERVAL)
 

@@ -17,7 +17,7 @@ from flows.errors import RefusedError
 from steps.sandbox.limits import default_limits
 from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox, SandboxLostError, SandboxUnfitError
 
-LOOKAHEAD = 2
+LOOKAHEAD = 3
 """How many ready sandboxes a one-shot command keeps, at most, of what it still expects."""
 ATTEMPTS = 3
 """How many sandboxes a job is offered where they die before they take it."""
@@ -79,7 +79,7 @@ class Sandboxes:
         self._ceiling = ceiling
         self._idle_after = idle_after
         self._shelves: dict[Profile, _Shelf] = {}
-        self._at_once = max(os.cpu_count() or 1, 1)
+        self._at_once = (os.cpu_count() or 1) + 1
         self._watches: set[asyncio.Task[None]] = set()
         self._closings: set[asyncio.Task[None]] = set()
         self._look_again: asyncio.TimerHandle | None = None
