@@ -9,7 +9,7 @@ from engine import snippets
 from engine.bootstrap.parts import WORKSPACE, Parts
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.progress import Notice, Observer
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
 from engine.report import RunReport, report
 from engine.runs import Plan, UnknownFlowError
 from engine.service import FlowText, Snippet
@@ -113,6 +113,15 @@ class LocalService:
         store = await self._parts.store()
         found = await store.runs.find(run, workspace=WORKSPACE)
         return await store.egress.list(found.id)
+
+    async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
+        return await (await self._parts.secrets()).put(WORKSPACE, name, value, keep_old=keep_old)
+
+    async def secrets(self) -> Sequence[SecretSummary]:
+        return await (await self._parts.secrets()).list(WORKSPACE)
+
+    async def delete_secret(self, name: str, *, old_only: bool) -> int:
+        return await (await self._parts.secrets()).delete(WORKSPACE, name, old_only=old_only)
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Generic, Literal, Self, TypeVar
+from typing import Final, Generic, Literal, Self, TypeVar
 
 from flows.contracts import Isolation, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
+
+DEFAULT_WORKSPACE: Final = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,3 +219,23 @@ class EgressRecord:
 def step_label(step_id: str, item: int | None) -> str:
     """A step by its id, with the item's index where it is one item's: ``load[3]``."""
     return step_id if item is None else f"{step_id}[{item}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretSummary:
+    """What may be shown of a secret: everything but its values. ``versions`` are those that are live."""
+
+    name: str
+    versions: int
+    created_at: datetime
+    updated_at: datetime
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedSecret:
+    """One live value of a secret as the database has it: encrypted by the key of that id."""
+
+    id: str
+    key_id: str
+    sealed: bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.progress import Observer
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
 from engine.report import RunReport
 from flows.contracts import StepResult
 from flows.definition import Definition
@@ -91,6 +91,15 @@ class Service(Protocol):
 
     async def run_egress(self, run: str) -> Sequence[EgressRecord]:
         """What the code of a run asked of the network, in order."""
+
+    async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
+        """Set a secret; with ``keep_old`` the value that it had stays live too. See :class:`engine.secrets.Secrets`."""
+
+    async def secrets(self) -> Sequence[SecretSummary]:
+        """The secrets by name, without their values."""
+
+    async def delete_secret(self, name: str, *, old_only: bool) -> int:
+        """Forget a secret, or the value that it had before; gives how many values are gone."""
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.

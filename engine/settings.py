@@ -64,6 +64,11 @@ class HomeSettings(_Settings):
         return self.home / "files"
 
     @property
+    def secret_key(self) -> Path:
+        """The key that secrets are encrypted by."""
+        return self.home / "secret.key"
+
+    @property
     def shared(self) -> Path:
         """What the ``files.*`` tools see."""
         return self.home / "shared"

@@ -9,7 +9,10 @@ from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome
 from engine.language import Language
 from engine.orchestrator.environment import prepare
+from engine.records import DEFAULT_WORKSPACE
 from engine.runs import Driver, Runs
+from engine.secret_key import KeyFile
+from engine.secrets import Secrets
 from engine.settings import Settings
 from engine.store import Store
 from engine.tool_calls import ToolCaller
@@ -24,7 +27,7 @@ from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.contract import ToolServices
 
-WORKSPACE = "default"
+WORKSPACE = DEFAULT_WORKSPACE
 
 
 class Parts:
@@ -50,6 +53,10 @@ class Parts:
                 store = await Store.open(self._settings.database_url, files=home.files)
                 self._open_store = await self._stack.enter_async_context(store)
             return self._open_store
+
+    async def secrets(self) -> Secrets:
+        store = await self.store()
+        return Secrets(store.secrets, KeyFile(self._settings.home.secret_key))
 
     @property
     def settings(self) -> Settings:

@@ -15,6 +15,7 @@ from engine.store.egress import Egress
 from engine.store.flows import Flows
 from engine.store.logs import Logs
 from engine.store.runs import Runs
+from engine.store.secrets import Secrets
 from engine.store.steps import Steps
 from flows.errors import InvalidCallError
 
@@ -22,8 +23,8 @@ from flows.errors import InvalidCallError
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network)
-    and ``content`` (the workspaces' documents, tasks and files).
+    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network),
+    ``secrets`` (encrypted) and ``content`` (the workspaces' documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
@@ -34,6 +35,7 @@ class Store:
         self.logs = Logs(database)
         self.calls = Calls(database)
         self.egress = Egress(database)
+        self.secrets = Secrets(database)
         self.content = Content(database, blobs)
 
     @classmethod

@@ -7,14 +7,25 @@ is -1 where a step has no ``for_each``, because both databases take two NULLs in
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
+from engine import records
 from engine.store.types import Payload, UtcDateTime
 
 NO_ITEM = -1
-DEFAULT_WORKSPACE = "default"
+DEFAULT_WORKSPACE = records.DEFAULT_WORKSPACE
 
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 _KEY = String().with_variant(String(collation="C"), "postgresql")
@@ -221,3 +232,32 @@ class FileTable(Table, table=True):
     sha256: str = Field(index=True)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class SecretTable(Table, table=True):
+    """A secret by name."""
+
+    __tablename__ = "secret"
+    __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
+    workspace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True, sa_type=_KEY)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class SecretVersionTable(Table, table=True):
+    """One live value of a secret, encrypted by the key of that id; the higher the number, the newer."""
+
+    __tablename__ = "secret_version"
+    __table_args__ = (
+        ForeignKeyConstraint(["workspace", "name"], ["secret.workspace", "secret.name"]),
+        UniqueConstraint("workspace", "name", "number"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    name: str = Field(sa_type=_KEY)
+    number: int
+    key_id: str
+    sealed: bytes = Field(sa_type=LargeBinary)
+    created_at: datetime = Field(sa_type=UtcDateTime)
