@@ -54,20 +54,26 @@ def validate_inputs(flow: Flow, given: Mapping[str, Json]) -> dict[str, Json]:
     return values
 
 
-def parse_json(text: str | bytes) -> Json:
+def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Json:
     """The JSON value that a caller wrote: strict JSON that every part of Stepbox keeps as it is.
 
     Raises:
         ValueError: the text is not JSON.
-        InvalidInputError: it holds a number that isn't one or is too large, text that isn't Unicode, or nests deeper
-            than 100 levels.
+        InvalidInputError: it holds a number that isn't one or is too large, text that isn't Unicode, nests deeper than
+            100 levels, or, with ``unique_keys``, has a key twice in one object.
     """
     try:
         decoded = check_text(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"byte {error.start} is not UTF-8", fix="save it as UTF-8") from None
     try:
-        value = json.loads(decoded, parse_constant=_refuse_number, parse_int=_integer, parse_float=_number)
+        value = json.loads(
+            decoded,
+            parse_constant=_refuse_number,
+            parse_int=_integer,
+            parse_float=_number,
+            object_pairs_hook=_unique if unique_keys else None,
+        )
     except RecursionError:
         raise _too_deep() from None
     _check(value)
@@ -168,6 +174,15 @@ def _check(value: Json) -> None:
 
 def _too_deep() -> InvalidInputError:
     return InvalidInputError(f"the value is nested deeper than {MAX_DEPTH} levels", fix="flatten it")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidInputError(f"the key `{key[:80]}` is there twice", fix="give each key once")
+        found[key] = value
+    return found
 
 
 def _integer(text: str) -> int:

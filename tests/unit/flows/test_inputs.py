@@ -151,3 +151,13 @@ def test_bytes_that_are_not_utf_8_are_refused() -> None:
 def test_text_that_is_not_json_is_no_refusal() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
         parse_json("abc")
+
+
+def test_a_key_that_comes_twice_is_refused_where_that_is_asked() -> None:
+    text = '{"a": {"b": 1, "c": 2, "\\u0062": 3}}'
+    assert parse_json(text) == {"a": {"b": 3, "c": 2}}
+    with pytest.raises(InvalidInputError, match="the key `b` is there twice"):
+        parse_json(text, unique_keys=True)
+    many = ", ".join(f'"{number}": 1' for number in range(100_000))
+    with pytest.raises(InvalidInputError, match="the key `7` is there twice"):
+        parse_json(f'{{{many}, "7": 2}}', unique_keys=True)
