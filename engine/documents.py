@@ -1,9 +1,14 @@
 """What the doors show of runs, flows and logs, as JSON documents."""
 
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
+from typing import TYPE_CHECKING
+
+from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
 from engine.report import error_document, step_document
 from flows.contracts import StepResult
 from flows.values import Json
+
+if TYPE_CHECKING:
+    from engine.upcoming import Upcoming
 
 
 def snippet_document(outcome: StepResult) -> dict[str, Json]:
@@ -78,4 +83,25 @@ def egress_document(record: EgressRecord) -> dict[str, Json]:
         "received": record.received,
         "started_at": record.started_at.isoformat(),
         "ended_at": None if record.ended_at is None else record.ended_at.isoformat(),
+    }
+
+
+def secret_document(secret: SecretSummary) -> dict[str, Json]:
+    """A secret as listings show it: never its value."""
+    return {
+        "name": secret.name,
+        "versions": secret.versions,
+        "created_at": secret.created_at.isoformat(),
+        "updated_at": secret.updated_at.isoformat(),
+        "last_used_at": None if secret.last_used_at is None else secret.last_used_at.isoformat(),
+    }
+
+
+def upcoming_document(time: "Upcoming") -> dict[str, Json]:
+    """A time of a schedule: ``scheduled_at`` on the clock of its zone, ``due_at`` (with its jitter) in UTC."""
+    return {
+        "trigger": time.trigger,
+        "scheduled_at": time.scheduled_at.astimezone(time.zone).isoformat(),
+        "due_at": time.due_at.isoformat(),
+        "timezone": time.zone.key,
     }

@@ -1,13 +1,13 @@
 """What starts a run: one module a kind. ``KINDS`` is the table of the built-in kinds."""
 
 from flows.contracts import TriggerKind
-from triggers.event import EventTrigger, check_event
-from triggers.file import FileTrigger, check_file
+from triggers.event.config import EventTrigger, check_event
+from triggers.file.config import FileTrigger, check_file
 from triggers.manual import ManualTrigger
-from triggers.queue import QueueTrigger, check_queue
-from triggers.schedule import ScheduleTrigger, check_schedule
-from triggers.webhook import WIRING as WEBHOOK_WIRING
-from triggers.webhook import WebhookTrigger, check_webhook, shared_path
+from triggers.queue.config import QueueTrigger, check_queue
+from triggers.schedule.config import ScheduleTrigger, check_schedule
+from triggers.webhook.config import WIRING as WEBHOOK_WIRING
+from triggers.webhook.config import WebhookTrigger, check_webhook, shared_path
 
 KINDS: tuple[TriggerKind, ...] = (
     TriggerKind(key="schedule", config=ScheduleTrigger, check=check_schedule),

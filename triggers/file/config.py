@@ -1,5 +1,6 @@
-"""Triggers of ``file``: a file that appears or changes in a directory."""
+"""The model of triggers of ``file``, and what may be wrong with one."""
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -23,11 +24,11 @@ class FilePattern(Config):
     )
     """Which changes."""
     settle: Duration = 1.0
-    """How long the size must stay the same before the file counts as whole."""
+    """How long the file must stay the same before it counts as whole."""
 
 
 class FileTrigger(TriggerConfig):
-    """``event`` has ``path``, ``name``, ``size`` and ``change``."""
+    """``event`` has ``path``, ``name``, ``size``, ``modified_at`` and ``change``."""
 
     file: FilePattern
     """Which files."""
@@ -40,6 +41,16 @@ def check_file(config: TriggerConfig) -> Iterator[Finding]:
         fix = "name a directory"
         yield Finding(path=("file", "path"), code="invalid_value", message="`path` is empty", fix=fix)
     glob = config.file.glob
-    if not glob or glob.startswith("/") or ".." in glob.split("/"):
+    if not glob or glob.startswith("/") or ".." in glob.split("/") or not _is_pattern(glob):
         message = f"`{glob[:80]}` is not a pattern of names below `path`"
         yield Finding(path=("file", "glob"), code="invalid_value", message=message, fix="write a pattern such as *.csv")
+
+
+def _is_pattern(glob: str) -> bool:
+    from triggers.file.snapshot import Glob  # noqa: PLC0415 - only file triggers need it
+
+    try:
+        Glob(glob)
+    except (ValueError, re.error):
+        return False
+    return True

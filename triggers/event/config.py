@@ -1,4 +1,4 @@
-"""Triggers of ``event``: a CloudEvent that was sent in, or one of our own."""
+"""The model of triggers of ``event``, and what may be wrong with one."""
 
 import re
 from collections.abc import Iterator

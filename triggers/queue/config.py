@@ -1,4 +1,4 @@
-"""Triggers of ``queue``: a message of a Redis stream."""
+"""The model of triggers of ``queue``, and what may be wrong with one."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit

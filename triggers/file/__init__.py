@@ -1,0 +1,1 @@
+"""Triggers of ``file``: a file that appears or changes in a directory."""

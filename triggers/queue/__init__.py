@@ -1,0 +1,1 @@
+"""Triggers of ``queue``: a message of a Redis stream."""

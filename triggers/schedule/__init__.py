@@ -1,0 +1,1 @@
+"""Triggers of ``schedule``: at times of a cron expression, or at an interval."""

@@ -1,0 +1,1 @@
+"""Triggers of ``webhook``: an HTTP request to ``/hooks/<path>``."""
