@@ -1,0 +1,1 @@
+"""HTTP requests as values, and their bodies; for the kinds whose events come by HTTP."""
