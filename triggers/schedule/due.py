@@ -52,15 +52,16 @@ def due(plan: Plan, *, since: datetime, now: datetime, catch_up: CatchUp, window
     after its moment; of those that were missed, ``none``, the ``last`` or ``all`` are made up for, none of them older
     than ``window``. With ``last``, a start that is on time makes up for the missed ones.
     """
+    first = next(plan.occurrences(since), None)
+    if first is None or first.due_at > now:
+        return Due(starts=(), skipped=(), decided=since, next=first)
     missed, on_time = _arrived(plan, since, now)
     decided = on_time[-1].scheduled_at if on_time else missed or since
     if missed is None:
         return _decide(plan, on_time, (), decided)
     oldest = max(since, min(now - window, missed))
     skipped = [*_passed(plan, since, oldest, f"missed longer ago than the window, {_written(window)}")]
-    if oldest == missed:
-        return _decide(plan, on_time, skipped, decided)
-    if catch_up == "none":
+    if oldest == missed or catch_up == "none":
         skipped += _passed(plan, oldest, missed, "missed while nothing ran, and `catch_up` is none")
         return _decide(plan, on_time, skipped, decided)
     if catch_up == "last":

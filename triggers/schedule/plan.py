@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from flows.events import Event
 from triggers.schedule.clock import change_within, first_shown, offset, shown, shown_again_until
 from triggers.schedule.config import ScheduleTrigger
 from triggers.schedule.cron import Cron
@@ -80,6 +81,16 @@ class Plan:
     def occurrence(self, scheduled: datetime) -> Occurrence:
         """The occurrence of a scheduled time."""
         return self._occurrence(scheduled, self.after(scheduled))
+
+    def event(self, occurrence: Occurrence) -> Event:
+        """What expressions see of an occurrence; its key is the same on every engine."""
+        local = occurrence.scheduled_at.astimezone(self.zone).isoformat()
+        return Event(
+            kind="schedule",
+            key=occurrence.scheduled_at.isoformat(),
+            occurred_at=occurrence.scheduled_at,
+            data={"scheduled_at": local},
+        )
 
     def _occurrence(self, scheduled: datetime, following: datetime | None) -> Occurrence:
         return Occurrence(scheduled_at=scheduled, due_at=scheduled + self._delay(scheduled, following))

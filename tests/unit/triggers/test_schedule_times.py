@@ -287,6 +287,15 @@ def test_jitter_differs_between_triggers() -> None:
     assert not set(first) & set(second)
 
 
+def test_an_occurrence_is_an_event_with_the_time_on_its_clock() -> None:
+    of = plan("30 2 * * *", "Europe/Berlin", jitter="10m")
+    (occurrence,) = itertools.islice(of.occurrences(datetime(2026, 10, 24, 12, tzinfo=UTC)), 1)
+    event = of.event(occurrence)
+    assert event.data == {"scheduled_at": "2026-10-25T02:30:00+02:00"}
+    assert (event.kind, event.key) == ("schedule", "2026-10-25T00:30:00+00:00")
+    assert event.occurred_at == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+
+
 @given(CRONS, stretches())
 @settings(max_examples=30)
 def test_the_latest_time_is_the_last_of_all(cron: str, stretch: tuple[str, datetime, datetime]) -> None:
