@@ -12,6 +12,7 @@ from engine.store.calls import Calls
 from engine.store.content import Content
 from engine.store.database import Database
 from engine.store.egress import Egress
+from engine.store.events import Events
 from engine.store.flows import Flows
 from engine.store.logs import Logs
 from engine.store.runs import Runs
@@ -24,7 +25,8 @@ class Store:
     """An open database, by noun.
 
     ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network),
-    ``secrets`` (encrypted) and ``content`` (the workspaces' documents, tasks and files).
+    ``secrets`` (encrypted), ``events`` (what came in, and what became of it) and ``content`` (the workspaces'
+    documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
@@ -36,6 +38,7 @@ class Store:
         self.calls = Calls(database)
         self.egress = Egress(database)
         self.secrets = Secrets(database)
+        self.events = Events(database)
         self.content = Content(database, blobs)
 
     @classmethod

@@ -261,3 +261,57 @@ class SecretVersionTable(Table, table=True):
     key_id: str
     sealed: bytes = Field(sa_type=LargeBinary)
     created_at: datetime = Field(sa_type=UtcDateTime)
+class EventTable(Table, table=True):
+    """Something that came in. ``key`` is NULL where nothing tells it from another."""
+
+    __tablename__ = "event"
+    __table_args__ = (UniqueConstraint("workspace", "origin", "key"), Index(None, "workspace", "id"))
+    id: str = Field(primary_key=True)
+    workspace: str = Field(foreign_key="workspace.id")
+    kind: str
+    origin: str
+    key: str | None = None
+    data: dict[str, Any] = Field(sa_type=Payload)
+    causes: list[str] = Field(sa_type=Payload)
+    occurred_at: datetime = Field(sa_type=UtcDateTime)
+    received_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class DeliveryTable(Table, table=True):
+    """An event at one trigger. ``due_at`` is NULL once it has ended."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        UniqueConstraint("event_id", "flow", "trigger_id"),
+        Index(None, "status", "due_at"),
+        Index(None, "workspace", "id"),
+        Index(None, "workspace", "flow", "id"),
+        Index(None, "workspace", "status", "id"),
+    )
+    id: str = Field(primary_key=True)
+    event_id: str = Field(foreign_key="event.id")
+    workspace: str = Field(foreign_key="workspace.id")
+    flow: str
+    flow_version_id: str = Field(foreign_key="flow_version.id", index=True)
+    trigger_id: str
+    status: str
+    reason: str | None = Field(default=None, sa_type=Text)
+    error: dict[str, Any] | None = Field(default=None, sa_type=Payload)
+    run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
+    attempts: int
+    due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class TriggerStateTable(Table, table=True):
+    """Where a trigger stands."""
+
+    __tablename__ = "trigger_state"
+    __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
+    workspace: str = Field(primary_key=True)
+    flow: str = Field(primary_key=True)
+    trigger_id: str = Field(primary_key=True)
+    moves: int
+    position: Any = Field(default=None, sa_type=Payload, nullable=True)
+    updated_at: datetime = Field(sa_type=UtcDateTime)

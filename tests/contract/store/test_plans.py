@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, event, text
 
-from engine.records import LogLine
+from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
+from engine.records import FlowVersion, LogLine
 from engine.store import Store
-from flows.contracts import EgressDecision, StepResult
+from flows.contracts import EgressDecision, StepError, StepResult
 from flows.values import RunStatus, StepStatus
 from steps.tools.content import Task, TaskChanges, TaskQuery
 
@@ -64,6 +66,30 @@ async def everything_a_run_does(store: Store) -> None:
     await content.search_tasks("default", TaskQuery(updated_before=NOW))
     await content.get_document("default", "d")
     await content.read_file("default", "f")
+    await intake(store, version)
+
+
+async def intake(store: Store, version: FlowVersion) -> None:
+    """What becomes of an event."""
+    origin = NewEvent(workspace="default", kind="webhook", origin="o", key="k", data={}, occurred_at=NOW)
+    recipients = [
+        Recipient(flow="flow", flow_version_id=version.id, trigger_id=trigger) for trigger in ("started", "dead")
+    ]
+    position = TriggerPosition(workspace="default", flow="flow", trigger_id="started", moves=0, value="x")
+    accepted = await store.events.accept(origin, recipients, move=position)
+    await store.events.accept(origin, recipients, move=replace(position, moves=1))
+    await store.events.position("default", "flow", "started")
+    await store.events.claim(now=datetime.now(UTC), until=NOW, limit=10)
+    await store.events.next_due()
+    started, dead = accepted.deliveries
+    await store.events.end(started.id, DeliveryStatus.STARTED)
+    await store.events.postpone(dead.id, due_at=NOW, error=StepError(code="c", message="m"))
+    await store.events.end(dead.id, DeliveryStatus.DEAD)
+    await store.events.redrive(dead.id, flow_version_id=version.id, now=NOW)
+    await store.events.get(accepted.event.id)
+    for flow in (None, "flow"):
+        await store.events.deliveries(flow=flow, cursor=dead.id)
+    await store.events.deliveries(status=DeliveryStatus.DEAD)
 
 
 def plan(connection: Connection, statement: str, parameters: Any) -> list[str]:
