@@ -1,0 +1,134 @@
+"""What others send: requests to webhooks, and CloudEvents; and what Stepbox itself tells of."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from engine.deliveries import Accepted, NewEvent
+from engine.intake.schedules import Woken
+from engine.intake.subscriptions import Subscription, Subscriptions
+from engine.store import Store
+from flows.errors import StepboxError
+from flows.events import Event
+from triggers.webhook.config import WebhookTrigger
+from triggers.webhook.rate import Bucket, take
+from triggers.webhook.receive import receive
+from triggers.webhook.request import Request
+
+EVENTS: Final = "events"
+"""The origin of CloudEvents."""
+
+
+class UnknownWebhookError(StepboxError):
+    """No active flow has a webhook of that path."""
+
+    code = "unknown_webhook"
+
+
+class TooManyRequestsError(StepboxError):
+    """More requests came to a webhook than its ``rate`` takes. ``after`` is in seconds."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, after: float) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A request that was taken, and the webhook that took it."""
+
+    subscription: Subscription
+    accepted: Accepted
+
+
+class Receiver:
+    """Keeps what is sent. What it has given back as accepted is not lost.
+
+    ``secrets`` gives the live values of a workspace's secret.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        subscriptions: Subscriptions,
+        deliverer: Woken,
+        secrets: Callable[[str, str], Awaitable[Sequence[str]]],
+    ) -> None:
+        self._store = store
+        self._subscriptions = subscriptions
+        self._deliverer = deliverer
+        self._secrets = secrets
+        self._buckets: dict[str, Bucket] = {}
+
+    async def webhook(self, workspace: str, path: str, request: Request) -> Received:
+        """Take a request to a webhook.
+
+        Raises:
+            UnknownWebhookError: there is none of that path.
+            TooManyRequestsError: it has taken too many.
+            RefusedRequestError: the request isn't taken; its status says why.
+            StepboxError: the webhook can't verify requests, or the store is away.
+        """
+        subscription = self._subscriptions.webhook(workspace, path)
+        if subscription is None:
+            raise UnknownWebhookError(f"there is no webhook {path[:200]!r}")
+        trigger = subscription.trigger
+        assert isinstance(trigger, WebhookTrigger)
+        now = datetime.now(UTC)
+        self._limit(subscription, trigger, now)
+        secret = trigger.webhook.secret
+        values = () if secret is None else await self._secrets(workspace, secret)
+        event = receive(trigger, request, values, now)
+        for attachment in event.attachments:
+            attachment.content.close()
+        accepted = await self._store.events.accept(_new(workspace, f"webhook:{path}", event), [subscription.recipient])
+        self._deliverer.wake()
+        return Received(subscription=subscription, accepted=accepted)
+
+    async def events(self, workspace: str, events: Sequence[Event]) -> tuple[Accepted, ...]:
+        """Keep CloudEvents, all of them or none, for the triggers whose pattern each one fits."""
+        accepted = await self._store.events.accept_all(
+            [
+                (
+                    _new(workspace, EVENTS, event),
+                    [each.recipient for each in self._subscriptions.matching(workspace, event)],
+                )
+                for event in events
+            ]
+        )
+        self._deliverer.wake()
+        return accepted
+
+    async def tell(self, workspace: str, event: Event) -> Accepted | None:
+        """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction."""
+        recipients = [each.recipient for each in self._subscriptions.matching(workspace, event)]
+        if not recipients:
+            return None
+        accepted = await self._store.events.accept(_new(workspace, EVENTS, event), recipients)
+        self._deliverer.wake()
+        return accepted
+
+    def _limit(self, subscription: Subscription, trigger: WebhookTrigger, now: datetime) -> None:
+        rate = trigger.webhook.rate
+        if rate is None:
+            return
+        self._buckets[subscription.name], wait = take(rate, self._buckets.get(subscription.name), now)
+        if wait > 0:
+            message = f"more than {rate.limit} requests in {rate.per:g} s came to {trigger.webhook.path}"
+            raise TooManyRequestsError(message, after=wait)
+
+
+def _new(workspace: str, origin: str, event: Event) -> NewEvent:
+    return NewEvent(
+        workspace=workspace,
+        kind=event.kind,
+        origin=origin,
+        key=event.key,
+        data=event.data,
+        causes=event.causes,
+        occurred_at=event.occurred_at,
+    )
