@@ -27,7 +27,7 @@ CLAIM: Final = timedelta(seconds=30)
 BATCH: Final = 50
 """Deliveries claimed at once."""
 AT_ONCE: Final = 8
-"""Deliveries that are worked on at once."""
+"""Flows whose deliveries are worked on at once."""
 POLL: Final = 2.0
 """Seconds after which deliveries are looked for that another engine, or a clock that was set, left."""
 ATTEMPTS: Final = 8
@@ -89,18 +89,22 @@ class Deliverer:
                 await asyncio.wait_for(self._stirred.wait(), pause)
 
     async def deliver_due(self) -> int:
-        """Work on what is due now; how many that were."""
+        """Work on what is due now, in the order of its coming for each flow; how many that were."""
         now = datetime.now(UTC)
         claimed = await self._store.events.claim(now=now, until=now + CLAIM, limit=BATCH)
         slots = asyncio.Semaphore(AT_ONCE)
+        of_flow: dict[tuple[str, str], list[tuple[Delivery, KeptEvent]]] = {}
+        for delivery, event in claimed:
+            of_flow.setdefault((delivery.workspace, delivery.flow), []).append((delivery, event))
 
-        async def one(delivery: Delivery, event: KeptEvent) -> None:
+        async def in_order(those: list[tuple[Delivery, KeptEvent]]) -> None:
             async with slots:
-                await self._deliver(delivery, event)
+                for delivery, event in those:
+                    await self._deliver(delivery, event)
 
         async with asyncio.TaskGroup() as group:
-            for delivery, event in claimed:
-                group.create_task(one(delivery, event))
+            for those in of_flow.values():
+                group.create_task(in_order(those))
         return len(claimed)
 
     async def _pause(self) -> float:

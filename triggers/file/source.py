@@ -52,6 +52,11 @@ class FileSource:
         return Snapshot(files=dict(self._known or {}))
 
     @property
+    def has_looked(self) -> bool:
+        """Whether :attr:`known` says what is there, rather than nothing yet."""
+        return self._known is not None
+
+    @property
     def trouble(self) -> str | None:
         return self._trouble
 

@@ -120,7 +120,9 @@ class Intake:
 def intake_of(store: Store, flows: Applied | None = None) -> Intake:
     speech = language()
     flows = flows or Applied(store, speech)
-    queue, dead, secrets = Queue(store), [], {}
+    queue = Queue(store)
+    dead: list[tuple[Delivery, KeptEvent, StepError]] = []
+    secrets: dict[str, list[str]] = {}
 
     async def died(delivery: Delivery, event: KeptEvent, error: StepError) -> None:
         dead.append((delivery, event, error))

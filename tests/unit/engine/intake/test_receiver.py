@@ -100,7 +100,7 @@ async def test_more_than_its_rate_is_not_taken(intake: Intake) -> None:
 
 def cloud_event(type_: str, identity: str, **data: object) -> Event:
     attributes = {"id": identity, "source": "/shop", "type": type_, "data": data}
-    return Event(kind="event", key=f"/shop {identity}", occurred_at=datetime.now(UTC), data=attributes)  # type: ignore[arg-type]
+    return Event(kind="event", key=f"/shop {identity}", occurred_at=datetime.now(UTC), data=attributes)
 
 
 async def test_events_go_to_every_trigger_that_is_for_them(intake: Intake) -> None:
