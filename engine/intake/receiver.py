@@ -11,10 +11,10 @@ from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
 from flows.errors import StepboxError
 from flows.events import Event
+from triggers.http.request import Request
 from triggers.webhook.config import WebhookTrigger
 from triggers.webhook.rate import Bucket, take
 from triggers.webhook.receive import receive
-from triggers.webhook.request import Request
 
 EVENTS: Final = "events"
 """The origin of CloudEvents."""

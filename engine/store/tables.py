@@ -261,6 +261,8 @@ class SecretVersionTable(Table, table=True):
     key_id: str
     sealed: bytes = Field(sa_type=LargeBinary)
     created_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class EventTable(Table, table=True):
     """Something that came in. ``key`` is NULL where nothing tells it from another."""
 

@@ -11,7 +11,7 @@ from engine.deliveries import DeliveryStatus
 from engine.intake.receiver import TooManyRequestsError, UnknownWebhookError
 from flows.events import Event
 from tests.unit.engine.intake.conftest import STEPS, Intake
-from triggers.webhook.request import RefusedRequestError, Request
+from triggers.http.request import RefusedRequestError, Request
 
 KEY = "a-github-secret"
 HOOK = f"""
