@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.progress import Observer
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
+from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
 from engine.report import RunReport
-from flows.contracts import StepResult
+from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.values import Json, RunStatus
 from steps.sandbox.limits import Language as CodeLanguage
@@ -91,6 +91,16 @@ class Service(Protocol):
 
     async def run_egress(self, run: str) -> Sequence[EgressRecord]:
         """What the code of a run asked of the network, in order."""
+
+    async def run_artifacts(self, run: str) -> Sequence[ArtifactRecord]:
+        """What the steps of a run left, by step, item, attempt and path."""
+
+    async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
+        """Files on this machine with the contents of artifacts, checked, there until the service is closed.
+
+        Raises:
+            StepboxError: a content can't be had, or is damaged.
+        """
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.

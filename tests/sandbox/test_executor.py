@@ -16,12 +16,13 @@ from steps.sandbox.executor import CodeExecutor
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
 from steps.sandbox.select import choose
+from tests.artifacts import Shelf
 from tests.sandbox.conftest import until
 from tests.servers import Journal
 
 
 @dataclass
-class Call(Journal):
+class Call(Journal, Shelf):
     """One attempt, as the engine would hand it over."""
 
     inputs: Mapping[str, Json] = field(default_factory=dict)

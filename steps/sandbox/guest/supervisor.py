@@ -8,7 +8,7 @@ kernel ends everything else in its process namespace.
 Its arguments are the language, the modules to import before the job comes (joined by commas), and KEY=VALUE settings.
 """
 
-# ruff: noqa: PTH102, PTH120, SIM105, PLC0415 - pathlib, contextlib and imports that not every job needs would slow each start
+# ruff: noqa: PTH102, PTH120, PTH208, SIM105, PLC0415 - pathlib, contextlib and imports that not every job needs would slow each start
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 HOST_IN, HOST_OUT = 0, 1
+WORK, ARTIFACTS = "/work", "/work/artifacts"
 CHUNK = 64 * 1024
 MAX_LEFT_CHUNKS = 64
 """Read from a pipe once the user's process has ended: more than a pipe holds, however much others go on writing."""
@@ -38,6 +39,7 @@ DENO_FOLDER = "/dev/shm/deno"  # noqa: S108 - the sandbox's own
 DENO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": DENO_FOLDER, "NO_COLOR": "1", "TZ": "UTC"}
 # Else deno trusts its own list of authorities only, and not what the machine's administrator has added.
 DENO_AUTHORITIES = {"DENO_TLS_CA_STORE": "mozilla,system"}
+FILES = ("folder", "file", "content")
 FROM_USER = {"python": {"call", "result", "error"}, "javascript": {"call", "result", "error", "log"}, "shell": set()}
 
 
@@ -353,7 +355,7 @@ def main() -> None:
     code, inputs = payload[: job["code"]], payload[job["code"] :]
     os.environ.clear()
     os.environ.update(job["environment"])
-    os.mkdir("/work/artifacts")
+    os.mkdir(ARTIFACTS)
     listener = None
     if warm is not None:
         user = warm
@@ -375,7 +377,13 @@ def main() -> None:
     status = Relay(user, language, listener, proxy).run()
     if listener is not None:
         listener.tell_result(job["result_limit"], succeeded=status == 0)
-    send({"kind": "exit", "status": status})
+    leaves = job["artifacts"] is not None and left_something()
+    send({"kind": "exit", "status": status, "artifacts": leaves})
+    if leaves:
+        from steps.sandbox.guest import artifacts
+
+        artifacts.end_everything()
+        artifacts.Collector(job["artifacts"], send).collect(ARTIFACTS)
     # The host ends the sandbox; until then nothing here may end before it has read everything. What it still sends is
     # for nobody, but must be taken: a line closed with something unread takes away what the other end hasn't read yet.
     while os.read(HOST_IN, CHUNK):
@@ -383,8 +391,13 @@ def main() -> None:
 
 
 def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
-    """Wait for the job; gives it with its payload, and with the proxy where it has a network."""
+    """Wait for the job; gives it with its payload, and with the proxy where it has a network.
+
+    The files that it is to find come before it.
+    """
     frame = framing.read_frame(HOST_IN)
+    if frame is not None and frame[0]["kind"] in FILES:
+        frame = take_files(*frame)
     if frame is None:
         return None
     send({"kind": "taken"})
@@ -400,6 +413,32 @@ def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
     job["environment"].update(proxy.environment(authorities))
     job["network"] = {"proxy": proxy.URL, "authorities": authorities.decode(errors="replace")}
     return job, payload, listening
+
+
+def take_files(header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """Put files into the work directory as long as they come; gives the frame that follows."""
+    from steps.sandbox.guest import artifacts
+
+    incoming = artifacts.Incoming(WORK)
+    while header["kind"] in FILES:
+        incoming.hear(header, payload)
+        frame = framing.read_frame(HOST_IN)
+        if frame is None:
+            return None
+        header, payload = frame
+    incoming.close()
+    return header, payload
+
+
+def left_something() -> bool:
+    """Whether there is anything where artifacts are looked for."""
+    try:
+        return bool(os.listdir(ARTIFACTS))
+    except FileNotFoundError:
+        # A link to nowhere is worth a word.
+        return os.path.lexists(ARTIFACTS)
+    except OSError:
+        return True
 
 
 def warm_up(language: str, preload: list[str], settings: dict[str, str]) -> UserProcess | None:
