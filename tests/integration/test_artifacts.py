@@ -122,7 +122,7 @@ flow: f
 steps:
   - id: try
     python: |
-      attempt = tools.create_task(title="x")["id"]
+      attempt = tools.create_task(title="x", statusId="open")["id"]
       tasks = len(tools.search_tasks())
       open(f"artifacts/{tasks}.txt", "w").write("x")
       if tasks < 3: raise ValueError("again")
@@ -190,7 +190,7 @@ steps:
     assert error(outcome, "small") == (StepStatus.LIMIT_EXCEEDED, "files_too_large")
     final = outcome.steps["small"].final
     assert final.error is not None
-    assert final.error.message == "the files of the step are 3.00032 MB, and its disk has 2 MB"
+    assert final.error.message == "the files of the step are 3.002368 MB, and its disk has 2 MB"
 
 
 async def test_a_place_that_takes_nothing_fails_the_step_and_keeps_the_error_of_the_code(
