@@ -13,7 +13,7 @@ from flows.contracts import Artifact, CollectedFile, WorkFile
 class Shelf:
     """What an attempt takes and leaves (the part of :class:`flows.contracts.StepCall` that is about artifacts)."""
 
-    place: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
+    place: Path = Path("/nonexistent")
     earlier: dict[str, bytes] = field(default_factory=dict)
     kept: dict[str, bytes] = field(default_factory=dict)
 
@@ -21,7 +21,7 @@ class Shelf:
         return [work_file(self.artifact_directory(), name, self.earlier[name]) for name in names]
 
     def artifact_directory(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.place.name))
+        return Path(tempfile.mkdtemp(dir=self.place))
 
     async def keep_artifacts(self, files: Sequence[CollectedFile]) -> tuple[Artifact, ...]:
         self.kept = {file.path: content_of(file) for file in files}

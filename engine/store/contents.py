@@ -33,11 +33,13 @@ SPOOL: Final = ".spool"
 """Within a directory of contents: what is on its way there, so that it need only be renamed."""
 _UNKNOWN_TYPE: Final = "application/octet-stream"
 _TYPES: Final[Mapping[str, str]] = {
+    ".gz": "application/gzip",
     ".jsonl": "application/jsonl",
     ".md": "text/markdown",
     ".ndjson": "application/x-ndjson",
     ".parquet": "application/vnd.apache.parquet",
     ".sarif": "application/sarif+json",
+    ".tgz": "application/gzip",
     ".yaml": "application/yaml",
     ".yml": "application/yaml",
 }

@@ -118,9 +118,8 @@ class CodeExecutor:
         refused = await self.refusal(step)
         if refused is not None:
             raise refused
-        job = replace(_job(step, call.inputs, self._network(step)), journal=call)
-        if step.language != "javascript":
-            job = replace(job, artifact_directory=call.artifact_directory)
+        job = _job(step, call.inputs, self._network(step))
+        job = replace(job, journal=call, artifact_directory=call.artifact_directory)
         if step.files:
             job = replace(job, files=tuple(await call.fetch_artifacts(step.files)))
         error = _unfit(job)

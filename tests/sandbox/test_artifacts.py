@@ -392,9 +392,50 @@ async def test_left_processes_do_not_hold_up_artifacts(leave: Leave) -> None:
     assert (told(outcome), left) == (SUCCEEDED, {"1": b"", "2": b"", "3": b"", "x": b"x\n"})
 
 
-async def test_javascript_has_no_files(leave: Leave) -> None:
-    outcome, left = await leave("return typeof Deno", "javascript")
-    assert (outcome.result, left) == ("undefined", {})
+async def test_javascript_leaves_files_through_the_supervisor(leave: Leave) -> None:
+    code = """
+await artifacts.write("page.html", "<p>ü</p>");
+const big = new Uint8Array(600_000).fill(7);
+await Promise.all([artifacts.write("deep/er/big.bin", big), artifacts.write("part", big.subarray(1, 4)), artifacts.write("empty", "")]);
+await artifacts.write("buffer", new ArrayBuffer(2));
+await artifacts.write("page.html", "<p>again</p>");
+return typeof Deno;
+"""
+    outcome, left = await leave(code, "javascript")
+    assert (told(outcome), outcome.result) == (SUCCEEDED, "undefined")
+    assert left == {
+        "page.html": b"<p>again</p>",
+        "deep/er/big.bin": b"\7" * 600_000,
+        "part": b"\7\7\7",
+        "empty": b"",
+        "buffer": b"\0\0",
+    }
+
+
+@attack(
+    "leave files by names that lead elsewhere, from JavaScript",
+    "an error, code `artifact_not_written`; none is written",
+)
+async def test_javascript_leaves_nothing_elsewhere(leave: Leave) -> None:
+    code = r"""
+const told = [];
+await artifacts.write("a", "1");
+for (const name of ["", "/etc/passwd", "../up", "a/../../up", "a/b", ".", "x/", "nul\0", "\ud800"])
+  await artifacts.write(name, "2").then(() => told.push(name), (error) => told.push(error.code));
+for (const given of [["x"], ["x", 5], [5, "x"], ["x".repeat(5000), "x"], ["x", {}]])
+  await artifacts.write(...given).then(() => told.push(given), (error) => told.push(error.name));
+return told;
+"""
+    outcome, left = await leave(code, "javascript")
+    assert (told(outcome), left) == (SUCCEEDED, {"a": b"1"})
+    assert outcome.result == ["artifact_not_written"] * 9 + ["TypeError"] * 5
+
+
+async def test_javascript_that_fills_the_disk_is_told(leave: Leave) -> None:
+    code = "await artifacts.write('big', new Uint8Array(3_000_000)); return 1"
+    outcome, left = await leave(code, "javascript", disk=2 * MB)
+    assert told(outcome) == (StepStatus.FAILED, "disk_full")
+    assert len(left["big"]) < 3_000_000
 
 
 async def test_a_step_finds_its_files(leave: Leave, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import stat
 
 from steps.sandbox.guest import framing, kernel
+from steps.sandbox.guest.json_text import dumps
 
 # Importing `typing` alone would take longer than all the rest.
 TYPE_CHECKING = False
@@ -62,6 +63,60 @@ class Incoming:
 
     def close(self) -> None:
         """The last file is complete."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Left:
+    """Writes the files that JavaScript leaves, which has no file system of its own, into a directory that only it has.
+
+    A file comes in pieces, each with the ``id`` of the call and its ``path``; the ``first`` and the ``last`` say so.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._file = -1
+        self._wrong: dict[str, str] | None = None
+
+    def hear(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes] | None:
+        """Take a piece; gives the answer after the last.
+
+        Raises:
+            framing.BrokenFrameError: it is none.
+        """
+        number, path = header.get("id"), header.get("path")
+        if not isinstance(number, int) or not isinstance(path, str):
+            raise framing.BrokenFrameError
+        if header.get("first") is True:
+            self._wrong = None
+            self._close()
+            self._attempt(lambda: self._begin(path))
+        if self._wrong is None:
+            self._attempt(lambda: framing.write_all(self._file, payload))
+        if header.get("last") is not True:
+            return None
+        self._close()
+        told = dumps(self._wrong).encode(errors="replace")
+        return {"kind": "tool_result", "id": number, "ok": self._wrong is None}, told
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            code = "disk_full" if error.errno == errno.ENOSPC else "artifact_not_written"
+            self._wrong = {"code": code, "message": f"the artifact can't be written: {os.strerror(error.errno or 0)}"}
+        except ValueError:
+            self._wrong = {"code": "artifact_not_written", "message": "that is no name of an artifact"}
+
+    def _begin(self, path: str) -> None:
+        if "\0" in path or any(name in ("", ".", "..") for name in path.split("/")):
+            raise ValueError
+        place = os.path.join(self._directory, path)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        self._file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+
+    def _close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

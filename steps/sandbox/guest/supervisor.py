@@ -40,7 +40,11 @@ DENO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": DENO_F
 # Else deno trusts its own list of authorities only, and not what the machine's administrator has added.
 DENO_AUTHORITIES = {"DENO_TLS_CA_STORE": "mozilla,system"}
 FILES = ("folder", "file", "content")
-FROM_USER = {"python": {"call", "result", "error"}, "javascript": {"call", "result", "error", "log"}, "shell": set()}
+FROM_USER = {
+    "python": {"call", "result", "error"},
+    "javascript": {"call", "result", "error", "log", "leave"},
+    "shell": set(),
+}
 
 
 def send(header: dict[str, Any], payload: bytes = b"") -> None:
@@ -76,6 +80,7 @@ class Relay:
         self._muted = False
         self._listener = listener
         self._proxy = proxy
+        self._left: Any = None
         self._watch(HOST_IN, self._read_host)
         self._ended = kernel.watch_children()
         self._watch(self._ended, self._reap)
@@ -216,6 +221,9 @@ class Relay:
                     return
                 if kind == "log" and self._muted:
                     continue
+                if kind == "leave":
+                    self._leave(header, payload)
+                    continue
                 send(header, payload)
                 if kind in ("result", "error"):
                     self._finished = True
@@ -223,6 +231,15 @@ class Relay:
         except (framing.BrokenFrameError, ValueError, RecursionError):
             # A header that can be read and not be written, such as one with NaN or half a surrogate pair.
             self._violated()
+
+    def _leave(self, header: dict[str, Any], payload: bytes) -> None:
+        """Write what JavaScript leaves, and answer once it is written."""
+        from steps.sandbox.guest import artifacts
+
+        self._left = self._left or artifacts.Left(ARTIFACTS)
+        answer = self._left.hear(header, payload)
+        if answer is not None:
+            self._reply(framing.encode(*answer))
 
     def _violated(self) -> None:
         self._finished = True
