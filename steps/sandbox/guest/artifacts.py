@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Send = Callable[..., None]
-
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 CHUNK = 256 * 1024
@@ -66,6 +64,22 @@ class Incoming:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def take_files(
+    line: int, frame: tuple[dict[str, Any], bytes] | None, directory: str
+) -> tuple[dict[str, Any], bytes] | None:
+    """Put files into a directory as long as they come, ``frame`` being the first; gives what follows them.
+
+    Raises:
+        OSError: there is no room.
+    """
+    incoming = Incoming(directory)
+    while frame is not None and frame[0]["kind"] in ("folder", "file", "content"):
+        incoming.hear(*frame)
+        frame = framing.read_frame(line)
+    incoming.close()
+    return frame
 
 
 class Left:
@@ -145,15 +159,17 @@ class Passed(Exception):  # noqa: N818 - it is no error, but the end of the walk
 
 
 class Collector:
-    """Finds the regular files below a directory, and sends them to the host.
+    """Finds the regular files below a directory, and sends them to the host over its ``line``.
 
     ``limits`` are ``bytes`` of all together, ``files``, ``depth`` in directories and ``path`` in bytes. The host holds
     to them itself; here they save the way.
     """
 
-    def __init__(self, limits: dict[str, int], send: Send) -> None:
+    def __init__(self, limits: dict[str, int], line: int) -> None:
         self._limits = limits
-        self._send = send
+        self._line = line
+        self._frames: list[bytes] = []
+        self._waiting = 0
         self._found: list[tuple[bytes, int]] = []
         self._bytes = 0
         self._left_out = 0
@@ -161,16 +177,20 @@ class Collector:
     def collect(self, directory: str) -> None:
         """Tell the host of every file, then send the content of each in that order."""
         try:
+            self._collect(directory)
+        except Passed:
+            pass
+        self._flush()
+
+    def _collect(self, directory: str) -> None:
+        try:
             root = os.open(directory, FOLDER)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self._leave_out(b"", "unreadable" if error.errno == errno.EACCES else "no_directory")
             self._send({"kind": "collected", "omitted": self._left_out})
             return
-        try:
-            self._walk(root, b"", 0)
-        except Passed:
-            return
+        self._walk(root, b"", 0)
         for path, size in self._found:
             self._send({"kind": "artifact", "size": size}, path)
         for number, (path, size) in enumerate(self._found):
@@ -229,6 +249,18 @@ class Collector:
     def _pass(self, limit: str, path: bytes, size: int = 0) -> None:
         self._send({"kind": "beyond", "limit": limit, "size": size}, path[:MAX_TOLD_PATH])
         raise Passed
+
+    def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a frame, small ones together: each write costs more than what is in them."""
+        self._frames.append(framing.encode(header, payload))
+        self._waiting += len(self._frames[-1])
+        if self._waiting >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        framing.write_all(self._line, b"".join(self._frames))
+        self._frames.clear()
+        self._waiting = 0
 
     def _send_content(self, root: int, number: int, path: bytes, size: int) -> None:
         """Send what the file had when it was found; where that can't be read any more, the host sees it missing."""

@@ -400,7 +400,7 @@ def main() -> None:
         from steps.sandbox.guest import artifacts
 
         artifacts.end_everything()
-        artifacts.Collector(job["artifacts"], send).collect(ARTIFACTS)
+        artifacts.Collector(job["artifacts"], HOST_OUT).collect(ARTIFACTS)
     # The host ends the sandbox; until then nothing here may end before it has read everything. What it still sends is
     # for nobody, but must be taken: a line closed with something unread takes away what the other end hasn't read yet.
     while os.read(HOST_IN, CHUNK):
@@ -414,7 +414,9 @@ def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
     """
     frame = framing.read_frame(HOST_IN)
     if frame is not None and frame[0]["kind"] in FILES:
-        frame = take_files(*frame)
+        from steps.sandbox.guest import artifacts
+
+        frame = artifacts.take_files(HOST_IN, frame, WORK)
     if frame is None:
         return None
     send({"kind": "taken"})
@@ -430,21 +432,6 @@ def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
     job["environment"].update(proxy.environment(authorities))
     job["network"] = {"proxy": proxy.URL, "authorities": authorities.decode(errors="replace")}
     return job, payload, listening
-
-
-def take_files(header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes] | None:
-    """Put files into the work directory as long as they come; gives the frame that follows."""
-    from steps.sandbox.guest import artifacts
-
-    incoming = artifacts.Incoming(WORK)
-    while header["kind"] in FILES:
-        incoming.hear(header, payload)
-        frame = framing.read_frame(HOST_IN)
-        if frame is None:
-            return None
-        header, payload = frame
-    incoming.close()
-    return header, payload
 
 
 def left_something() -> bool:
