@@ -59,10 +59,19 @@ class Conversation:
         if self._job.files:
             from steps.sandbox import artifacts  # noqa: PLC0415 - most steps get no files
 
+            bringing = asyncio.ensure_future(artifacts.bring(self._job.files, self))
+            # A guest says nothing before it has its job: whatever comes is its end.
+            ended = asyncio.ensure_future(self._reader.readexactly(1))
             try:
-                await artifacts.bring(self._job.files, self)
+                await asyncio.wait({bringing, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if bringing.done():
+                    bringing.result()
             except TimeoutError as problem:
                 raise SandboxLostError from problem
+            finally:
+                bringing.cancel()
+                ended.cancel()
+                await asyncio.gather(bringing, ended, return_exceptions=True)
 
     async def run(self) -> None:
         """Send the job and listen until the user's process has ended, or the sandbox is gone.

@@ -131,7 +131,7 @@ class DockerSandbox:
                     talking.cancel()
                     with suppress(asyncio.CancelledError):
                         await talking
-            if not said.taken and said.failure is None and not (job.files and self._full()):
+            if not said.taken and said.failure is None and not (job.files and await self._full()):
                 raise SandboxLostError
             observation = await self._observe(said, duration, timed_out=timed_out, broken=broken)
             await said.collect()
@@ -199,9 +199,11 @@ class DockerSandbox:
             image=self._image.digest,
         )
 
-    def _full(self) -> bool:
-        """Whether the kernel has ended a process for its memory, as far as is known by now."""
-        return self._fate.out_of_memory.is_set() or (self._cgroup is not None and self._cgroup.oom_kills() > 0)
+    async def _full(self) -> bool:
+        """Whether the kernel has ended the supervisor for what files took of its memory."""
+        if self._cgroup is not None and self._cgroup.oom_kills():
+            self._fate.out_of_memory.set()
+        return await _first(self._fate.out_of_memory, seconds=NEWS)
 
     async def _find_counters(self) -> None:
         """Find the container's cgroup, where the Engine's machine is this one.
