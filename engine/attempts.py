@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -10,6 +10,9 @@ from json import dumps
 from pathlib import Path
 from typing import Literal, Protocol, assert_never
 
+from ulid import ULID
+
+from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of
 from engine.cancellation import Interruption
 from engine.logbook import Logbook
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
@@ -82,6 +85,7 @@ class Attempts:
         self.children = children
         self.host_directories = host_directories
         self.subflow_digests = subflow_digests
+        self.artifacts = RunArtifacts()
         self.begun: dict[str, Work] = {}
         """By step id, the work last begun of each step that has no end yet."""
 
@@ -164,9 +168,10 @@ class Work:
             await interruption.after(self._finish(row, result))
         return result
 
-    async def cached(self, result: Json) -> StepResult:
-        """Record that the step's result came from the cache, without an attempt."""
-        return await self._end_without_attempt(StepResult(status=StepStatus.SUCCEEDED, result=result))
+    async def cached(self, result: Json, artifacts: Sequence[dict[str, Json]]) -> StepResult:
+        """Record that the step's result and its artifacts came from the cache, without an attempt."""
+        again = tuple(artifact_of(document, lambda: str(ULID())) for document in artifacts)
+        return await self._end_without_attempt(StepResult(status=StepStatus.SUCCEEDED, result=result, artifacts=again))
 
     async def abandoned(self) -> StepResult:
         """Record that Prefect's backstop ended the last attempt, which went on long after the step's timeout."""
@@ -178,13 +183,15 @@ class Work:
         source = step.source if isinstance(step, CodeStep) else None
         subflows = owner.subflow_digests if isinstance(step, SubflowStep) else ()
         configuration = step.model_dump(mode="json", exclude={"with_", "name"})
-        parts = [owner.run.workspace, owner.run.flow, configuration, source, subflows, self.inputs]
+        parts: list[Json] = [owner.run.workspace, owner.run.flow, configuration, source, subflows, self.inputs]
+        if isinstance(step, SandboxConfig) and step.files:
+            parts.append(owner.artifacts.digests(step.files))
         return sha256(dumps(parts, sort_keys=True).encode()).hexdigest()
 
     async def _end_without_attempt(self, outcome: StepResult) -> StepResult:
         recorded = self._attempts.over(self.step, outcome, self.item)
         with Interruption() as interruption:
-            await interruption.after(self._attempts.store.steps.add(recorded))
+            await interruption.after(self._attempts.store.steps.add(recorded, outcome.artifacts))
             self.last, self.outcome = recorded, outcome
         return outcome
 
@@ -204,9 +211,10 @@ class Work:
         step = self.step
         executor = self._attempts.executors[type(step)]
         deadline = asyncio.timeout(step.timeout)
+        call = Call(self._attempts, self)
         try:
             async with deadline:
-                return await executor.execute(step, Call(self._attempts, self))
+                return await executor.execute(step, call)
         except StepboxError as problem:
             return unsuccessful(problem)
         except asyncio.CancelledError as problem:
@@ -218,6 +226,8 @@ class Work:
             if deadline.expired():
                 return replace(_step_timed_out(step), isolation=executor.isolation)
             return self._internal_error(problem)
+        finally:
+            call.artifacts.close()
 
     def _cut_off(self) -> StepResult:
         error = StepError(code="cancelled", message="the attempt was cut off before it had finished")
@@ -238,6 +248,10 @@ class Call:
         self._attempts = attempts
         self._work = work
         self.attempt = work.made
+        self.artifacts = AttemptArtifacts(attempts.artifacts, attempts.store.artifacts.contents)
+        self.fetch_artifacts = self.artifacts.fetch
+        self.artifact_directory = self.artifacts.directory
+        self.keep_artifacts = self.artifacts.keep
 
     @property
     def run_id(self) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
+from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
 from engine.report import error_document, step_document
 from flows.contracts import StepResult
 from flows.values import Json
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def snippet_document(outcome: StepResult) -> dict[str, Json]:
     """The JSON of ``stepbox exec --output json``: a step's object with ``stdout`` and ``stderr``."""
-    return {**step_document(outcome), "stdout": outcome.stdout, "stderr": outcome.stderr}
+    return {**step_document(outcome, outcome.artifacts), "stdout": outcome.stdout, "stderr": outcome.stderr}
 
 
 def run_document(run: RunSummary) -> dict[str, Json]:
@@ -65,6 +65,23 @@ def line_document(line: LogLine) -> dict[str, Json]:
         "stream": line.stream,
         "line": line.line,
         "at": line.at.isoformat(),
+    }
+
+
+def artifact_record_document(record: ArtifactRecord) -> dict[str, Json]:
+    """An artifact as ``stepbox runs artifacts`` lists it; ``name`` is what ``files`` and ``runs download`` take."""
+    return {
+        "name": record.name,
+        "step": record.step_id,
+        "item": record.item,
+        "attempt": record.attempt,
+        "path": record.path,
+        "size": record.size,
+        "sha256": record.sha256,
+        "media_type": record.media_type,
+        "id": record.id,
+        "superseded": record.superseded,
+        "created_at": record.created_at.isoformat(),
     }
 
 

@@ -200,6 +200,7 @@ class Execution:
             blocks = step.on_error == "fail" and result.status not in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}
         self._ended[step.id] = Ended(status=result.status, error=result.error, blocks=blocks)
         self._names.add_step(step.id, result)
+        self.attempts.artifacts.add(step.id, result)
         self.attempts.begun.pop(step.id, None)
 
     async def _end_all(self, steps: Sequence[StepConfig], reason: StepError) -> None:

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
+from engine.artifacts import of_item
 from engine.attempts import Attempts, Performer, unsuccessful
 from engine.cancellation import together
 from engine.names import Names
-from flows.contracts import Isolation, StepError, StepResult
+from flows.contracts import Artifact, Isolation, StepError, StepResult
 from flows.errors import StepboxError
 from flows.explanations import type_name
 from flows.expressions import resolve
@@ -30,6 +31,7 @@ class Items:
         self._isolation: Isolation | None = None
         self._tool_calls = 0
         self._egress = 0
+        self._artifacts: dict[int, tuple[Artifact, ...]] = {}
 
     async def run(self, perform: Performer) -> StepResult:
         """Run the step for each item, and give the sum: the list of their results, null for one that failed.
@@ -77,6 +79,7 @@ class Items:
         self._isolation = self._isolation or result.isolation
         self._tool_calls += result.tool_calls
         self._egress += result.egress
+        self._artifacts[index] = of_item(index, result.artifacts)
 
     def _sum(self) -> StepResult:
         whole = StepResult(
@@ -85,6 +88,7 @@ class Items:
             isolation=self._isolation,
             tool_calls=self._tool_calls,
             egress=self._egress,
+            artifacts=tuple(one for _index, left in sorted(self._artifacts.items()) for one in left),
         )
         if self._failed is not None and self._each.on_item_error == "fail":
             index, first = self._failed

@@ -9,12 +9,12 @@ from engine import snippets
 from engine.bootstrap.parts import WORKSPACE, Parts
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.progress import Notice, Observer
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
+from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
 from engine.report import RunReport, report
 from engine.runs import Plan, UnknownFlowError
 from engine.service import FlowText, Snippet
 from engine.snippets import DirectDriver, snippet_definition
-from flows.contracts import StepResult
+from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidFlowError, Problem
 from flows.values import Json, RunStatus, StepStatus
@@ -122,6 +122,15 @@ class LocalService:
 
     async def delete_secret(self, name: str, *, old_only: bool) -> int:
         return await (await self._parts.secrets()).delete(WORKSPACE, name, old_only=old_only)
+
+    async def run_artifacts(self, run: str) -> Sequence[ArtifactRecord]:
+        store = await self._parts.store()
+        found = await store.runs.find(run, workspace=WORKSPACE)
+        return await store.artifacts.list(found.id)
+
+    async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
+        contents = (await self._parts.store()).artifacts.contents
+        return await contents.fetch(artifacts, contents.spool.directory)
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from engine.artifacts import artifact_document
 from engine.records import Run
 from flows.contracts import StepError, StepResult
 from flows.values import Json
@@ -33,7 +34,7 @@ class Names:
             "result": result.result,
             "status": result.status.value,
             "error": None if error is None else {"code": error.code, "message": error.message, "line": error.line},
-            "artifacts": [],
+            "artifacts": [artifact_document(one) for one in result.artifacts],
         }
 
     def set_error(self, error: StepError | None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Generic, Literal, Self, TypeVar
 
-from flows.contracts import Isolation, StepError, StepResult
+from flows.contracts import Artifact, Isolation, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
 
 DEFAULT_WORKSPACE: Final = "default"
@@ -144,6 +144,8 @@ class StepSummary:
     attempts: int
     tool_calls: int
     egress: int
+    artifacts: tuple[Artifact, ...] = ()
+    """Those of its last attempt, or of each item's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,37 @@ class EgressRecord:
     def label(self) -> str:
         """The step, with its item: see :func:`step_label`."""
         return step_label(self.step_id, self.item)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRecord:
+    """A file that an attempt of a step left; see :class:`flows.contracts.Artifact`. ``path`` is as the step had it.
+
+    ``superseded`` says that a later attempt has ended, whose files count instead.
+    """
+
+    id: str
+    run_id: str
+    step_id: str
+    item: int | None = None
+    attempt: int
+    path: str
+    size: int
+    sha256: str
+    media_type: str
+    created_at: datetime
+    superseded: bool = False
+
+    @property
+    def name(self) -> str:
+        """As ``files`` names it: ``STEP/PATH``, or ``STEP/ITEM/PATH``."""
+        return f"{self.step_id}/{self.artifact.path}"
+
+    @property
+    def artifact(self) -> Artifact:
+        """As expressions see it: with the item in its path."""
+        path = self.path if self.item is None else f"{self.item}/{self.path}"
+        return Artifact(id=self.id, path=path, size=self.size, sha256=self.sha256, media_type=self.media_type)
 
 
 def step_label(step_id: str, item: int | None) -> str:

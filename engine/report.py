@@ -1,10 +1,11 @@
 """The outcome of a run, read from the store, in the shape every door shows (DESIGN section 5)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from engine.artifacts import artifact_document
 from engine.records import Run, StepRun, StepSummary
-from flows.contracts import StepError, StepResult
+from flows.contracts import Artifact, StepError, StepResult
 from flows.values import Json
 
 
@@ -27,8 +28,8 @@ class RunReport:
         }
 
 
-def step_document(one: StepRun | StepResult) -> dict[str, Json]:
-    """One attempt as the JSON of a step in DESIGN section 5."""
+def step_document(one: StepRun | StepResult, artifacts: Sequence[Artifact]) -> dict[str, Json]:
+    """One attempt, with what it left, as the JSON of a step in DESIGN section 5."""
     return {
         "status": one.status.value,
         "result": one.result,
@@ -38,6 +39,7 @@ def step_document(one: StepRun | StepResult) -> dict[str, Json]:
         "duration_ms": round(one.duration * 1000, 3),
         "tool_calls": one.tool_calls,
         "egress": one.egress,
+        "artifacts": [artifact_document(artifact) for artifact in artifacts],
     }
 
 
@@ -54,7 +56,7 @@ def report(run: Run, steps: Iterable[StepSummary]) -> RunReport:
 def _summary_document(step: StepSummary) -> dict[str, Json]:
     """A step as the JSON of DESIGN section 5; ``duration_ms`` is that of the last attempt."""
     return {
-        **step_document(step.final),
+        **step_document(step.final, step.artifacts),
         "attempts": step.attempts,
         "tool_calls": step.tool_calls,
         "egress": step.egress,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.progress import Observer
-from engine.records import EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
+from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
 from engine.report import RunReport
-from flows.contracts import StepResult
+from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.values import Json, RunStatus
 from steps.sandbox.limits import Language as CodeLanguage
@@ -100,6 +100,16 @@ class Service(Protocol):
 
     async def delete_secret(self, name: str, *, old_only: bool) -> int:
         """Forget a secret, or the value that it had before; gives how many values are gone."""
+
+    async def run_artifacts(self, run: str) -> Sequence[ArtifactRecord]:
+        """What the steps of a run left, by step, item, attempt and path."""
+
+    async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
+        """Files on this machine with the contents of artifacts, checked, there until the service is closed.
+
+        Raises:
+            StepboxError: a content can't be had, or is damaged.
+        """
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.

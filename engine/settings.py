@@ -69,6 +69,11 @@ class HomeSettings(_Settings):
         return self.home / "secret.key"
 
     @property
+    def spool(self) -> Path:
+        """What is on its way to or from another place of artifacts than a directory."""
+        return self.home / "spool"
+
+    @property
     def shared(self) -> Path:
         """What the ``files.*`` tools see."""
         return self.home / "shared"
@@ -79,6 +84,13 @@ class StoreSettings(_Settings):
 
     database_url: str | None = None
     """``STEPBOX_DATABASE_URL``: ``sqlite:///path`` or ``postgresql://…``; left out: ``stepbox.db`` in the home."""
+
+
+class ArtifactSettings(_Settings):
+    """Where the files that steps leave are kept."""
+
+    artifacts_url: str | None = None
+    """``STEPBOX_ARTIFACTS_URL``: a directory or any fsspec URL; left out: ``artifacts`` in the home."""
 
 
 class RunnerSettings(_Settings):
@@ -162,17 +174,23 @@ class Settings:
         """
         problems = [*_misspelt()]
         home, store = _read(HomeSettings, problems), _read(StoreSettings, problems)
-        runner, network = _read(RunnerSettings, problems), _read(NetworkSettings, problems)
-        prefect, docker = _read(PrefectSettings, problems), _read(DockerSettings, problems)
-        if not (home and store and runner and network and prefect and docker) or problems:
+        artifacts, runner = _read(ArtifactSettings, problems), _read(RunnerSettings, problems)
+        network, prefect = _read(NetworkSettings, problems), _read(PrefectSettings, problems)
+        docker = _read(DockerSettings, problems)
+        if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        self.home, self.store, self.runner = home, store, runner
+        self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
 
     @property
     def database_url(self) -> str:
         """The database's URL: what the environment says, or ``stepbox.db`` in the home."""
         return self.store.database_url or f"sqlite:///{self.home.home / 'stepbox.db'}"
+
+    @property
+    def artifacts_url(self) -> str:
+        """The place of artifacts: what the environment says, or ``artifacts`` in the home."""
+        return self.artifacts.artifacts_url or str(self.home.home / "artifacts")
 
 
 def _read(concern: type[_Concern], problems: list[str]) -> _Concern | None:
@@ -188,7 +206,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
         yield f"{_PREFIX}{str(detail['loc'][0]).upper()}={detail['input']!r}: {detail['msg']}"
 
 
-_CONCERNS = (HomeSettings, StoreSettings, RunnerSettings, NetworkSettings, PrefectSettings)
+_CONCERNS = (HomeSettings, StoreSettings, ArtifactSettings, RunnerSettings, NetworkSettings, PrefectSettings)
 
 
 def _misspelt() -> Iterator[str]:

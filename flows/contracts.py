@@ -4,8 +4,9 @@ A *kind* is the language's side of a plug-in: the YAML key and the model of its 
 :class:`StepExecutor`, built in ``steps`` and looked up by the same key. The language never executes anything.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, Self
 
 from flows.errors import RefusedError, StepboxError
@@ -145,6 +146,40 @@ class StepError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file that a step left, and that is kept. ``path`` is relative, of at most 1,024 bytes in UTF-8.
+
+    Of one item of a for-each its path begins with the item's index: ``3/report.csv``, where it is one of the step's.
+    """
+
+    id: str
+    path: str
+    size: int
+    """Bytes."""
+    sha256: str
+    media_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectedFile:
+    """A file that a step left, before it is kept: its path as the step had it, and where its content now lies."""
+
+    path: str
+    size: int
+    sha256: str
+    content: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkFile:
+    """A file that a step is to find: its path in the work directory, and where on this machine its content lies."""
+
+    path: str
+    size: int
+    content: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepResult:
     """What one attempt of a step came to. ``duration`` in seconds; ``isolation`` None where no code ran."""
 
@@ -163,6 +198,8 @@ class StepResult:
     """Seconds of processor time, as the host observed it; None where it can't be known."""
     image: str | None = None
     """The image that its code ran in, by digest; None where there was none."""
+    artifacts: tuple[Artifact, ...] = ()
+    """The files that it left; of a for-each those of all items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +249,25 @@ class StepCall(Protocol):
 
     async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
         """Record the end of a request that was let through: its bytes each way, and why it broke off, if it did."""
+
+    async def fetch_artifacts(self, names: Sequence[str]) -> Sequence[WorkFile]:
+        """The artifacts of earlier steps of those names, as ``files`` has them: ``STEP/NAME``, ``STEP/*``.
+
+        They are there, and complete, until the attempt ends.
+
+        Raises:
+            flows.errors.StepboxError: there is none of a name, or its content can't be had.
+        """
+
+    def artifact_directory(self) -> Path:
+        """A directory, made when first asked for, to write files into that the step leaves; the attempt's alone."""
+
+    async def keep_artifacts(self, files: Sequence[CollectedFile]) -> tuple[Artifact, ...]:
+        """Keep files from that directory for good. They are the step's once the attempt's result has them.
+
+        Raises:
+            flows.errors.StepboxError: they can't be kept.
+        """
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         """Run another flow as a child of this run and wait for its end."""

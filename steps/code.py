@@ -96,6 +96,10 @@ def check_code(config: StepConfig, catalogue: Catalogue) -> Iterator[Finding]:
     """What is wrong with a step of code, the syntax of Python included."""
     assert isinstance(config, CodeStep)
     yield from check_sandboxed(config, catalogue)
+    if isinstance(config, JavaScriptStep) and config.files:
+        message = "JavaScript has no file system, so it could not read them"
+        fix = "read the files in a step of `python` or `shell`, and pass what is needed through `with:`"
+        yield Finding(path=("files",), code="files_not_readable", message=message, fix=fix, at="key")
     path, source = (config.language,), config.source
     if not source.strip():
         yield Finding(path=path, code="empty_code", message="there is no code", fix="write some, or remove the step")

@@ -25,6 +25,8 @@ _RESERVED_VARIABLES = frozenset(
 _RESERVED_PREFIXES = ("BASH", "DENO_", "INPUT_", "LC_", "LD_", "PYTHON", "STEPBOX")
 
 
+ARTIFACTS = "artifacts"
+"""The directory, within the work directory, whose files are a step's artifacts."""
 MIN_DISK = 1_000_000
 """Bytes; a file system of size 0 would have no limit at all."""
 MAX_PIDS = 10_000
@@ -52,6 +54,8 @@ class LimitsConfig(Config):
     """Requests over the network: connections to a host, however much goes through each."""
     transfer: ByteSize | None = None
     """Bytes over the network, both ways together."""
+    artifacts: ByteSize | None = None
+    """Of all the files together that it leaves in its directory ``artifacts``."""
 
 
 class Allow(Config):
@@ -73,7 +77,10 @@ class SandboxConfig(StepConfig):
     returns: dict[str, Json] | None = None
     """A JSON Schema that the result must match."""
     files: list[str] = Field(default_factory=list)
-    """Artifacts of earlier steps to put into the work directory, each as ``STEP/NAME``; ``STEP/*`` is all of them."""
+    """Artifacts of earlier steps to put into the work directory, each as ``STEP/NAME``; ``STEP/*`` is all of them.
+
+    Each lies there under that name: ``report/table.csv``.
+    """
     secrets: list[str] = Field(default_factory=list)
     """Names of the secrets given to the code as environment variables, in capitals."""
     runtime: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -157,15 +164,22 @@ def _network(network: Literal["none", "full"] | Allow) -> Iterator[Finding]:
 
 def _files(files: list[str]) -> Iterator[Finding]:
     for position, name in enumerate(files):
-        if _artifact_step(name) is None:
+        path, step = ("files", position), _artifact_step(name)
+        if step is None:
             message = f"`{name[:80]}` doesn't name an artifact of a step"
             fix = "write `STEP/NAME`, such as `report/table.csv`, or `report/*`"
-            yield Finding(path=("files", position), code="invalid_file", message=message, fix=fix)
+            yield Finding(path=path, code="invalid_file", message=message, fix=fix)
+        elif step == ARTIFACTS:
+            message = f"the files of a step `{ARTIFACTS}` would lie where the artifacts of this one are collected"
+            yield Finding(path=path, code="name_clash", message=message, fix="give that step another id")
+        elif name in files[:position]:
+            message = f"`{name[:80]}` is named already"
+            yield Finding(path=path, code="duplicate_file", message=message, fix="remove one of the two")
 
 
 def _artifact_step(name: str) -> str | None:
     match = _FILE.fullmatch(name)
-    return None if match is None or ".." in match["name"].split("/") else match["step"]
+    return None if match is None or not {"", ".", ".."}.isdisjoint(match["name"].split("/")) else match["step"]
 
 
 def _secrets(secrets: list[str]) -> Iterator[Finding]:

@@ -50,7 +50,12 @@ class Parts:
             if self._open_store is None:
                 home = self._settings.home
                 home.make()
-                store = await Store.open(self._settings.database_url, files=home.files)
+                store = await Store.open(
+                    self._settings.database_url,
+                    files=home.files,
+                    artifacts=self._settings.artifacts_url,
+                    spool=home.spool,
+                )
                 self._open_store = await self._stack.enter_async_context(store)
             return self._open_store
 
@@ -75,6 +80,7 @@ class Parts:
 
     async def runs(self, driver: Driver) -> Runs:
         store = await self.store()
+        await store.artifacts.contents.probe()
         isolation = self._settings.runner
         sandboxes = Sandboxes(await self.runner(isolation.runner), concurrency=isolation.concurrency)
         self._stack.push_async_callback(sandboxes.close)

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.serializers import JSONSerializer
 
+from engine.artifacts import artifact_document
 from engine.attempts import Work, retry_delays
 from flows.contracts import StepResult
 from flows.definition import Definition
@@ -73,14 +74,15 @@ def compile_flow(definition: Definition, body: Callable[[str], Awaitable[Json]],
 def compile_step(definition: Definition, step: StepConfig, cache_dir: Path) -> Task[Any, Any]:
     """Make the Prefect task of a step, carrying its name, retries, timeout and cache policy.
 
-    The task takes a :class:`engine.attempts.Work` and gives the result's JSON, wrapped so that it can be cached.
+    The task takes a :class:`engine.attempts.Work` and gives the result's JSON with the artifacts, so that both can be
+    cached.
     """
 
     async def attempt(work: Work) -> dict[str, Json]:
         outcome = await work.attempt()
         if outcome.status is not StepStatus.SUCCEEDED:
             raise UnsuccessfulAttemptError(outcome, worth_retrying=work.worth_retrying(outcome))
-        return {"result": outcome.result}
+        return {"result": outcome.result, "artifacts": [artifact_document(one) for one in outcome.artifacts]}
 
     # Prefect derives a task's key from its function's name; without this all steps of all flows would share one.
     attempt.__qualname__ = f"{definition.flow.flow}.{step.id}"

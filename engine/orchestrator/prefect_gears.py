@@ -171,7 +171,7 @@ async def _perform(task: Task[Any, Any], work: Work) -> StepResult:
         return await work.abandoned()
     else:
         if work.outcome is None or work.outcome.status is not StepStatus.SUCCEEDED:
-            return await work.cached(value["result"])
+            return await work.cached(value["result"], value.get("artifacts", []))
     assert work.outcome is not None
     return work.outcome
 

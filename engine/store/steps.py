@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
 from ulid import ULID
 
-from engine.records import StepRun, StepSummary
+from engine.records import ArtifactRecord, StepRun, StepSummary
+from engine.store.artifacts import add_artifacts, artifacts_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, StepRunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
-from flows.contracts import StepError, StepResult
+from flows.contracts import Artifact, StepError, StepResult
 from flows.values import StepStatus
 
 _TABLE = StepRunTable.__table__
@@ -72,7 +73,7 @@ class Steps:
         return step
 
     async def finish(self, step_run_id: str, result: StepResult) -> None:
-        """End an attempt for good.
+        """End an attempt for good, and with it record the artifacts that it left.
 
         Raises:
             UnknownRecordError: there is no such attempt.
@@ -80,10 +81,12 @@ class Steps:
         """
         if result.status is StepStatus.RUNNING:
             raise ValueError("running doesn't end an attempt")
-        values = {**_outcome(result), "ended_at": datetime.now(UTC), "this": step_run_id}
+        now = datetime.now(UTC)
+        values = {**_outcome(result), "ended_at": now, "this": step_run_id}
 
         def change(connection: Connection) -> None:
             if connection.execute(_FINISH, values).rowcount == 1:
+                add_artifacts(connection, step_run_id, result.artifacts, now)
                 return
             status = connection.scalar(_STATUS, {"this": step_run_id})
             if status is None:
@@ -99,9 +102,17 @@ class Steps:
         begun = _begun(run_id, step_id, attempt, item)
         return begun.ended(result, begun.started_at)
 
-    async def add(self, step: StepRun) -> None:
-        """Record an attempt that is over."""
-        await self._insert(step)
+    async def add(self, step: StepRun, artifacts: Sequence[Artifact] = ()) -> None:
+        """Record an attempt that is over, with the artifacts that count as its own."""
+        if not artifacts:
+            await self._insert(step)
+            return
+
+        def write(connection: Connection) -> None:
+            connection.execute(_INSERT, _values(step))
+            add_artifacts(connection, step.id, artifacts, step.started_at)
+
+        await self._database.write(write)
 
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
@@ -111,33 +122,31 @@ class Steps:
         """The steps of a run, in the order in which they began; of the items of a for-each only their numbers."""
         parameters = {"run": run_id}
 
-        def read(connection: Connection) -> tuple[Sequence[Row[*tuple[Any, ...]]], dict[str, StepRun]]:
+        def read(
+            connection: Connection,
+        ) -> tuple[Sequence[Row[*tuple[Any, ...]]], dict[str, StepRun], tuple[ArtifactRecord, ...]]:
             rows = connection.execute(_OF_STEPS, parameters)
-            return connection.execute(_TALLIES, parameters).all(), {row.step_id: _step(row) for row in rows}
+            last = {row.step_id: _step(row) for row in rows}
+            return connection.execute(_TALLIES, parameters).all(), last, artifacts_of(connection, run_id)
 
-        tallies, last = await self._database.read(read)
+        tallies, last, left = await self._database.read(read)
+        artifacts: dict[str, list[Artifact]] = {}
+        for record in left:
+            if not record.superseded:
+                artifacts.setdefault(record.step_id, []).append(record.artifact)
         return tuple(
             StepSummary(
                 final=last.get(tally.step_id) or _under_way(run_id, tally),
                 attempts=tally.attempts,
                 tool_calls=tally.tool_calls,
                 egress=tally.egress,
+                artifacts=tuple(artifacts.get(tally.step_id, ())),
             )
             for tally in tallies
         )
 
     async def _insert(self, step: StepRun) -> None:
-        values = {
-            "id": step.id,
-            "run_id": step.run_id,
-            "step_id": step.step_id,
-            "item": NO_ITEM if step.item is None else step.item,
-            "attempt": step.attempt,
-            **_outcome(step),
-            "started_at": step.started_at,
-            "ended_at": step.ended_at,
-        }
-        await self._database.execute(_INSERT, values)
+        await self._database.execute(_INSERT, _values(step))
 
 
 def end_attempts(connection: Connection, run_id: str, now: datetime) -> None:
@@ -155,6 +164,19 @@ def _begun(run_id: str, step_id: str, attempt: int, item: int | None) -> StepRun
         status=StepStatus.RUNNING,
         started_at=datetime.now(UTC),
     )
+
+
+def _values(step: StepRun) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "run_id": step.run_id,
+        "step_id": step.step_id,
+        "item": NO_ITEM if step.item is None else step.item,
+        "attempt": step.attempt,
+        **_outcome(step),
+        "started_at": step.started_at,
+        "ended_at": step.ended_at,
+    }
 
 
 def _under_way(run_id: str, tally: Row[Any]) -> StepRun:

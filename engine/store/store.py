@@ -7,9 +7,11 @@ from types import TracebackType
 from typing import Self
 
 from engine.store import schema
+from engine.store.artifacts import Artifacts
 from engine.store.blobs import Blobs
 from engine.store.calls import Calls
 from engine.store.content import Content
+from engine.store.contents import ArtifactContents
 from engine.store.database import Database
 from engine.store.egress import Egress
 from engine.store.events import Events
@@ -25,12 +27,13 @@ class Store:
     """An open database, by noun.
 
     ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network),
-    ``secrets`` (encrypted), ``events`` (what came in, and what became of it) and ``content`` (the workspaces'
-    documents, tasks and files).
+    ``secrets`` (encrypted), ``events`` (what came in, and what became of it), ``artifacts`` (what steps left) and
+    ``content`` (the workspaces' documents, tasks and files).
     """
 
-    def __init__(self, database: Database, blobs: Blobs) -> None:
+    def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
         self._database = database
+        self.artifacts = Artifacts(database, contents)
         self.flows = Flows(database)
         self.runs = Runs(database)
         self.steps = Steps(database)
@@ -42,11 +45,19 @@ class Store:
         self.content = Content(database, blobs)
 
     @classmethod
-    async def open(cls, url: str, *, files: Path | str | None = None) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        files: Path | str | None = None,
+        artifacts: Path | str | None = None,
+        spool: Path | None = None,
+    ) -> Self:
         """Open ``sqlite:///path`` or ``postgresql://…``, creating or upgrading its tables where needed.
 
         ``files`` is where the contents of the workspaces' files are kept: a directory, or an fsspec URL; left out, the
-        directory ``files`` beside an SQLite database.
+        directory ``files`` beside an SQLite database. ``artifacts`` is the same for what steps leave; left out, the
+        directory ``artifacts`` beside ``files``. ``spool`` is a directory for artifacts on their way to or from a URL.
 
         Raises:
             InvalidDatabaseUrlError: the URL can't be used.
@@ -58,12 +69,14 @@ class Store:
             if not database.is_sqlite:
                 raise InvalidCallError("a PostgreSQL store needs a place for the contents of files", fix="pass files=…")
             files = Path(str(database.url.database)).parent / "files"
+        if artifacts is None:
+            artifacts = f"{str(files).rstrip('/').rpartition('/')[0] or '.'}/artifacts"
         try:
             await schema.prepare(database)
         except BaseException:
             await database.close()
             raise
-        return cls(database, Blobs(str(files)))
+        return cls(database, Blobs(str(files)), ArtifactContents(str(artifacts), spool))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -76,6 +89,7 @@ class Store:
 
     async def close(self) -> None:
         await self._database.close()
+        self.artifacts.contents.spool.close()
 
     async def __aenter__(self) -> Self:
         return self

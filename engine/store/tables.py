@@ -186,6 +186,23 @@ class EgressRecordTable(Table, table=True):
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class ArtifactTable(Table, table=True):
+    """A file that an attempt left; its content is kept beside the database, by its SHA-256."""
+
+    __tablename__ = "artifact"
+    __table_args__ = (UniqueConstraint("run_id", "step_id", "item", "attempt", "path"),)
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id")
+    step_id: str
+    item: int
+    attempt: int
+    path: str = Field(sa_type=_KEY)
+    size: int = Field(sa_type=BigInteger)
+    sha256: str = Field(index=True)
+    media_type: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class DocumentTable(Table, table=True):
     """A document of a workspace; users choose the ids."""
 

@@ -19,6 +19,10 @@ MAX_ERROR = 256 * 1024
 MAX_CALL_ARGUMENTS = 8 * 1024 * 1024
 MAX_ID = 2**31
 MAX_NAME = 200
+MAX_CONTENT = 256 * 1024
+"""Bytes of a file in one frame."""
+MAX_PATH = 4096
+MAX_SIZE = 2**63
 
 
 class ChannelError(Exception):
@@ -71,6 +75,55 @@ class Exit:
     """The user's process ended, with a wait status as ``waitpid`` gives it."""
 
     status: int
+    artifacts: bool = False
+    """Whether it left files, of which the guest is going to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """A file that the step left. Files are numbered from 0; ``path`` is bytes that nobody has checked."""
+
+    path: bytes
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Omitted:
+    """Something that the step left and that is no artifact; ``path`` is empty where it is the directory itself."""
+
+    path: bytes
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beyond:
+    """A file that passes a limit; the guest tells nothing more."""
+
+    path: bytes
+    limit: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """The next bytes of an announced file."""
+
+    artifact: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complete:
+    """An announced file has no more bytes."""
+
+    artifact: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """The guest has told of everything; ``omitted`` counts what is no artifact."""
+
+    omitted: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +164,8 @@ class Close:
 
 
 StreamFrame = Open | Data | Window | Shut | Close
-Frame = Ready | Taken | Log | Call | Result | Failure | Exit | StreamFrame
+ArtifactFrame = Announced | Omitted | Beyond | Content | Complete | Collected
+Frame = Ready | Taken | Log | Call | Result | Failure | Exit | StreamFrame | ArtifactFrame
 
 
 def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -178,6 +232,12 @@ def _cap(header: Mapping[str, Any], max_result: int) -> int:
         "window": 0,
         "shut": 0,
         "close": 0,
+        "artifact": MAX_PATH,
+        "omitted": MAX_PATH,
+        "beyond": MAX_PATH,
+        "content": MAX_CONTENT,
+        "complete": 0,
+        "collected": 0,
     }
     kind = header.get("kind")
     if not isinstance(kind, str) or kind not in caps:
@@ -200,7 +260,9 @@ def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:  # noqa: PLR0911
         case {"kind": "error"}:
             return Failure(data=payload)
         case {"kind": "exit", "status": int(status)} if _is_an_end(status):
-            return Exit(status=status)
+            return Exit(status=status, artifacts=header.get("artifacts") is True)
+        case {"kind": "artifact" | "omitted" | "beyond" | "content" | "complete" | "collected"}:
+            return _artifact_frame(header, payload)
         case {"stream": int(number)} if 0 < number < MAX_ID:
             return _stream_frame(header, number, payload)
         case _:
@@ -219,6 +281,24 @@ def _stream_frame(header: Mapping[str, Any], number: int, payload: bytes) -> Fra
             return Shut(stream=number)
         case {"kind": "close"}:
             return Close(stream=number)
+        case _:
+            raise ChannelError("a frame with a missing or wrong field")
+
+
+def _artifact_frame(header: Mapping[str, Any], payload: bytes) -> Frame:
+    match header:
+        case {"kind": "artifact", "size": int(size)} if payload and 0 <= size < MAX_SIZE:
+            return Announced(path=payload, size=size)
+        case {"kind": "omitted", "why": str(why)} if len(why) <= MAX_NAME:
+            return Omitted(path=payload, why=why)
+        case {"kind": "beyond", "limit": str(limit), "size": int(size)} if 0 <= size < MAX_SIZE:
+            return Beyond(path=payload, limit=limit[:MAX_NAME], size=size)
+        case {"kind": "content", "artifact": int(number)} if payload:
+            return Content(artifact=number, data=payload)
+        case {"kind": "complete", "artifact": int(number)}:
+            return Complete(artifact=number)
+        case {"kind": "collected", "omitted": int(omitted)} if 0 <= omitted < MAX_ID:
+            return Collected(omitted=omitted)
         case _:
             raise ChannelError("a frame with a missing or wrong field")
 

@@ -10,10 +10,11 @@ from flows.errors import StepboxError
 from flows.values import Json
 from steps.sandbox import channel
 from steps.sandbox.output import Output
-from steps.sandbox.protocol import Host, Job
+from steps.sandbox.protocol import Host, Job, SandboxLostError
 from steps.sandbox.values import NotJsonError, decode
 
 if TYPE_CHECKING:
+    from steps.sandbox.artifacts import Collected
     from steps.sandbox.egress import Egress
 
 LARGE_ARGUMENTS = 256 * 1024
@@ -45,6 +46,32 @@ class Conversation:
         """The limit that the code has passed; nothing more was heard after that."""
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._egress = self._open_egress()
+        self._leaves = False
+        self.collected: Collected | None = None
+        """What came of the files that the code left; None where it left none, or they weren't asked for."""
+
+    async def bring(self) -> None:
+        """Put the job's files into the sandbox, before the job and outside of its time.
+
+        Raises:
+            SandboxLostError: it doesn't take them.
+        """
+        if self._job.files:
+            from steps.sandbox import artifacts  # noqa: PLC0415 - most steps get no files
+
+            bringing = asyncio.ensure_future(artifacts.bring(self._job.files, self))
+            # A guest says nothing before it has its job: whatever comes is its end.
+            ended = asyncio.ensure_future(self._reader.readexactly(1))
+            try:
+                await asyncio.wait({bringing, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if bringing.done():
+                    bringing.result()
+            except TimeoutError as problem:
+                raise SandboxLostError from problem
+            finally:
+                bringing.cancel()
+                ended.cancel()
+                await asyncio.gather(bringing, ended, return_exceptions=True)
 
     async def run(self) -> None:
         """Send the job and listen until the user's process has ended, or the sandbox is gone.
@@ -76,6 +103,15 @@ class Conversation:
                 self._broken.cancel()
         if not self._broken.cancelled():
             self._broken.result()
+
+    async def collect(self) -> None:
+        """Take the files that the code left, once it has ended and the sandbox is still there."""
+        if self._leaves and self._job.artifact_directory is not None:
+            from steps.sandbox import artifacts  # noqa: PLC0415 - most steps leave no files
+
+            self.collected = await artifacts.collect(self._reader, self._job.limits, self._job.artifact_directory)
+            for note in self.collected.notes:
+                await self._host.log("stderr", note)
 
     def signal(self, number: int) -> None:
         """Send a signal to all of the user's processes."""
@@ -127,14 +163,17 @@ class Conversation:
         job = self._job
         code = job.code.encode()
         inputs = json.dumps(dict(job.inputs), allow_nan=False).encode()
-        header = {
+        header: dict[str, Any] = {
             "kind": "job",
             "code": len(code),
             "filename": job.filename,
             "tools": list(job.tools),
             "environment": dict(job.environment),
             "result_limit": job.limits.result,
+            "artifacts": None,
         }
+        if job.artifact_directory is not None:
+            header["artifacts"] = job.limits.of_artifacts()
         if job.network is not None:
             self.send({"kind": "network"}, job.network.authorities)
         self.send(header, code + inputs)
@@ -166,6 +205,7 @@ class Conversation:
                 self.failure = frame.data
             case channel.Exit():
                 self.wait_status = frame.status
+                self._leaves = frame.artifacts
                 return False
             case None:
                 return False

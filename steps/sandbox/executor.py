@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows.contracts import Isolation, StepCall, StepError, StepResult
-from flows.errors import FeatureUnavailableError, RefusedError
+from flows.errors import FeatureUnavailableError, RefusedError, StepboxError
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.values import Json, StepStatus
@@ -52,10 +52,6 @@ def refusal(config: SandboxConfig) -> RefusedError | None:
         )
     if config.secrets:
         return FeatureUnavailableError("this version can't give secrets to code", fix="leave `secrets` out")
-    if config.files:
-        return FeatureUnavailableError(
-            "this version can't give artifacts to code", fix="leave `files` out and pass values through `with`"
-        )
     return None
 
 
@@ -122,12 +118,15 @@ class CodeExecutor:
         refused = await self.refusal(step)
         if refused is not None:
             raise refused
-        job = replace(_job(step, call.inputs, self._network(step)), journal=call)
+        job = _job(step, call.inputs, self._network(step))
+        job = replace(job, journal=call, artifact_directory=call.artifact_directory)
+        if step.files:
+            job = replace(job, files=tuple(await call.fetch_artifacts(step.files)))
         error = _unfit(job)
         if error is not None:
             return StepResult(status=error[0], error=error[1])
         outcome = await self._sandboxes.execute(job, call)
-        return _check_result(step, _step_result(outcome))
+        return _check_result(step, await _keep(outcome, call))
 
     def _network(self, step: CodeStep) -> Network | None:
         """What the step may reach; None: nothing.
@@ -191,6 +190,11 @@ def _unfit(job: Job) -> tuple[Literal[StepStatus.LIMIT_EXCEEDED, StepStatus.FAIL
             message=f"the code is {size} bytes, the limit is {job.limits.code}",
             fix="move data out of the code, into inputs or files",
         )
+    if job.files:
+        from steps.sandbox.artifacts import misfit  # noqa: PLC0415 - few steps get files
+
+        if (error := misfit(job.files, job.limits)) is not None:
+            return StepStatus.LIMIT_EXCEEDED, error
     if job.language == "python" and _SCRIPT_BLOCK in job.code:
         from steps.sandbox.script_block import missing_dependency  # noqa: PLC0415 - few steps have such a block
 
@@ -198,6 +202,20 @@ def _unfit(job: Job) -> tuple[Literal[StepStatus.LIMIT_EXCEEDED, StepStatus.FAIL
         if missing is not None:
             return StepStatus.FAILED, missing
     return None
+
+
+async def _keep(outcome: Outcome, call: StepCall) -> StepResult:
+    """The result of an outcome whose artifacts are kept; where they can't be, the step has failed."""
+    result = _step_result(outcome)
+    if not outcome.artifacts:
+        return result
+    try:
+        return replace(result, artifacts=await call.keep_artifacts(outcome.artifacts))
+    except StepboxError as problem:
+        if result.status is StepStatus.SUCCEEDED:
+            return replace(result, status=StepStatus.FAILED, result=None, error=StepError.of(problem))
+        await call.log("stderr", f"no artifacts are kept: {problem.message}")
+        return result
 
 
 def _step_result(outcome: Outcome) -> StepResult:

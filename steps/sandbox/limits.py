@@ -6,6 +6,12 @@ from typing import Literal
 Language = Literal["python", "javascript", "shell"]
 
 MB = 1_000_000
+MAX_ARTIFACTS = 1_000
+"""Files that an attempt may leave."""
+MAX_ARTIFACT_PATH = 1_024
+"""Bytes of a path in UTF-8: what the narrowest of the usual stores takes (S3)."""
+MAX_ARTIFACT_DEPTH = 20
+"""Directories in one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +33,21 @@ class Limits:
     result: int = 1 * MB
     """Encoded as JSON."""
     artifacts: int = 50 * MB
+    """Of all the files together that an attempt leaves."""
     requests: int = 50
     """Over the network: connections to a host, however much goes through each."""
     transfer: int = 100 * MB
     """Bytes over the network, both ways together."""
     tool_calls: int = 100
+
+    def of_artifacts(self) -> dict[str, int]:
+        """What the guest is told of them (guest/artifacts.py)."""
+        return {
+            "bytes": self.artifacts,
+            "files": MAX_ARTIFACTS,
+            "depth": MAX_ARTIFACT_DEPTH,
+            "path": MAX_ARTIFACT_PATH,
+        }
 
 
 def default_limits(language: Language) -> Limits:

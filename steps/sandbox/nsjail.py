@@ -275,24 +275,28 @@ class NsjailSandbox:
             raise
         cpu_before = self._cpu_time()
         said = Conversation(self._reader, self._writer, self._with_environment(job), host)
-        started = time.perf_counter()
-        talking = asyncio.ensure_future(said.run())
+        talking: asyncio.Future[None] | None = None
         timed_out = False
         try:
+            await said.bring()
+            started = time.perf_counter()
+            talking = asyncio.ensure_future(said.run())
             timed_out = await self._supervise(talking, guarded, said, job)
             duration = time.perf_counter() - started
             if not talking.done():
                 self._kill()
             await talking
-            if not said.taken and said.failure is None:
+            full = bool(job.files) and self._cgroup is not None and self._cgroup.oom_kills() > 0
+            if not said.taken and said.failure is None and not full:
                 raise SandboxLostError
             observation = self._observe(duration, timed_out, guarded, cpu_before)
+            await said.collect()
             return outcome(job, said, observation)
         finally:
             if guarded is not None:
                 guarded[1].cancel()
             self._kill()
-            if not talking.done():
+            if talking is not None and not talking.done():
                 talking.cancel()
                 with suppress(asyncio.CancelledError):
                     await talking

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flows.contracts import Isolation, StepError
@@ -45,6 +46,14 @@ class Observation:
 def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
     """The outcome of a job that ran to its end, was ended, or lost its sandbox."""
     status, result, error = _judge(job, said, seen)
+    collected = said.collected
+    notes: list[str] = []
+    if collected is not None:
+        notes += collected.notes
+        if collected.error is not None and status is StepStatus.SUCCEEDED:
+            (status, error), result = collected.error, None
+        elif collected.error is not None:
+            notes.append(f"no artifacts are kept: {collected.error[1].message}")
     return Outcome(
         status=status,
         result=result,
@@ -52,7 +61,7 @@ def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
         isolation=seen.isolation,
         duration=seen.duration,
         stdout=said.output.text("stdout"),
-        stderr=said.output.text("stderr"),
+        stderr=_with_notes(said.output.text("stderr"), notes),
         truncated=said.output.truncated,
         exit_status=_exit_status(said.wait_status),
         peak_memory=seen.peak_memory,
@@ -60,7 +69,14 @@ def outcome(job: Job, said: Conversation, seen: Observation) -> Outcome:
         tool_calls=said.tool_calls,
         egress=said.requests,
         image=seen.image,
+        artifacts=collected.files if collected is not None else (),
     )
+
+
+def _with_notes(text: str, notes: Sequence[str]) -> str:
+    """Output of the code with lines of ours behind it."""
+    begun = "\n" if notes and text and not text.endswith("\n") else ""
+    return text + begun + "".join(f"{note}\n" for note in notes)
 
 
 Judgement = tuple[StepStatus, Json, StepError | None]

@@ -4,11 +4,12 @@ A :class:`Runner` starts sandboxes; a :class:`Sandbox` takes one :class:`Job`, o
 guest says is hostile: the outcome's status, durations and counts are the host's own observations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
-from flows.contracts import EgressDecision, Isolation, StepError
+from flows.contracts import CollectedFile, EgressDecision, Isolation, StepError, WorkFile
 from flows.errors import RefusedError
 from flows.values import Json, StepStatus
 from steps.addresses import Endpoint, Resolver, resolve
@@ -105,6 +106,10 @@ class Job:
     """A job with a network has one."""
     runtime: str | None = None
     """The container runtime that the step asks for by name; None: the one that the installation is set to."""
+    files: tuple[WorkFile, ...] = ()
+    """What the code finds in its work directory. They fit there (:func:`steps.sandbox.artifacts.misfit`)."""
+    artifact_directory: Callable[[], Path] | None = None
+    """Makes the directory into which the files are written that the code leaves; None: they aren't collected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +133,8 @@ class Outcome:
     """Requests over the network, made or not."""
     image: str | None = None
     """The image that it ran in, by digest; None where there was none."""
+    artifacts: tuple[CollectedFile, ...] = ()
+    """The files that it left."""
 
 
 class LimitUnavailableError(RefusedError):

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,7 +18,11 @@ LIBRARY = ROOT / "flows" / "library"
 
 
 def rows(name: str, file: str) -> list[dict[str, str]]:
-    with (LIBRARY / name / "data" / file).open(encoding="utf-8", newline="") as text:
+    return rows_of(LIBRARY / name / "data" / file)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as text:
         return list(csv.DictReader(text))
 
 
@@ -198,3 +205,54 @@ def test_statement_run(trial: Callable[..., Trial]) -> None:
 
 
 RUNS = ("runs", "list", "--flow", "customer_statement", "--output", "json")
+
+
+def test_clean_contacts(trial: Callable[..., Trial]) -> None:
+    here, broken, strict = trial("clean_contacts"), trial("clean_contacts", "broken"), trial("clean_contacts", "strict")
+    broken.edit("data/contacts.csv", "name,email,phone", "name,mail,phone")
+    ran, failed, refused = at_once(here.run, broken.run, lambda: strict.run("-i", "keep=0.9"))
+
+    lines = rows("clean_contacts", "contacts.csv")
+    assert ran.status == 0, ran.stdout
+    output = ran.json()["output"]
+    assert output["counts"] == {**output["counts"], "rows": len(lines), "usable": len(lines) - 3, "rejected": 3}
+    assert output["files"] == [
+        f"contacts/{name}" for name in ("SHA256SUMS", "contacts.csv", "rejected.csv", "report.html")
+    ]
+    assert output["archive"]["path"] == "contacts.tar.gz"
+
+    assert here.call("runs", "download", ran.json()["run_id"], "--to", "out").status == 0
+    out = here.directory / "out"
+    cleaned = rows_of(out / "clean" / "contacts.csv")
+    by_email = {row["email"]: row for row in cleaned}
+    assert len(by_email) == len(lines) - 3
+    assert by_email["martin.keller@nordwind.example"] == {
+        "name": "Martin Keller",
+        "email": "martin.keller@nordwind.example",
+        "phone": "+49305550102",
+        "country": "DE",
+        "since": "2021-03-14",
+    }
+    assert by_email["clara.winter@seeufer.example"]["phone"] == "+41445550109"
+    assert by_email["luca.meier@seeufer.example"]["since"] == "2022-09-03"
+    assert by_email["lena.hofer@alpenblick.example"]["name"] == "Lena Hofer"
+    rejected = rows_of(out / "clean" / "rejected.csv")
+    assert [(row["line"], row["reason"]) for row in rejected] == [
+        ("7", "no valid e-mail address"),
+        ("13", "no name"),
+        ("15", "the same contact as in line 14"),
+    ]
+    assert len(rows_of(out / "clean" / "changes.csv")) == output["counts"]["changes"]
+    page = (out / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"{len(lines) - 3} of {len(lines)} rows are usable" in page
+    assert "&lt;sophie.brandt@nordwind.example&gt;" in page
+    with tarfile.open(out / "pack" / "contacts.tar.gz") as archive:
+        packed = {name: archive.extractfile(name) for name in output["files"]}
+        contents = {name.removeprefix("contacts/"): file.read() for name, file in packed.items() if file is not None}
+    sums = {name: digest for digest, name in map(str.split, contents.pop("SHA256SUMS").decode().splitlines())}
+    assert sums == {name: sha256(content).hexdigest() for name, content in contents.items()}
+    assert contents["contacts.csv"] == (out / "clean" / "contacts.csv").read_bytes()
+
+    assert failed.json()["steps"]["clean"]["error"]["message"] == "the contacts have no column email"
+    message = refused.json()["steps"]["clean"]["error"]["message"]
+    assert message == f"only {len(lines) - 3} of {len(lines)} contacts are usable: is this the right file?"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.conftest import Stepbox, interrupt
 
-STEP_KEYS = {"status", "result", "error", "attempts", "isolation", "duration_ms", "tool_calls", "egress"}
+STEP_KEYS = {"status", "result", "error", "attempts", "isolation", "duration_ms", "tool_calls", "egress", "artifacts"}
 ERROR_KEYS = {"code", "message", "line", "traceback", "fix"}
 
 SUM = """

@@ -3,20 +3,24 @@
 import asyncio
 import hashlib
 import os
+import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import pytest
 
+from flows.contracts import WorkFile
 from flows.values import Json, StepStatus
-from steps.sandbox import interpreter, processes
+from steps.sandbox import interpreter, jail, processes
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
 from steps.sandbox.protocol import Job, Outcome, Runner
+from tests.artifacts import content_of
+from tests.sandbox.hostile import Rewrite, hostile_guest
 from tests.sandbox.runners import RUNNERS, names_for
 
 T = TypeVar("T")
@@ -151,6 +155,41 @@ def run_step(sandboxes: Sandboxes) -> RunStep:
     ) -> Outcome:
         host = host or RecordingHost()
         return await sandboxes.execute(job(code, language, inputs=inputs, tools=tuple(host.tools), **limits), host)
+
+    return run
+
+
+@pytest.fixture
+def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rewrite]:
+    """Replaces the guest of jails by one that does other lines."""
+    with hostile_guest(jail.GUEST) as (place, rewrite):
+        monkeypatch.setattr(jail, "GUEST", place)
+        yield rewrite
+
+
+class Leave(Protocol):
+    """Runs code that may leave artifacts; gives the outcome, and what it left by path."""
+
+    async def __call__(
+        self, code: str, language: Language = "python", *, files: tuple[WorkFile, ...] = (), **limits: float
+    ) -> tuple[Outcome, dict[str, bytes]]: ...
+
+
+@pytest.fixture
+def leave(sandboxes: Sandboxes, tmp_path: Path) -> Leave:
+    def directory() -> Path:
+        return Path(tempfile.mkdtemp(dir=tmp_path))
+
+    async def run(
+        code: str, language: Language = "python", *, files: tuple[WorkFile, ...] = (), **limits: float
+    ) -> tuple[Outcome, dict[str, bytes]]:
+        host = RecordingHost()
+        given = job(code, language, inputs=None, tools=(), **limits)
+        outcome = await sandboxes.execute(replace(given, files=files, artifact_directory=directory), host)
+        # What is noted on artifacts is in the log as well.
+        notes = [line for line in outcome.stderr.splitlines() if "left out of the artifacts" in line]
+        assert [line for stream, line in host.lines if "left out of the artifacts" in line] == notes
+        return outcome, {file.path: content_of(file) for file in outcome.artifacts}
 
     return run
 

@@ -16,12 +16,13 @@ from steps.sandbox.executor import CodeExecutor
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
 from steps.sandbox.select import choose
+from tests.artifacts import Shelf
 from tests.sandbox.conftest import until
 from tests.servers import Journal
 
 
 @dataclass
-class Call(Journal):
+class Call(Journal, Shelf):
     """One attempt, as the engine would hand it over."""
 
     inputs: Mapping[str, Json] = field(default_factory=dict)
@@ -105,7 +106,6 @@ async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executo
     [
         ({"network": "full"}, "network_unavailable"),
         ({"secrets": ["key"]}, "feature_unavailable"),
-        ({"files": ["other/*"]}, "feature_unavailable"),
     ],
 )
 async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
@@ -189,3 +189,27 @@ async def test_enforcement_tells_how_each_limit_holds() -> None:
     assert set(told) == {"timeout", "memory", "cpu", "pids", "disk", "output", "network"}
     assert "missing" not in told.values()
     assert (told["memory"] == "hard") == (os.geteuid() == 0)
+
+
+async def test_step_takes_and_leaves_artifacts(executor: CodeExecutor, tmp_path: Path) -> None:
+    call = Call(place=tmp_path, earlier={"make/in.txt": b"given"})
+    step = python("open('artifacts/out.txt', 'w').write(open('make/in.txt').read().upper())", files=["make/in.txt"])
+    result = await executor.execute(step, call)
+    assert (result.error, call.kept) == (None, {"out.txt": b"GIVEN"})
+    assert [one.path for one in result.artifacts] == ["out.txt"]
+
+
+async def test_artifacts_of_a_step_whose_result_is_wrong_are_kept(executor: CodeExecutor, tmp_path: Path) -> None:
+    call = Call(place=tmp_path)
+    step = python("open('artifacts/x', 'w').write('x')\nreturn 1", returns={"type": "string"})
+    result = await executor.execute(step, call)
+    assert (result.status, [one.path for one in result.artifacts]) == (StepStatus.FAILED, ["x"])
+
+
+async def test_limit_of_artifacts_is_the_steps(executor: CodeExecutor, tmp_path: Path) -> None:
+    code = "open('artifacts/x', 'w').write('x' * 11)"
+    fits = await executor.execute(python(code, limits={"artifacts": "11B"}), Call(place=tmp_path))
+    beyond = await executor.execute(python(code, limits={"artifacts": "10B"}), Call(place=tmp_path))
+    assert (fits.status, beyond.status) == (StepStatus.SUCCEEDED, StepStatus.LIMIT_EXCEEDED)
+    assert beyond.error is not None
+    assert beyond.error.code == "artifacts_too_large"

@@ -1,76 +1,21 @@
 """The channel, as a supervisor may abuse it that the code has taken over"""
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from flows.errors import RefusedError
 from flows.values import StepStatus
-from steps.sandbox import jail, nsjail
+from steps.sandbox import nsjail
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
 from tests.sandbox.conftest import RecordingHost, job, told, until
-from tests.sandbox.snippets import FORGE
+from tests.sandbox.hostile import CALL, EXIT, RESULT
 
 pytestmark = pytest.mark.only_runner("nsjail")
 attack = pytest.mark.attack
 VIOLATION = (StepStatus.FAILED, "channel_violation")
-
-# Takes the place of what the supervisor does before it says that it is ready, and never comes back.
-HOSTILE = f"""
-
-def warm_up(*_given):
-    import time
-{FORGE.replace(chr(10), chr(10) + "    ")}
-    def say(*frames):
-        for one in frames: framing.write_all(HOST_OUT, one)
-    def take():
-        say(frame({{"kind": "ready"}}))
-        framing.read_frame(HOST_IN)
-        say(frame({{"kind": "taken"}}))
-    try:
-        {{lines}}
-    finally:
-        os._exit(0)
-"""
-# Takes the place of how a supervisor gets its line to the host.
-ANNOUNCING = """
-
-_announce = announce
-
-def announce():
-    desk = _socket.socket(fileno=os.dup(DESK))
-    def give(*descriptors, data=b"\\0"):
-        rights = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
-        desk.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else [])
-    {lines}
-"""
-RESULT = "frame({'kind': 'result'}, b'1')"
-CALL = "frame({'kind': 'call', 'id': 1, 'tool': 'demo.echo'}, b'1')"
-EXIT = "frame({'kind': 'exit', 'status': 0})"
-
-
-@pytest.fixture
-def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Replaces the guest by one that does these lines."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        place = Path(folder)
-        place.chmod(0o755)
-        shutil.copytree(jail.GUEST, place / "guest", ignore=shutil.ignore_patterns("__pycache__"))
-        monkeypatch.setattr(jail, "GUEST", place / "guest")
-
-        def replace(lines: str, *, announcement: str | None = None) -> None:
-            with (place / "guest" / "supervisor.py").open("a") as file:
-                if lines:
-                    file.write(HOSTILE.replace("{lines}", lines.replace("\n", "\n        ")))
-            if announcement is not None:
-                with (place / "guest" / "desk.py").open("a") as file:
-                    file.write(ANNOUNCING.replace("{lines}", announcement.replace("\n", "\n    ")))
-
-        yield replace
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from flows.errors import InvalidCallError
+from ui.cli.artifacts import save_artifacts
 from ui.cli.doors import leave
 from ui.cli.options import InputOption, InputsOption, Output, OutputOption, once, read_code, read_inputs, split_inputs
 from ui.cli.show import duration, err, literal, print_json, print_output, styled
@@ -43,6 +44,9 @@ def execute(
     tool: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A tool the code may call; repeat it.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Such as 30s.")] = None,
     memory: Annotated[str | None, typer.Option(help="Such as 128MB.")] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the files that the code leaves there, replacing others.")
+    ] = None,
     input_: InputOption = None,
     inputs: InputsOption = None,
     output: OutputOption = Output.TEXT,
@@ -72,12 +76,12 @@ def execute(
             timeout=None if timeout is None else _option("--timeout", parse_duration, timeout),
             memory=None if memory is None else _option("--memory", parse_byte_size, memory),
         )
-        return _execute(snippet, output)
+        return _execute(snippet, output, artifacts)
 
     leave(work, output)
 
 
-async def _execute(snippet: "Snippet", output: Output) -> int:
+async def _execute(snippet: "Snippet", output: Output, artifacts: Path | None) -> int:
     from engine.bootstrap import open_service
     from engine.documents import snippet_document
     from engine.progress import NoObserver
@@ -86,12 +90,16 @@ async def _execute(snippet: "Snippet", output: Output) -> int:
     async with open_service() as service:
         watch = Watch(CodeView() if output is Output.TEXT else NoObserver())
         outcome = await service.execute(snippet, watch)
+        wanted = {one.path: one for one in outcome.artifacts}
+        saved = [] if artifacts is None else await save_artifacts(service, wanted, artifacts, overwrite=True)
     if watch.lost is not None:
         raise watch.lost
     if output is Output.JSON:
         print_json(snippet_document(outcome))
     else:
         _show(outcome)
+        for path in saved:
+            err().print(f"[dim]wrote {literal(str(path))}[/]")
     return 0 if outcome.status == "succeeded" else 1
 
 

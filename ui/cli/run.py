@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ui.cli import INTERRUPTED
+from ui.cli.artifacts import show_artifacts
 from ui.cli.doors import leave
 from ui.cli.options import InputOption, InputsOption, Output, OutputOption, once, read_flow, read_inputs, split_inputs
 from ui.cli.show import duration, err, literal, print_json, print_output, styled
@@ -88,5 +89,10 @@ def show_report(report: "RunReport") -> None:
         console.print(f"  {literal(run.error.message)}")
         if run.error.fix:
             console.print(f"  [green]fix:[/] {literal(run.error.fix)}")
+    left = [(f"{step_id}/{one.path}", one.size) for step_id, step in report.steps.items() for one in step.artifacts]
+    if left:
+        console.print(f"  [bold]artifacts[/] [dim]stepbox runs download {run.id}[/]")
+        for line in show_artifacts(left):
+            console.print(f"  {line}")
     if run.output is not None:
         print_output(run.output)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.errors import InvalidCallError
+from ui.cli.artifacts import artifacts, download, show_artifacts
 from ui.cli.doors import leave
-from ui.cli.options import Output, OutputOption
+from ui.cli.options import Output, OutputOption, RunArgument
 from ui.cli.show import duration, literal, out, plain, print_json, print_output, size, styled, table
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What ran, how it ended and what it printed.", no_args_is_help=True)
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or enough of its beginning.")]
+app.command()(artifacts)
+app.command()(download)
 
 
 @app.command("list")
@@ -147,6 +149,11 @@ def _show(report: "RunReport") -> None:
             step_id, styled(final.status), duration(final.duration), str(step.attempts), final.isolation or "–", result
         )
     console.print(grid)
+    left = [(f"{step_id}/{one.path}", one.size) for step_id, step in report.steps.items() for one in step.artifacts]
+    if left:
+        console.print("[bold]artifacts[/]", f"[dim]stepbox runs download {run.id}[/]")
+        for line in show_artifacts(left):
+            console.print(line)
     for image in sorted({step.final.image for step in report.steps.values() if step.final.image}):
         console.print(f"[dim]image {literal(image)}[/]")
     if run.output is not None:

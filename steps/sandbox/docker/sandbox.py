@@ -116,22 +116,26 @@ class DockerSandbox:
             if self._looking is not None:
                 await self._looking
             await self._limit(job)
+            await said.bring()
             started = time.perf_counter()
             talking = asyncio.ensure_future(said.run())
             try:
                 timed_out = await self._supervise(talking, said, job)
                 duration = time.perf_counter() - started
                 broken = self._line.closed.is_set()
-                self._line.hang_up()
+                if not talking.done():
+                    self._line.hang_up()
                 await talking
             finally:
                 if not talking.done():
                     talking.cancel()
                     with suppress(asyncio.CancelledError):
                         await talking
-            if not said.taken and said.failure is None:
+            if not said.taken and said.failure is None and not (job.files and await self._full()):
                 raise SandboxLostError
-            return outcome(job, said, await self._observe(said, duration, timed_out=timed_out, broken=broken))
+            observation = await self._observe(said, duration, timed_out=timed_out, broken=broken)
+            await said.collect()
+            return outcome(job, said, observation)
         finally:
             self._end(farewell=said.wait_status is not None)
 
@@ -194,6 +198,12 @@ class DockerSandbox:
             cpu_time=cpu_after - self._cpu_before if cpu_after is not None and self._cpu_before is not None else None,
             image=self._image.digest,
         )
+
+    async def _full(self) -> bool:
+        """Whether the kernel has ended the supervisor for what files took of its memory."""
+        if self._cgroup is not None and self._cgroup.oom_kills():
+            self._fate.out_of_memory.set()
+        return await _first(self._fate.out_of_memory, seconds=NEWS)
 
     async def _find_counters(self) -> None:
         """Find the container's cgroup, where the Engine's machine is this one.

@@ -40,9 +40,13 @@ const percentEncode = encodeURIComponent;
 const Text = String;
 const Big = BigInt;
 const Failure = Error;
+const Wrong = TypeError;
+const Buffer = ArrayBuffer;
 
 const MAX_DEPTH = 200;
 const CHUNK = 32 * 1024;
+const PIECE = 256 * 1024;
+const MAX_PATH = 4096;
 const STAYS = new Set(
   ("Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp " +
     "Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError URIError globalThis JSON Math Intl " +
@@ -217,10 +221,15 @@ const takeWaiting = (id) => {
 let calls = 0;
 let reading = false;
 
-function call(tool, given) {
+const call = (tool, given) =>
+  ask((id) =>
+    write({ __proto__: null, kind: "call", id, tool }, encode(toJson(given === undefined ? {} : given, "arguments", 0, { __proto__: null, length: 0 })))
+  );
+
+function ask(send) {
   return new Promise((resolve, reject) => {
     const id = ++calls;
-    write({ __proto__: null, kind: "call", id, tool }, encode(toJson(given === undefined ? {} : given, "arguments", 0, { __proto__: null, length: 0 })));
+    send(id);
     setWaiting(id, [resolve, reject]);
     if (!reading) {
       reading = true;
@@ -240,6 +249,23 @@ async function readReplies() {
   }
   // In the same turn as the check: a call made because of the last reply must start reading again.
   reading = false;
+}
+
+// There is no file system: the supervisor writes the files that the code leaves.
+function leave(path, content) {
+  return ask((id) => {
+    let bytes = null;
+    if (typeof content === "string") bytes = encode(content);
+    else if (isView(content)) bytes = new Bytes(content.buffer, content.byteOffset, content.byteLength);
+    else if (content instanceof Buffer) bytes = new Bytes(content);
+    if (typeof path !== "string" || path.length > MAX_PATH || bytes === null) {
+      throw new Wrong(`artifacts.write takes a name of at most ${MAX_PATH} characters and text or bytes`);
+    }
+    for (let at = 0; at === 0 || at < bytes.length; at += PIECE) {
+      const header = { __proto__: null, kind: "leave", id, path, first: at === 0, last: at + PIECE >= bytes.length };
+      write(header, subarray(bytes, at, at + PIECE));
+    }
+  });
 }
 
 function callableNames(granted) {
@@ -479,7 +505,7 @@ function succeed(value, limit) {
     return fail({
       code: "result_too_large",
       message: `the result is ${payload.length} bytes of JSON, the limit is ${limit}`,
-      fix: "write large results to a file in artifacts/ and return its name",
+      fix: "leave what is large by artifacts.write(name, content), and return its name",
     });
   }
   finish("result", payload);
@@ -522,6 +548,7 @@ const [job, payload] = readFrameSync();
 const code = decode(payload.subarray(0, job.code));
 const inputs = parseExactly(decode(payload.subarray(job.code)));
 filename = job.filename;
+give("artifacts", freeze({ __proto__: null, write: leave }));
 give("fetch", fetchFor(job.network));
 ownPlace = new RegExp(filename.replace(/\W/g, "\\$&") + ":(\\d+):(\\d+)");
 const source = HEAD + code + TAIL;

@@ -8,7 +8,7 @@ kernel ends everything else in its process namespace.
 Its arguments are the language, the modules to import before the job comes (joined by commas), and KEY=VALUE settings.
 """
 
-# ruff: noqa: PTH102, PTH120, SIM105, PLC0415 - pathlib, contextlib and imports that not every job needs would slow each start
+# ruff: noqa: PTH102, PTH120, PTH208, SIM105, PLC0415 - pathlib, contextlib and imports that not every job needs would slow each start
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 HOST_IN, HOST_OUT = 0, 1
+WORK, ARTIFACTS = "/work", "/work/artifacts"
 CHUNK = 64 * 1024
 MAX_LEFT_CHUNKS = 64
 """Read from a pipe once the user's process has ended: more than a pipe holds, however much others go on writing."""
@@ -38,7 +39,12 @@ DENO_FOLDER = "/dev/shm/deno"  # noqa: S108 - the sandbox's own
 DENO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": DENO_FOLDER, "NO_COLOR": "1", "TZ": "UTC"}
 # Else deno trusts its own list of authorities only, and not what the machine's administrator has added.
 DENO_AUTHORITIES = {"DENO_TLS_CA_STORE": "mozilla,system"}
-FROM_USER = {"python": {"call", "result", "error"}, "javascript": {"call", "result", "error", "log"}, "shell": set()}
+FILES = ("folder", "file", "content")
+FROM_USER = {
+    "python": {"call", "result", "error"},
+    "javascript": {"call", "result", "error", "log", "leave"},
+    "shell": set(),
+}
 
 
 def send(header: dict[str, Any], payload: bytes = b"") -> None:
@@ -74,6 +80,7 @@ class Relay:
         self._muted = False
         self._listener = listener
         self._proxy = proxy
+        self._left: Any = None
         self._watch(HOST_IN, self._read_host)
         self._ended = kernel.watch_children()
         self._watch(self._ended, self._reap)
@@ -214,6 +221,9 @@ class Relay:
                     return
                 if kind == "log" and self._muted:
                     continue
+                if kind == "leave":
+                    self._leave(header, payload)
+                    continue
                 send(header, payload)
                 if kind in ("result", "error"):
                     self._finished = True
@@ -221,6 +231,15 @@ class Relay:
         except (framing.BrokenFrameError, ValueError, RecursionError):
             # A header that can be read and not be written, such as one with NaN or half a surrogate pair.
             self._violated()
+
+    def _leave(self, header: dict[str, Any], payload: bytes) -> None:
+        """Write what JavaScript leaves, and answer once it is written."""
+        from steps.sandbox.guest import artifacts
+
+        self._left = self._left or artifacts.Left(ARTIFACTS)
+        answer = self._left.hear(header, payload)
+        if answer is not None:
+            self._reply(framing.encode(*answer))
 
     def _violated(self) -> None:
         self._finished = True
@@ -353,7 +372,7 @@ def main() -> None:
     code, inputs = payload[: job["code"]], payload[job["code"] :]
     os.environ.clear()
     os.environ.update(job["environment"])
-    os.mkdir("/work/artifacts")
+    os.mkdir(ARTIFACTS)
     listener = None
     if warm is not None:
         user = warm
@@ -375,7 +394,13 @@ def main() -> None:
     status = Relay(user, language, listener, proxy).run()
     if listener is not None:
         listener.tell_result(job["result_limit"], succeeded=status == 0)
-    send({"kind": "exit", "status": status})
+    leaves = job["artifacts"] is not None and left_something()
+    send({"kind": "exit", "status": status, "artifacts": leaves})
+    if leaves:
+        from steps.sandbox.guest import artifacts
+
+        artifacts.end_everything()
+        artifacts.Collector(job["artifacts"], HOST_OUT).collect(ARTIFACTS)
     # The host ends the sandbox; until then nothing here may end before it has read everything. What it still sends is
     # for nobody, but must be taken: a line closed with something unread takes away what the other end hasn't read yet.
     while os.read(HOST_IN, CHUNK):
@@ -383,8 +408,15 @@ def main() -> None:
 
 
 def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
-    """Wait for the job; gives it with its payload, and with the proxy where it has a network."""
+    """Wait for the job; gives it with its payload, and with the proxy where it has a network.
+
+    The files that it is to find come before it.
+    """
     frame = framing.read_frame(HOST_IN)
+    if frame is not None and frame[0]["kind"] in FILES:
+        from steps.sandbox.guest import artifacts
+
+        frame = artifacts.take_files(HOST_IN, frame, WORK)
     if frame is None:
         return None
     send({"kind": "taken"})
@@ -400,6 +432,17 @@ def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
     job["environment"].update(proxy.environment(authorities))
     job["network"] = {"proxy": proxy.URL, "authorities": authorities.decode(errors="replace")}
     return job, payload, listening
+
+
+def left_something() -> bool:
+    """Whether there is anything where artifacts are looked for."""
+    try:
+        return bool(os.listdir(ARTIFACTS))
+    except FileNotFoundError:
+        # A link to nowhere is worth a word.
+        return os.path.lexists(ARTIFACTS)
+    except OSError:
+        return True
 
 
 def warm_up(language: str, preload: list[str], settings: dict[str, str]) -> UserProcess | None:

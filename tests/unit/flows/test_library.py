@@ -31,7 +31,7 @@ FLOW_KEYS = (
 )
 KINDS = ("python", "javascript", "shell", "tool", "flow")
 STEP_KEYS = (
-    *("id", "name", "needs", "if", "for_each", *KINDS, "with", "tools", "limits"),
+    *("id", "name", "needs", "if", "for_each", *KINDS, "with", "files", "tools", "limits"),
     *("retry", "timeout", "cache", "on_error", "returns"),
 )
 MAX_LINE = 120

@@ -324,6 +324,19 @@ KINDS = [
     Case(one("shell: ls\nnetwork: {allow: ['a b']}"), 5, 23, "invalid_host", "api.example.com"),
     Case(one("shell: ls\nfiles: [table.csv]"), 5, 13, "invalid_file", "`STEP/NAME`"),
     Case(one("shell: ls\nfiles: [b/../x]"), 5, 13, "invalid_file", "`STEP/NAME`"),
+    Case(one("shell: ls\nfiles: [b//x]"), 5, 13, "invalid_file", "`STEP/NAME`"),
+    Case(
+        "flow: f\nsteps:\n  - {id: artifacts, shell: ls}\n  - id: b\n    shell: ls\n    files: [artifacts/x]\n",
+        *(6, 13, "name_clash", "another id"),
+    ),
+    Case(
+        "flow: f\nsteps:\n  - {id: a, shell: ls}\n  - id: b\n    shell: ls\n    files: [a/x, a/y, a/x]\n",
+        *(6, 23, "duplicate_file", "remove one"),
+    ),
+    Case(
+        "flow: f\nsteps:\n  - {id: a, shell: ls}\n  - id: b\n    javascript: return 1\n    files: [a/x]\n",
+        *(6, 5, "files_not_readable", "`python` or `shell`"),
+    ),
     Case(one("image: 'A B'"), 4, 12, "invalid_image", "`name:tag`"),
     Case(one("image: a:1\nrun: ls\nargs: [x]"), 6, 5, "conflicting_keys", "remove one"),
     Case(one("image: a:1\nrun: ls\nentrypoint: [x]"), 6, 5, "conflicting_keys", "`args:`"),

@@ -40,6 +40,13 @@ async def test_each_kind_is_read() -> None:
         ({"kind": "result"}, b"1"),
         ({"kind": "error"}, b"{}"),
         ({"kind": "exit", "status": 256}, b""),
+        ({"kind": "exit", "status": 0, "artifacts": True}, b""),
+        ({"kind": "artifact", "size": 2**50}, b"\xff/x"),
+        ({"kind": "omitted", "why": "fifo"}, b""),
+        ({"kind": "beyond", "limit": "depth", "size": 0}, b"d"),
+        ({"kind": "content", "artifact": 3}, b"x"),
+        ({"kind": "complete", "artifact": 3}, b""),
+        ({"kind": "collected", "omitted": 7}, b""),
     ]
     data = b"".join(framing.encode(header, body) for header, body in sent)
     assert await read(data) == [
@@ -50,6 +57,13 @@ async def test_each_kind_is_read() -> None:
         channel.Result(data=b"1"),
         channel.Failure(data=b"{}"),
         channel.Exit(status=256),
+        channel.Exit(status=0, artifacts=True),
+        channel.Announced(path=b"\xff/x", size=2**50),
+        channel.Omitted(path=b"", why="fifo"),
+        channel.Beyond(path=b"d", limit="depth", size=0),
+        channel.Content(artifact=3, data=b"x"),
+        channel.Complete(artifact=3),
+        channel.Collected(omitted=7),
     ]
 
 
@@ -79,6 +93,17 @@ async def test_each_kind_is_read() -> None:
         raw(b'{"kind": "exit", "status": 4991}'),
         raw(b'{"kind": "exit", "status": 65535}'),
         raw(b'{"kind": "result"}', b"x" * 1001),
+        raw(b'{"kind": "artifact", "size": 1}'),
+        raw(b'{"kind": "artifact", "size": -1}', b"x"),
+        raw(b'{"kind": "artifact"}', b"x"),
+        raw(b'{"kind": "artifact", "size": 1}', b"x" * 4097),
+        raw(b'{"kind": "content", "artifact": 0}'),
+        raw(b'{"kind": "content", "artifact": "0"}', b"x"),
+        raw(b'{"kind": "content", "artifact": 0}', b"x" * 262_145),
+        raw(b'{"kind": "complete", "artifact": 0}', b"x"),
+        raw(b'{"kind": "omitted"}', b"x"),
+        raw(b'{"kind": "beyond", "limit": "bytes"}', b"x"),
+        raw(b'{"kind": "collected"}'),
     ],
 )
 async def test_what_is_no_frame_is_refused(data: bytes) -> None:
@@ -101,9 +126,10 @@ async def test_no_bytes_crash_the_decoder(data: bytes) -> None:
 
 
 HEADERS = st.dictionaries(
-    st.sampled_from(["kind", "id", "tool", "stream", "status"]),
+    st.sampled_from(["kind", "id", "tool", "stream", "status", "size", "artifact", "why", "limit", "omitted"]),
     st.one_of(
         st.sampled_from(["ready", "taken", "log", "call", "result", "error", "exit", "stdout", "stderr"]),
+        st.sampled_from(["artifact", "omitted", "beyond", "content", "complete", "collected"]),
         st.integers(),
         st.none(),
         st.booleans(),
