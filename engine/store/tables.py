@@ -7,7 +7,18 @@ is -1 where a step has no ``for_each``, because both databases take two NULLs in
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
@@ -71,7 +82,11 @@ class FlowVersionTable(Table, table=True):
 
 
 class RunTable(Table, table=True):
-    """A run. The indices are those of its listings: by workspace, with or without a flow and a status."""
+    """A run. The indices are those of its listings: by workspace, with or without a flow and a status.
+
+    ``owner`` is the engine that drives it, until ``lease_until`` unless that is prolonged. ``subflows`` has by name the
+    versions of the flows that it can start; ``directories`` those from which its tool steps may import files.
+    """
 
     __tablename__ = "run"
     __table_args__ = (
@@ -79,6 +94,7 @@ class RunTable(Table, table=True):
         Index(None, "workspace", "flow", "id"),
         Index(None, "workspace", "status", "id"),
         Index(None, "workspace", "flow", "status", "id"),
+        Index(None, "owner", sqlite_where=text("owner IS NOT NULL"), postgresql_where=text("owner IS NOT NULL")),
     )
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
@@ -93,6 +109,10 @@ class RunTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    subflows: dict[str, str] | None = Field(default=None, sa_type=Payload)
+    directories: list[str] | None = Field(default=None, sa_type=Payload)
 
 
 class StepRunTable(Table, table=True):
@@ -135,7 +155,7 @@ class LogLineTable(Table, table=True):
 
 
 class ToolCallTable(Table, table=True):
-    """One call of a tool: the journal."""
+    """One call of a tool: the journal. ``uncertain``: it has no result, and may have been made all the same."""
 
     __tablename__ = "tool_call"
     __table_args__ = (Index(None, "run_id", "step_id", "item"),)
@@ -152,6 +172,7 @@ class ToolCallTable(Table, table=True):
     error: dict[str, Any] | None = Field(default=None, sa_type=Payload)
     started_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    uncertain: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class EgressRecordTable(Table, table=True):
