@@ -255,7 +255,8 @@ class Execution:
 
     async def _cut_off(self, step: StepConfig, reason: StepError) -> None:
         work = self.attempts.begun.get(step.id)
-        begun = work is not None or any(key[0] == step.id for key in self.attempts.past.tries)
+        past = self.attempts.past
+        begun = work is not None or any(key[0] == step.id for key in (*past.tries, *past.ended))
         status = StepStatus.CANCELLED if begun else StepStatus.SKIPPED
         result, recorded = StepResult(status=status, error=reason), None
         if work is not None and work.outcome is not None and step.for_each is None and work.is_over:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, insert, null, or_, select, update
+from sqlalchemy import BindParameter, Connection, Row, Update, bindparam, func, insert, null, or_, select, update
 from sqlmodel import col
 from ulid import ULID
 
@@ -42,7 +42,7 @@ SUMMARY_COLUMNS = tuple(_TABLE.c[name] for name in _SUMMARY)
 
 _THIS = _TABLE.c.id == bindparam("this")
 _INSERT = insert(_TABLE)
-_ENGINE = bindparam("engine")
+_ENGINE: BindParameter[str] = bindparam("engine")
 _FREE = _TABLE.c.owner.is_(None) & _TABLE.c.status.in_((RunStatus.QUEUED.value, RunStatus.WAITING.value))
 _UNFINISHED = update(_TABLE).where(_THIS, _TABLE.c.status.in_(UNFINISHED), or_(_TABLE.c.owner == _ENGINE, _FREE))
 _FINISH = _UNFINISHED.values(owner=null(), lease_until=null())

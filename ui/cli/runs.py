@@ -228,7 +228,7 @@ def _status(text: str) -> "RunStatus":
 
 
 def _status_of(run: "RunSummary") -> "Text":
-    return styled(run.status).append(" (abandoned)", style="yellow") if run.abandoned else styled(run.status)
+    return styled("abandoned" if run.abandoned else run.status)
 
 
 def _show(report: "RunReport") -> None:

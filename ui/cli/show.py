@@ -28,6 +28,7 @@ STYLES = {
     "waiting": ("…", "yellow"),
     "queued": ("…", "bright_black"),
     "running": ("▸", "cyan"),
+    "abandoned": ("▸", "yellow"),
 }
 
 _TURNS = "\u202a-\u202e\u2066-\u2069"

@@ -68,9 +68,7 @@ class Site:
         store = await self._opened.enter_async_context(opening)
         from engine.orchestrator.prefect_gears import Orchestrator  # noqa: PLC0415 - after its settings
 
-        driver = await self._opened.enter_async_context(
-            Orchestrator(api_url=None, cache_dir=self._directory / "cache")
-        )
+        driver = await self._opened.enter_async_context(Orchestrator(api_url=None, cache_dir=self._directory / "cache"))
         services = ToolServices(content=store.content, shared=str(self._directory / "shared"))
         runs = Runs(
             workspace="default",
@@ -175,7 +173,8 @@ async def test_a_lost_attempt_does_not_count_against_retry(site: Site) -> None:
     assert report.steps["second"].attempts == 3
 
 
-async def test_an_engine_that_has_lost_its_run_stops_and_says_so(site: Site) -> None:
+async def test_an_engine_that_has_lost_its_run_stops_and_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runs.is_dead", lambda engine: engine == site.first.store.engine)
     site.first.runs._heartbeat = Heartbeat(site.first.store, interval=0.05)
     await site.begin(FLOW)
     (driving,) = site._driving
