@@ -13,7 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.values import Json
+from engine.bootstrap import open_service
+from engine.progress import NoObserver
+from engine.runs import NotResumableError
+from engine.store.errors import RunDrivenError
+from flows.values import Json, RunStatus
 from tests.integration.test_prefect_gears import prefect_server
 
 __all__ = ["prefect_server"]
@@ -126,61 +130,83 @@ class Command:
         )
 
 
-@pytest.mark.parametrize("gear", ["embedded", "server"])
-def test_a_run_whose_command_was_killed_is_resumed(
-    gear: str, tmp_path: Path, server: Server, request: pytest.FixtureRequest
-) -> None:
-    more = {"STEPBOX_PREFECT_API_URL": request.getfixturevalue("prefect_server")} if gear == "server" else {}
-    command = Command(tmp_path, server, **more)
+@pytest.fixture
+def killed(tmp_path: Path, server: Server) -> Iterator["Killed"]:
     (tmp_path / "resumed.yaml").write_text(FLOW.format(address=server.address))
     (tmp_path / "part.yaml").write_text(PART)
     (tmp_path / "shout.sh").write_text('echo "$INPUT_ANSWER!"')
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
-    process = command.begin("run", "resumed.yaml")
-    try:
-        assert server.asked.wait(120)
-        (driven,) = [run for run in command.json("runs", "list") if run["parent_id"] is None]
-        assert (driven["status"], driven["abandoned"]) == ("running", False)
-        refused = command("runs", "resume", driven["run_id"], "--output", "json")
-        assert refused.returncode == 2
-        assert json.loads(refused.stdout)["error"]["code"] == "run_driven"
-        assert f"is driven by process {process.pid} of this machine" in refused.stdout
-        assert command.json("runs", "resume") == []
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    run_id = driven["run_id"]
+    killed = Killed(tmp_path, server)
+    yield killed
+    killed.kill()
 
-    # What the run is of is in the store: neither the flow nor its parts are read again.
-    for name in ("resumed.yaml", "part.yaml", "shout.sh"):
-        (tmp_path / name).write_text("something else")
-    listed = command("runs", "list")
-    assert listed.stdout.count("▸ abandoned") == 2
-    shown = command("runs", "show", run_id)
-    assert f"stepbox runs resume {run_id}" in shown.stdout
-    assert command.json("runs", "show", run_id)["abandoned"] is True
-    (child,) = [run for run in command.json("runs", "list") if run["parent_id"] == run_id]
-    refused = command("runs", "resume", child["run_id"], "--output", "json")
-    assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (2, "not_resumable")
-    assert f"stepbox runs resume {run_id}" in refused.stdout
 
-    resumed = command("runs", "resume", run_id[:-2].lower(), "--output", "json")
-    assert resumed.returncode == 0, (resumed.stdout, resumed.stderr)
-    document = json.loads(resumed.stdout)
-    assert (document["run_id"], document["status"], document["output"]) == (run_id, "succeeded", "hi!")
-    assert {name: step["attempts"] for name, step in document["steps"].items()} == {
-        "load": 1,
-        "part": 2,
-        "load_more": 1,
-    }
-    runs = command.json("runs", "list")
-    assert {run["run_id"]: run["status"] for run in runs} == dict.fromkeys((run_id, child["run_id"]), "succeeded")
-    again = command("runs", "resume", run_id, "--output", "json")
-    assert (again.returncode, json.loads(again.stdout)["error"]["code"]) == (2, "not_resumable")
-    if gear == "server":
-        with httpx.Client(base_url=more["STEPBOX_PREFECT_API_URL"], timeout=30) as api:
-            found = api.post("/flow_runs/filter", json={"flow_runs": {"name": {"any_": [run_id]}}}).json()
-        assert [run["state_type"] for run in found].count("COMPLETED") == 1
+class Killed:
+    """A run whose command is killed during the call of its subflow."""
+
+    def __init__(self, directory: Path, server: Server) -> None:
+        self._directory = directory
+        self._server = server
+        self._process: subprocess.Popen[str] | None = None
+
+    def begin(self, command: Command) -> int:
+        """Run the flow, up to the call; gives the command's process."""
+        self._process = command.begin("run", "resumed.yaml")
+        assert self._server.asked.wait(120)
+        return self._process.pid
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        # What the run is of is in the store: neither the flow nor its parts are read again.
+        for name in ("resumed.yaml", "part.yaml", "shout.sh"):
+            (self._directory / name).write_text("something else")
+
+
+async def test_a_run_whose_command_was_killed_is_resumed(
+    tmp_path: Path, server: Server, killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(tmp_path, server)
+    pid = killed.begin(command)
+    monkeypatch.setenv("STEPBOX_HOME", str(tmp_path / "home"))
+    async with open_service() as service:
+        part, main = await service.runs(flow=None, status=None, limit=10)
+        assert (main.status, main.abandoned, part.parent_id) == (RunStatus.RUNNING, False, main.id)
+        assert await service.abandoned() == []
+        with pytest.raises(RunDrivenError, match=f"is driven by process {pid} of this machine"):
+            await service.resume(main.id, NoObserver())
+        killed.kill()
+        assert [run.id for run in await service.abandoned()] == [main.id]
+        assert [run.abandoned for run in await service.runs(flow=None, status=None, limit=10)] == [True, True]
+        with pytest.raises(NotResumableError, match=f"is a part of run {main.id}") as refused:
+            await service.resume(part.id, NoObserver())
+        assert refused.value.fix == f"stepbox runs resume {main.id}"
+
+        assert command("runs", "list").stdout.count("▸ abandoned") == 2
+        assert f"stepbox runs resume {main.id}" in command("runs", "show", main.id).stdout
+        resumed = command("runs", "resume", main.id[:-2].lower(), "--output", "json")
+        assert resumed.returncode == 0, (resumed.stdout, resumed.stderr)
+        document = json.loads(resumed.stdout)
+        assert (document["run_id"], document["status"], document["output"]) == (main.id, "succeeded", "hi!")
+        attempts = {name: step["attempts"] for name, step in document["steps"].items()}
+        assert attempts == {"load": 1, "part": 2, "load_more": 1}
+        after = await service.runs(flow=None, status=None, limit=10)
+        assert [(run.id, run.status) for run in after] == [(run.id, RunStatus.SUCCEEDED) for run in (part, main)]
+        with pytest.raises(NotResumableError, match="has already succeeded"):
+            await service.resume(main.id, NoObserver())
+
+
+def test_on_a_prefect_server_too(tmp_path: Path, server: Server, killed: Killed, prefect_server: str) -> None:
+    command = Command(tmp_path, server, STEPBOX_PREFECT_API_URL=prefect_server)
+    killed.begin(command)
+    killed.kill()
+    (document,) = command.json("runs", "resume")
+    assert (document["status"], document["output"]) == ("succeeded", "hi!")
+    with httpx.Client(base_url=prefect_server, timeout=30) as api:
+        wanted = {"flow_runs": {"name": {"any_": [document["run_id"]]}}}
+        found = api.post("/flow_runs/filter", json=wanted).json()
+    assert [run["state_type"] for run in found].count("COMPLETED") == 1
 
 
 def test_all_abandoned_runs_are_resumed(tmp_path: Path, server: Server) -> None:
@@ -195,9 +221,7 @@ def test_all_abandoned_runs_are_resumed(tmp_path: Path, server: Server) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (document,) = command.json("runs", "resume")
-    assert (document["status"], document["output"]) == ("succeeded", "hi")
+    resumed = command("runs", "resume")
+    assert (resumed.returncode, resumed.stdout.strip()) == (0, '"hi"'), resumed.stderr
     nothing = command("runs", "resume")
     assert (nothing.returncode, nothing.stdout, nothing.stderr.strip()) == (0, "", "no abandoned runs")
-    unknown = command("runs", "resume", "01NOPE", "--output", "json")
-    assert (unknown.returncode, json.loads(unknown.stdout)["error"]["code"]) == (2, "unknown_record")
