@@ -73,7 +73,7 @@ class Heartbeat:
             before = set(self._driven)
             try:
                 kept = await self._store.leases.renew()
-            except StepboxError:
+            except Exception:  # noqa: BLE001 - whatever it is, the next beat may come through
                 _log.warning("the leases of %d runs could not be prolonged", len(before), exc_info=True)
                 continue
             for driven in before & self._driven:

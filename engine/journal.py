@@ -13,6 +13,7 @@ from typing import ClassVar, Final, TypeAlias
 from engine.records import ToolCall
 from engine.store import Store
 from engine.store.calls import OUTCOME_UNKNOWN, arguments_digest
+from flows.contracts import ToolSpec
 from flows.values import Json, json_text
 from steps.tools.contract import ToolError
 
@@ -90,19 +91,20 @@ class _Equals:
     standing: list[_Entry] = field(default_factory=list)
     """Those that have happened, or may have without anyone hearing of it."""
     failed: list[_Entry] = field(default_factory=list)
+    """Those that have not: they failed, or never got so far."""
 
 
 class Journal:
     """The records that one attempt may claim. They are read once, with its first call; for a first attempt, never.
 
-    ``writes`` says of a tool's name and arguments whether the call is a write. ``one_call`` says that the step makes
-    only one, so that there are no others to wait for.
+    ``spec_of`` gives the tool of a name, None where it is gone. ``one_call`` says that the step makes only one call, so
+    that there are no others to wait for.
     """
 
     def __init__(
         self,
         store: Store,
-        writes: Callable[[str, Json], bool],
+        spec_of: Callable[[str], ToolSpec | None],
         *,
         run_id: str,
         step_id: str,
@@ -111,7 +113,7 @@ class Journal:
         one_call: bool,
     ) -> None:
         self._store = store
-        self._writes = writes
+        self._spec_of = spec_of
         self._run_id = run_id
         self._step_id = step_id
         self._item = item
@@ -145,6 +147,15 @@ class Journal:
         if self._unclaimed and self._writes(tool, arguments):
             await self._others_first(tool, arguments)
         return Due()
+
+    def _writes(self, tool: str, arguments: Json) -> bool:
+        spec = self._spec_of(tool)
+        return spec is None or spec.nature(arguments).effect == "write"
+
+    def _may_have_happened(self, entry: _Entry) -> bool:
+        """Whether the call has happened, or may have without anyone hearing of it: never so for one in the store."""
+        spec = self._spec_of(entry.last.tool)
+        return entry.happened or (entry.unheard and not (spec is not None and spec.in_store))
 
     def _take(self, entry: _Entry) -> Claim:
         if entry in self._unclaimed:
@@ -183,7 +194,7 @@ class Journal:
         found: dict[str, _Equals] = {}
         for entry in _entries(calls, attempts):
             equals = found.setdefault(entry.last.arguments_digest, _Equals())
-            if not entry.happened and not entry.unheard:
+            if not self._may_have_happened(entry):
                 equals.failed.append(entry)
                 continue
             equals.standing.append(entry)

@@ -68,7 +68,7 @@ class Past:
     """``ended`` are the ends by step and item; ``tries`` the attempts of what has none.
 
     ``reason`` says why the run goes no further, where that was recorded: it was cancelled, has timed out, or Stepbox
-    failed. ``cut_off`` says that an attempt was cut off because the run was ending, be the reason recorded or not.
+    failed. ``cut_off`` says that it was ending all the same, since it had cut an attempt off.
     """
 
     ended: Mapping[Key, StepRun] = field(default_factory=dict)
@@ -94,12 +94,12 @@ class Past:
                     made=max(row.attempt for row in attempts),
                     lost=tuple(sorted(row.attempt for row in attempts if is_lost(row))),
                 )
+                cut_off = cut_off or attempts[-1].status is StepStatus.CANCELLED
             else:
                 ended[key] = end
                 reason = _reason(end)
                 if reason is not None and (key[0] in main or reason.code == RUN_CANCELLED):
                     reasons.append(reason)
-            cut_off = cut_off or any(row.status is StepStatus.CANCELLED and row.attempt > 0 for row in attempts)
         return cls(ended=ended, tries=tries, reason=reasons[0] if reasons else None, cut_off=cut_off)
 
 

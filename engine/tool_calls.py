@@ -11,7 +11,7 @@ from engine.records import ToolCall
 from engine.store import Store
 from engine.store.calls import OUTCOME_UNKNOWN
 from engine.store.errors import LeaseLostError
-from flows.contracts import StepError
+from flows.contracts import StepError, ToolSpec
 from flows.errors import StepboxError
 from flows.values import Json
 from steps.tools.catalogue import ToolCatalogue
@@ -48,7 +48,7 @@ class ToolCaller:
     def journal(self, *, run_id: str, step_id: str, item: int | None, attempt: int, one_call: bool) -> Journal:
         """What an attempt finds recorded; see :class:`engine.journal.Journal`."""
         return Journal(
-            self._store, self._writes, run_id=run_id, step_id=step_id, item=item, attempt=attempt, one_call=one_call
+            self._store, self._spec_of, run_id=run_id, step_id=step_id, item=item, attempt=attempt, one_call=one_call
         )
 
     async def call(self, name: str, arguments: Json, caller: Caller) -> Json:
@@ -126,20 +126,25 @@ class ToolCaller:
         return result
 
     async def _commit(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
-        """Write to the store, together with the record: both are there, or neither."""
+        """Write to the store, together with the end of the record: both are there, or neither.
+
+        That it began is recorded before, so that a later attempt knows the call, though it may not have happened.
+        """
+        calls = self._store.calls
+        await calls.open(call)
         written = False
         try:
             async with self._store.transaction():
                 result = await self._tried(tool, arguments, context)
-                await self._store.calls.add(call, result=result)
+                await calls.finish(call.id, result=result)
                 written = True
         except asyncio.CancelledError:
             if not written:
                 error = StepError(code="cancelled", message="the attempt ended before the call was made")
-                await self._store.calls.add(call, error=error)
+                await calls.finish(call.id, error=error)
             raise
         except StepboxError as problem:
-            await self._store.calls.add(call, error=StepError.of(problem))
+            await calls.finish(call.id, error=StepError.of(problem))
             raise
         return result
 
@@ -154,12 +159,12 @@ class ToolCaller:
             _log.exception("tool %s failed in run %s", name, context.run_id)
             raise BrokenToolError(f"{name} failed: {type(problem).__name__}: {problem}") from problem
 
-    def _writes(self, name: str, arguments: Json) -> bool:
+    def _spec_of(self, name: str) -> ToolSpec | None:
         try:
-            return self._catalogue.tool(name).spec.nature(arguments).effect == "write"
+            return self._catalogue.tool(name).spec
         except StepboxError:
             # Of a plug-in that is gone.
-            return True
+            return None
 
 
 class BrokenToolError(ToolError):

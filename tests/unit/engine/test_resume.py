@@ -187,6 +187,23 @@ async def test_an_engine_that_has_lost_its_run_stops_and_says_so(site: Site, mon
     assert (await site.run()).status is RunStatus.SUCCEEDED
 
 
+async def test_of_engines_that_resume_the_same_run_one_does(site: Site) -> None:
+    await site.begin(FLOW)
+    site.gate.open = True
+    engines = [await site.next_engine() for _ in range(3)]
+    run = await site.run()
+    await expire(site.first.store, run.id)
+    plans = [await engine.runs.plan(engine.load(FLOW), {}, Flows({})) for engine in engines]
+    outcomes = await asyncio.gather(
+        *(engine.runs.resume(plan, run, observer=Recorder()) for engine, plan in zip(engines, plans, strict=True)),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes].count(RunDrivenError) == 2
+    (report,) = [outcome for outcome in outcomes if isinstance(outcome, RunReport)]
+    assert report.run.status is RunStatus.SUCCEEDED
+    assert site.first.probes.calls == ["first", "second", "second", "third", "tidy"]
+
+
 async def test_an_engine_whose_next_write_is_refused_stops_too(site: Site) -> None:
     """It was stopped, and goes on before it looks after its leases."""
     await site.begin(FLOW)
