@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
@@ -15,10 +15,12 @@ from ulid import ULID
 from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of
 from engine.cancellation import Interruption
 from engine.logbook import Logbook
+from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
 from engine.records import LogLine, Run, StepRun, step_label
 from engine.store import Store
-from engine.store.errors import StoreError
+from engine.store.errors import LeaseLostError, StoreError
+from engine.store.leases import ENGINE_ENDED
 from engine.tool_calls import Caller, ToolCaller
 from flows.contracts import EgressDecision, StepError, StepExecutor, StepResult
 from flows.errors import StepboxError
@@ -34,20 +36,22 @@ _log = logging.getLogger(__name__)
 INTERNAL_ERROR = "internal_error"
 """The code of errors that are Stepbox's own."""
 
-_RETRY_REASON = {
-    StepStatus.FAILED: "error",
-    StepStatus.TIMED_OUT: "timeout",
-    StepStatus.OUT_OF_MEMORY: "out_of_memory",
-    StepStatus.LIMIT_EXCEEDED: "limit_exceeded",
-    StepStatus.KILLED: "killed",
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The attempt that starts a run of another flow. ``lost`` are the numbers of the lost ones right before it."""
+
+    step_id: str
+    item: int | None
+    attempt: int
+    lost: tuple[int, ...]
 
 
 class Children(Protocol):
     """Starts the runs that subflow steps ask for."""
 
-    async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
-        """Run the flow of that name as a child of the run and wait for its end."""
+    async def run_child(self, name: str, inputs: Mapping[str, Json], origin: Origin) -> StepResult:
+        """Run the flow of that name as a child of the run, or go on with the one of a lost attempt, to its end."""
 
 
 class Performer(Protocol):
@@ -60,7 +64,7 @@ class Attempts:
     """Makes and records the attempts of one run's steps.
 
     ``host_directories`` are those from which its tool steps, not its code, may import files: the flow's own.
-    ``subflow_digests`` are those of every flow that it can start.
+    ``subflow_digests`` are those of every flow that it can start. ``past`` is what another engine has left of the run.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Attempts:
         children: Children,
         host_directories: tuple[Path, ...],
         subflow_digests: tuple[str, ...],
+        past: Past = NOTHING,
     ) -> None:
         self.run = run
         self.store = store
@@ -86,6 +91,7 @@ class Attempts:
         self.host_directories = host_directories
         self.subflow_digests = subflow_digests
         self.artifacts = RunArtifacts()
+        self.past = past
         self.begun: dict[str, Work] = {}
         """By step id, the work last begun of each step that has no end yet."""
 
@@ -113,8 +119,13 @@ class Work:
         self.step = step
         self.inputs = inputs
         self.item = item
-        self.made = 0
-        """Attempts made so far."""
+        tries = attempts.past.tries.get((step.id, item), NO_TRIES)
+        self.made = tries.made
+        """Attempts made so far, which is the number of the last."""
+        self._lost = len(tries.lost)
+        self._just_lost = tries.just_lost
+        # The steps of a subflow are counted in its own run.
+        self._suspect = self._lost >= MAX_LOST and not isinstance(step, SubflowStep)
         self.tool_calls = 0
         """Calls that the last attempt made."""
         self.last: StepRun | None = None
@@ -129,8 +140,7 @@ class Work:
 
     def worth_retrying(self, result: StepResult) -> bool:
         """Whether the step's ``retry`` wants another attempt after this outcome."""
-        retry = self.step.retry
-        return retry is not None and self.made < retry.attempts and _RETRY_REASON.get(result.status) in retry.on
+        return not self._suspect and wants_another(self.step.retry, result, self.made - self._lost)
 
     @property
     def is_over(self) -> bool:
@@ -140,13 +150,15 @@ class Work:
         return self.last.attempt == 0 or not self.worth_retrying(self.outcome)
 
     async def attempt(self) -> StepResult:
-        """Make one attempt and record it.
+        """Make one attempt and record it; none where it is to be feared that it ends the engine.
 
         Raises:
             asyncio.CancelledError: the attempt was cut off, and is recorded as cancelled; or it had ended, and is
                 recorded as it did.
         """
         owner = self._attempts
+        if self._suspect:
+            return await self._end_without_attempt(_too_often_lost(self._lost))
         self.made += 1
         self.tool_calls, self.last, self.outcome = 0, None, None
         owner.begun[self.step.id] = self
@@ -211,10 +223,12 @@ class Work:
         step = self.step
         executor = self._attempts.executors[type(step)]
         deadline = asyncio.timeout(step.timeout)
-        call = Call(self._attempts, self)
+        call = Call(self._attempts, self, self._origin())
         try:
             async with deadline:
                 return await executor.execute(step, call)
+        except LeaseLostError:
+            raise
         except StepboxError as problem:
             return unsuccessful(problem)
         except asyncio.CancelledError as problem:
@@ -228,6 +242,10 @@ class Work:
             return self._internal_error(problem)
         finally:
             call.artifacts.close()
+
+    def _origin(self) -> Origin:
+        lost, self._just_lost = self._just_lost, ()
+        return Origin(step_id=self.step.id, item=self.item, attempt=self.made, lost=lost)
 
     def _cut_off(self) -> StepResult:
         error = StepError(code="cancelled", message="the attempt was cut off before it had finished")
@@ -244,14 +262,22 @@ class Work:
 class Call:
     """What an executor sees of one attempt (:class:`flows.contracts.StepCall`)."""
 
-    def __init__(self, attempts: Attempts, work: Work) -> None:
+    def __init__(self, attempts: Attempts, work: Work, origin: Origin) -> None:
         self._attempts = attempts
         self._work = work
+        self._origin = origin
         self.attempt = work.made
         self.artifacts = AttemptArtifacts(attempts.artifacts, attempts.store.artifacts.contents)
         self.fetch_artifacts = self.artifacts.fetch
         self.artifact_directory = self.artifacts.directory
         self.keep_artifacts = self.artifacts.keep
+        self._journal = attempts.tools.journal(
+            run_id=attempts.run.id,
+            step_id=work.step.id,
+            item=work.item,
+            attempt=work.made,
+            one_call=isinstance(work.step, ToolStep),
+        )
 
     @property
     def run_id(self) -> str:
@@ -289,6 +315,7 @@ class Call:
             attempt=self.attempt,
             tools_granted=frozenset(_granted(step)),
             host_directories=() if isinstance(step, SandboxConfig) else owner.host_directories,
+            journal=self._journal,
         )
         return await owner.tools.call(name, arguments, caller)
 
@@ -303,7 +330,7 @@ class Call:
         await self._attempts.store.egress.finish(record, sent=sent, received=received, reason=reason)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
-        return await self._attempts.children.run_child(name, inputs)
+        return await self._attempts.children.run_child(name, inputs, self._origin)
 
 
 def unsuccessful(problem: StepboxError) -> StepResult:
@@ -317,6 +344,15 @@ def _granted(step: StepConfig) -> list[str]:
     if isinstance(step, SandboxConfig):
         return step.tools
     return [step.tool] if isinstance(step, ToolStep) else []
+
+
+def _too_often_lost(times: int) -> StepResult:
+    error = StepError(
+        code=ENGINE_ENDED,
+        message=f"the engine ended during {times} attempts of this step, which may be why",
+        fix="look into the system's log for what ended it (as where memory runs out), then run the flow again",
+    )
+    return StepResult(status=StepStatus.KILLED, error=error)
 
 
 def _step_timed_out(step: StepConfig) -> StepResult:

@@ -102,7 +102,7 @@ async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
             _cancel(pending)
         done = {task for task in pending if task.done()}
         pending -= done
-        raised = (_problem_of(task) for task in done)
+        raised = [_problem_of(task) for task in done]
         if problem is None and (problem := next((one for one in raised if one is not None), None)) is not None:
             _cancel(pending)
     if interruption is not None:

@@ -25,6 +25,7 @@ def run_document(run: RunSummary) -> dict[str, Json]:
         "trigger": run.trigger.get("trigger"),
         "error": error_document(run.error),
         "parent_id": run.parent_id,
+        "abandoned": run.abandoned,
         "created_at": run.created_at.isoformat(),
         "started_at": None if run.started_at is None else run.started_at.isoformat(),
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),

@@ -6,15 +6,19 @@ Prefect task). The store has every attempt before the next step sees its result.
 
 import asyncio
 import logging
+from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from engine.attempts import INTERNAL_ERROR, Attempts, Performer, unsuccessful
 from engine.cancellation import Interruption, together
 from engine.items import Items
 from engine.names import Names
+from engine.past import NEEDS_FAILED, NOTHING, RUN_CANCELLED
 from engine.progress import Observer, StepEnded
 from engine.records import Run, StepRun
+from engine.store.errors import LeaseLostError
 from flows.contracts import StepError, StepResult
 from flows.definition import Definition
 from flows.errors import StepboxError
@@ -56,6 +60,12 @@ class Execution:
         self._names = Names(run)
         self._ended: dict[str, Ended] = {}
         self._cancelled = False
+        self._reason = attempts.past.reason
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the run had been cancelled when another engine left it."""
+        return self._reason is not None and self._reason.code == RUN_CANCELLED
 
     def cancel(self) -> None:
         """Make the run end as cancelled as soon as :meth:`body` is called: for who is cancelled before that."""
@@ -64,14 +74,17 @@ class Execution:
     async def body(self, perform: Performer) -> RunOutcome:
         """Run the flow: its steps, then ``on_failure`` where it failed, then ``finally`` whatever happened.
 
-        Where Stepbox itself fails, as where the store is gone, so has the run.
+        What another engine had brought to its end is not done again. Where Stepbox itself fails, as where the store is
+        gone, so has the run.
 
         Raises:
             asyncio.CancelledError: the run was cancelled. Its running steps are, and every step has its end;
                 ``finally`` has run to its end, unless the run was cancelled once more.
+            LeaseLostError: another engine drives it now.
         """
         self.entered = True
         flow = self.definition.flow
+        self._recall()
         try:
             outcome = await self._main(perform)
             if outcome.status is RunStatus.FAILED:
@@ -93,10 +106,14 @@ class Execution:
         await self._end_all(self.definition.flow.steps, reason)
 
     async def _main(self, perform: Performer) -> RunOutcome:
-        if self._cancelled:
-            raise asyncio.CancelledError
         flow = self.definition.flow
-        error = await self._list(flow.steps, perform, within=flow.timeout)
+        error = self._reason
+        if self._cancelled or self.was_cancelled:
+            raise asyncio.CancelledError
+        if error is not None:
+            await self._end_all(flow.steps, error)
+        else:
+            error = await self._list(flow.steps, perform, within=self._time_left())
         if error is not None:
             return RunOutcome(status=RunStatus.FAILED, error=error)
         try:
@@ -104,6 +121,27 @@ class Execution:
         except StepboxError as problem:
             return RunOutcome(status=RunStatus.FAILED, error=StepError.of(problem))
         return RunOutcome(status=RunStatus.SUCCEEDED, output=output)
+
+    def _recall(self) -> None:
+        """Keep the ends of steps that are recorded already."""
+        past = self.attempts.past
+        for (step_id, item), row in past.ended.items():
+            outcome = past.outcome(step_id)
+            if item is None and outcome is not None:
+                needs_failed = row.error is not None and row.error.code == NEEDS_FAILED
+                self._keep(self.definition.steps[step_id], outcome, blocks=needs_failed or None)
+                self._observer.notice(StepEnded(attempt=row))
+        if self._reason is None and self.attempts.past.cut_off:
+            left = self._time_left()
+            timed_out = left is not None and left <= 0
+            self._reason = _run_timed_out(self.definition.flow.timeout) if timed_out else why_ended(CancelledError())
+
+    def _time_left(self) -> float | None:
+        """The seconds of the flow's timeout that are left, which counts from the run's first start."""
+        timeout = self.definition.flow.timeout
+        if timeout is None or self.attempts.past is NOTHING or self.run.started_at is None:
+            return timeout
+        return timeout - (datetime.now(UTC) - self.run.started_at).total_seconds()
 
     async def _clean_up(self, perform: Performer) -> StepError | None:
         """Run the ``finally`` steps. They outlast the first cancellation of the run; the second one cuts them short."""
@@ -132,6 +170,10 @@ class Execution:
         self, steps: Sequence[StepConfig], perform: Performer, *, within: float | None = None
     ) -> StepError | None:
         """Run a list of steps to the end of each, ``within`` so many seconds; why it failed, if it did."""
+        if within is not None and within <= 0:
+            error = _run_timed_out(self.definition.flow.timeout)
+            await self._end_all(steps, error)
+            return error
         deadline = asyncio.timeout(within)
         ended = {step.id: asyncio.Event() for step in steps}
         try:
@@ -141,8 +183,10 @@ class Execution:
         except asyncio.CancelledError as problem:
             await self._end_all(steps, why_ended(problem))
             raise
+        except LeaseLostError:
+            raise
         except Exception as problem:  # noqa: BLE001 - a bug, or a lost store, fails the run and no more
-            error = _run_timed_out(within) if deadline.expired() else why_ended(problem)
+            error = _run_timed_out(self.definition.flow.timeout) if deadline.expired() else why_ended(problem)
             if error.code == INTERNAL_ERROR:
                 _log.error("run %s failed inside Stepbox", self.run.id, exc_info=problem)
         await self._end_all(steps, error)
@@ -165,10 +209,12 @@ class Execution:
         return None
 
     async def _step(self, step: StepConfig, perform: Performer) -> None:
+        if step.id in self._ended:
+            return
         for need in self.definition.needs[step.id]:
             if self._ended[need].blocks:
                 message = f"step '{need}', which this one needs, {_words(self._ended[need].status)}"
-                error = StepError(code="needs_failed", message=message)
+                error = StepError(code=NEEDS_FAILED, message=message)
                 await self._end(step, StepResult(status=StepStatus.SKIPPED, error=error), blocks=True)
                 return
         try:
@@ -212,7 +258,9 @@ class Execution:
 
     async def _cut_off(self, step: StepConfig, reason: StepError) -> None:
         work = self.attempts.begun.get(step.id)
-        status = StepStatus.SKIPPED if work is None else StepStatus.CANCELLED
+        past = self.attempts.past
+        begun = work is not None or any(key[0] == step.id for key in (*past.tries, *past.ended))
+        status = StepStatus.CANCELLED if begun else StepStatus.SKIPPED
         result, recorded = StepResult(status=status, error=reason), None
         if work is not None and work.outcome is not None and step.for_each is None and work.is_over:
             result, recorded = work.outcome, work.last
@@ -258,7 +306,7 @@ def _run_timed_out(after: float | None) -> StepError:
 def why_ended(problem: BaseException) -> StepError:
     """Why a run ended that did not come to its end: it was cancelled, or Stepbox itself failed."""
     if isinstance(problem, asyncio.CancelledError):
-        return StepError(code="run_cancelled", message="the run was cancelled")
+        return StepError(code=RUN_CANCELLED, message="the run was cancelled")
     if isinstance(problem, StepboxError):
         return StepError.of(problem)
     return StepError(code=INTERNAL_ERROR, message=f"{type(problem).__name__}: {problem}", fix="report this as a bug")

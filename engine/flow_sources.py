@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.language import Language
+from engine.records import Run
 from engine.store import Store
 from flows.definition import Definition
 from flows.errors import InvalidCallError
@@ -41,6 +42,36 @@ class StoredFlows:
         version = await self._store.flows.current(name, workspace=self._workspace)
         if version is None:
             return None
+        return self._language.load_stored(version.text, dict(version.files), path=f"{name} v{version.number}")
+
+
+class UnrecordedFlowError(InvalidCallError):
+    """A run of an older Stepbox, which didn't keep the versions of the flows that a run can start."""
+
+    code = "unrecorded_flow"
+
+
+class RecordedFlows:
+    """The versions that a run had when it began of the flows that it can start."""
+
+    def __init__(self, store: Store, language: Language, run: Run) -> None:
+        self._store = store
+        self._language = language
+        self._run = run
+
+    async def find(self, name: str) -> Definition | None:
+        """See :class:`FlowSource`.
+
+        Raises:
+            UnrecordedFlowError: the run has no version of it.
+        """
+        version_id = self._run.subflows.get(name)
+        if version_id is None:
+            raise UnrecordedFlowError(
+                f"run {self._run.id} doesn't say which version of flow '{name}' it starts",
+                fix="run the flow again: an older Stepbox began this run",
+            )
+        version = await self._store.flows.get(version_id)
         return self._language.load_stored(version.text, dict(version.files), path=f"{name} v{version.number}")
 
 

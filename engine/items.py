@@ -44,7 +44,8 @@ class Items:
             message = f"for_each.in of step '{self._step.id}' is {type_name(items)}, not a list"
             error = StepError(code="for_each_not_a_list", message=message, fix="give for_each.in a list")
             return StepResult(status=StepStatus.FAILED, error=error)
-        self._attempts.expect(self._step, len(items))
+        past = self._attempts.past.ended
+        self._attempts.expect(self._step, sum((self._step.id, index) not in past for index in range(len(items))))
         self._results = [None] * len(items)
         began = asyncio.get_running_loop().time()
         pending = enumerate(items)
@@ -62,6 +63,9 @@ class Items:
         return self._room < 0 or (self._failed is not None and self._each.on_item_error == "fail")
 
     async def _item(self, index: int, item: Json, perform: Performer) -> StepResult:
+        ended = self._attempts.past.outcome(self._step.id, index)
+        if ended is not None:
+            return ended
         try:
             inputs = resolve(self._step.with_, self._names.of_item(self._each.as_, item, index))
             return await perform(self._attempts.work(self._step, inputs, item=index))

@@ -7,13 +7,24 @@ from typing import TYPE_CHECKING
 
 from engine import snippets
 from engine.bootstrap.parts import WORKSPACE, Parts
-from engine.flow_sources import SiblingFlows, StoredFlows
+from engine.flow_sources import RecordedFlows, SiblingFlows, StoredFlows
+from engine.heartbeat import is_abandoned, looked_after
 from engine.progress import Notice, Observer
-from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
+from engine.records import (
+    ArtifactRecord,
+    EgressRecord,
+    FlowSummary,
+    FlowVersion,
+    LogLine,
+    Run,
+    RunSummary,
+    SecretSummary,
+)
 from engine.report import RunReport, report
-from engine.runs import Plan, UnknownFlowError
+from engine.runs import NotResumableError, Plan, Runs, UnknownFlowError
 from engine.service import FlowText, Snippet
 from engine.snippets import DirectDriver, snippet_definition
+from engine.store.errors import RunDrivenError
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidFlowError, Problem
@@ -32,6 +43,7 @@ class LocalService:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._language = parts.language
+        self._driven_by_prefect: Runs | None = None
 
     async def close(self) -> None:
         """Close what was opened, the last first."""
@@ -45,11 +57,57 @@ class LocalService:
     ) -> RunReport:
         store = await self._parts.store()
         source = SiblingFlows(directory, self._language, StoredFlows(store, self._language, WORKSPACE))
-        runs = await self._parts.runs(self._parts.orchestrator)
+        runs = await self._runs()
         plan = await runs.plan(definition, inputs, source)
         await _prepare_interpreter(plan, observer)
         own = await asyncio.to_thread(directory.resolve)
         return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(own,))
+
+    async def definition_of(self, run: str) -> Definition:
+        store = await self._parts.store()
+        found = await store.runs.find(run, workspace=WORKSPACE)
+        return await self._recorded(found)
+
+    async def resume(self, run: str, observer: Observer) -> RunReport:
+        store = await self._parts.store()
+        found = await store.runs.find(run, workspace=WORKSPACE)
+        await self._refuse_to_resume(found)
+        runs = await self._runs()
+        plan = await runs.plan(await self._recorded(found), found.inputs, RecordedFlows(store, self._language, found))
+        await _prepare_interpreter(plan, observer)
+        return await runs.resume(plan, found, observer=observer)
+
+    async def abandoned(self) -> Sequence[RunSummary]:
+        store = await self._parts.store()
+        found: list[RunSummary] = []
+        cursor: str | None = None
+        while True:
+            page = await store.runs.list(workspace=WORKSPACE, status=RunStatus.RUNNING, limit=200, cursor=cursor)
+            found += [looked_after(run) for run in page.items if run.parent_id is None]
+            cursor = page.next
+            if cursor is None:
+                return [run for run in reversed(found) if run.abandoned]
+
+    async def _recorded(self, run: Run) -> Definition:
+        version = await (await self._parts.store()).flows.get(run.flow_version_id)
+        return self._language.load_stored(version.text, dict(version.files), path=f"{run.flow} v{version.number}")
+
+    async def _refuse_to_resume(self, run: Run) -> None:
+        if run.ended_at is not None:
+            raise NotResumableError(
+                f"run {run.id} has already {run.status.value}", fix=f"see it with: stepbox runs show {run.id}"
+            )
+        if run.parent_id is not None:
+            raise NotResumableError(
+                f"run {run.id} is a part of run {run.parent_id}", fix=f"stepbox runs resume {run.parent_id}"
+            )
+        if run.status is RunStatus.RUNNING and not is_abandoned(run):
+            raise RunDrivenError(run.id, run.owner)
+
+    async def _runs(self) -> Runs:
+        if self._driven_by_prefect is None:
+            self._driven_by_prefect = await self._parts.runs(self._parts.orchestrator)
+        return self._driven_by_prefect
 
     async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
         definition = snippet_definition(snippet, self._language)
@@ -72,11 +130,7 @@ class LocalService:
         if problems:
             raise InvalidFlowError(problems)
         store = await self._parts.store()
-        async with store.transaction():
-            return [
-                await store.flows.put_version(WORKSPACE, one.flow.flow, one.text, one.files, one.digest)
-                for one in definitions
-            ]
+        return await store.flows.put_versions(WORKSPACE, definitions)
 
     async def flows(self) -> Sequence[FlowSummary]:
         summaries = await (await self._parts.store()).flows.list(workspace=WORKSPACE)
@@ -90,12 +144,13 @@ class LocalService:
 
     async def runs(self, *, flow: str | None, status: RunStatus | None, limit: int) -> Sequence[RunSummary]:
         store = await self._parts.store()
-        return (await store.runs.list(workspace=WORKSPACE, flow=flow, status=status, limit=limit)).items
+        page = await store.runs.list(workspace=WORKSPACE, flow=flow, status=status, limit=limit)
+        return [looked_after(run) for run in page.items]
 
     async def run_report(self, run: str) -> RunReport:
         store = await self._parts.store()
         found = await store.runs.find(run, workspace=WORKSPACE)
-        return report(found, await store.steps.summaries(found.id))
+        return report(looked_after(found), await store.steps.summaries(found.id))
 
     async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
         store = await self._parts.store()

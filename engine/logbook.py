@@ -6,6 +6,7 @@ import logging
 from engine.cancellation import settled
 from engine.records import LogLine
 from engine.store import Store
+from engine.store.errors import LeaseLostError
 from flows.errors import StepboxError
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ class Logbook:
         await asyncio.sleep(DELAY)
         try:
             await self.flush()
+        except LeaseLostError:
+            _log.warning("log lines of a run that another engine drives now are dropped")
         except StepboxError:
             # Whoever flushes next tries again and hears of it.
             _log.warning("log lines could not be written yet", exc_info=True)

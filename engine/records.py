@@ -40,6 +40,12 @@ class RunSummary:
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    owner: str | None = None
+    """The engine that drives it (:mod:`steps.sandbox.owner`); None where none does."""
+    lease_until: datetime | None = None
+    """When its lease ends, unless its owner prolongs it."""
+    abandoned: bool = False
+    """Whether it has begun and no engine drives it, where somebody has looked (:mod:`engine.heartbeat`)."""
 
     @property
     def took(self) -> float | None:
@@ -51,10 +57,17 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(RunSummary):
-    """One run of one flow version. ``parent_id`` is set where a subflow step started it."""
+    """One run of one flow version. ``parent_id`` is set where a subflow step started it.
+
+    ``subflows`` are by name the ids of the versions of all flows that it can start; empty for a run with a parent,
+    which has that one's.
+    """
 
     inputs: Mapping[str, Json]
     output: Json = None
+    subflows: Mapping[str, str] = field(default_factory=dict)
+    directories: tuple[str, ...] = ()
+    """Absolute paths of this machine from which its tool steps may import files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +127,22 @@ class StepRun:
         """The step, with its item: see :func:`step_label`."""
         return step_label(self.step_id, self.item)
 
+    @property
+    def outcome(self) -> StepResult:
+        """What it came to, without what its code printed."""
+        return StepResult(
+            status=self.status,
+            result=self.result,
+            error=self.error,
+            isolation=self.isolation,
+            duration=self.duration,
+            tool_calls=self.tool_calls,
+            egress=self.egress,
+            peak_memory=self.peak_memory,
+            cpu_time=self.cpu_time,
+            image=self.image,
+        )
+
     def ended(self, result: StepResult, at: datetime) -> Self:
         """The same attempt with what it came to."""
         return replace(
@@ -171,7 +200,8 @@ class LogLine:
 class ToolCall:
     """One call of a tool. ``ended_at``, ``result`` and ``error`` are None while it is going on.
 
-    ``arguments_digest`` is the SHA-256 of the tool's name and its canonical arguments.
+    ``arguments_digest`` is the SHA-256 of the tool's name and its canonical arguments. ``uncertain`` says of a call
+    with an error that it may have done what it was to do all the same.
     """
 
     id: str
@@ -185,6 +215,7 @@ class ToolCall:
     idempotency_key: str
     result: Json = None
     error: StepError | None = None
+    uncertain: bool = False
     started_at: datetime
     ended_at: datetime | None = None
 

@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from engine.attempts import Attempts
+from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
+from engine.heartbeat import Heartbeat, TakenOverError
 from engine.logbook import Logbook
+from engine.past import NOTHING, Past
 from engine.progress import NoObserver, Observer, RunEnded, RunStarted, Undisturbed
-from engine.records import Run
+from engine.records import FlowVersion, Run, RunSummary
 from engine.report import RunReport, report
 from engine.store import Store
+from engine.store.errors import AlreadyFinishedError, LeaseLostError
 from engine.tool_calls import ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult
 from flows.definition import Definition
@@ -24,6 +27,7 @@ from flows.inputs import InvalidInputError, validate_inputs
 from flows.model import StepConfig
 from flows.templates import is_wired
 from flows.values import Json, RunStatus, StepStatus
+from steps.sandbox.owner import is_dead
 from steps.subflow import SubflowStep
 
 _log = logging.getLogger(__name__)
@@ -41,6 +45,14 @@ class Plan:
     subflows: Mapping[str, Definition]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A run that this engine drives, and what another one has left of it."""
+
+    run: Run
+    past: Past
+
+
 class Driver(Protocol):
     """Runs an execution to its end: the orchestrator."""
 
@@ -51,6 +63,12 @@ class KindUnavailableError(RefusedError):
     """A step of a kind that this installation can't execute; nothing of the flow has run."""
 
     code = "kind_unavailable"
+
+
+class NotResumableError(InvalidCallError):
+    """A run that has ended, or that goes on only as a part of the one that started it."""
+
+    code = "not_resumable"
 
 
 class UnknownFlowError(InvalidCallError):
@@ -82,6 +100,7 @@ class Runs:
         self._executors = executors
         self._tools = tools
         self._driver = driver
+        self._heartbeat = Heartbeat(store)
 
     async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
         """Make sure that a flow can run here, before anything of it does.
@@ -108,51 +127,85 @@ class Runs:
 
         Raises:
             StepboxError: the driver can't run it; the run is recorded as failed.
+            TakenOverError: another engine drives the run now.
             asyncio.CancelledError: the run was cancelled, and is recorded as such.
         """
-        run = await self._run(plan, observer, trigger, host_directories, parent=None)
-        return report(run, await self._store.steps.summaries(run.id))
+        self._expect(plan.definition, NOTHING)
+        version, *of_subflows = await self._store.flows.put_versions(
+            self._workspace, [plan.definition, *plan.subflows.values()]
+        )
+        beginning = self._begin(
+            version,
+            plan,
+            trigger=trigger,
+            subflows={each.flow: each.id for each in of_subflows},
+            directories=[str(directory) for directory in host_directories],
+        )
+        return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
 
-    async def run_child(self, plan: Plan, *, parent: Run, host_directories: tuple[Path, ...]) -> Run:
-        """Run a subflow to its end; as :meth:`run`."""
-        trigger = {"trigger": {"kind": "flow", "run": parent.id}}
-        return await self._run(plan, NoObserver(), trigger, host_directories, parent)
+    async def resume(self, plan: Plan, run: Run, *, observer: Observer) -> RunReport:
+        """Take over a run that no engine drives, and continue it where it is unfinished. ``plan`` is of its version.
 
-    async def _run(
+        Raises:
+            AlreadyFinishedError: it has ended.
+            RunDrivenError: an engine drives it.
+            StepboxError, asyncio.CancelledError: as :meth:`run`, but that a run which had been cancelled is ended as
+                such without raising anything.
+        """
+        directories = tuple(Path(directory) for directory in run.directories)
+        beginning = self._take_over(run, plan.definition)
+        return await self._report(self._drive(plan, beginning, Undisturbed(observer), directories))
+
+    async def run_child(self, plan: Plan, *, parent: Run, origin: Origin, host_directories: tuple[Path, ...]) -> Run:
+        """Run a subflow to its end, or continue the run of it that a lost attempt had started; as :meth:`run`."""
+        known = await self._child_of(parent, origin) if origin.lost else None
+        if known is not None and known.ended_at is not None:
+            return await self._store.runs.get(known.id)
+        if known is not None:
+            beginning = self._recall(known.id, plan.definition)
+        else:
+            self._expect(plan.definition, NOTHING)
+            started_by = {"step": origin.step_id, "item": origin.item, "attempt": origin.attempt}
+            trigger = {"trigger": {"kind": "flow", "run": parent.id, **started_by}}
+            (version,) = await self._store.flows.put_versions(self._workspace, [plan.definition])
+            beginning = self._begin(version, plan, trigger=trigger, parent_id=parent.id)
+        return await self._drive(plan, beginning, NoObserver(), host_directories)
+
+    async def _drive(
         self,
         plan: Plan,
+        beginning: Coroutine[Any, Any, "_Begun"],
         observer: Observer,
-        trigger: Mapping[str, Json],
         host_directories: tuple[Path, ...],
-        parent: Run | None,
+        *,
+        cancel: bool = False,
     ) -> Run:
-        definition, observer = plan.definition, Undisturbed(observer)
-        for step in definition.flow.steps:
-            if step.for_each is None:
-                self._executors[type(step)].expect(step, 1)
-        version = await self._store.flows.put_version(
-            self._workspace, definition.flow.flow, definition.text, definition.files, definition.digest
-        )
+        """Drive a run, once it has begun, to its recorded end. ``cancel``: the end is all that is left of it."""
         refusal: StepboxError | None = None
         with Interruption() as interruption:
-            parent_id = None if parent is None else parent.id
-            creating = self._store.runs.create(version, plan.inputs, trigger=trigger, parent_id=parent_id, running=True)
-            run = await interruption.outlast(creating)
+            begun = await interruption.outlast(beginning)
+            run = begun.run
             observer.notice(RunStarted(run=run))
-            execution = self._execution(plan, run, observer, host_directories)
-            if interruption.came:
+            execution = self._execution(plan, run, observer, host_directories, begun.past)
+            if interruption.came or cancel:
                 execution.cancel()
             try:
-                outcome = await self._driver.run(execution)
+                with self._heartbeat.driving(run.id):
+                    outcome = await self._driver.run(execution)
             except asyncio.CancelledError as problem:
-                interruption.came_with(problem)
+                if not cancel and not execution.was_cancelled:
+                    interruption.came_with(problem)
                 outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
+            except LeaseLostError:
+                raise
             except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
                 outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
                 if isinstance(problem, StepboxError):
                     refusal = problem
                 else:
                     _log.exception("run %s failed inside Stepbox", run.id)
+            if begun.past is not NOTHING:
+                await interruption.after(self._end_children(run, plan, host_directories))
             await interruption.after(self._close(execution, outcome))
             ended = await self._store.runs.get(run.id)
             observer.notice(RunEnded(run=ended))
@@ -160,7 +213,75 @@ class Runs:
             raise refusal
         return ended
 
-    def _execution(self, plan: Plan, run: Run, observer: Observer, host_directories: tuple[Path, ...]) -> Execution:
+    async def _report(self, driving: Coroutine[Any, Any, Run]) -> RunReport:
+        try:
+            run = await driving
+        except LeaseLostError as lost:
+            raise TakenOverError(lost.run_id) from None
+        return report(run, await self._store.steps.summaries(run.id))
+
+    def _expect(self, definition: Definition, past: Past) -> None:
+        for step in definition.flow.steps:
+            if step.for_each is None and (step.id, None) not in past.ended:
+                self._executors[type(step)].expect(step, 1)
+
+    async def _begin(
+        self,
+        version: FlowVersion,
+        plan: Plan,
+        *,
+        trigger: Mapping[str, Json],
+        parent_id: str | None = None,
+        subflows: Mapping[str, str] | None = None,
+        directories: Sequence[str] = (),
+    ) -> "_Begun":
+        run = await self._store.runs.create(
+            version,
+            plan.inputs,
+            trigger=trigger,
+            parent_id=parent_id,
+            running=True,
+            subflows=subflows,
+            directories=directories,
+        )
+        return _Begun(run=run, past=NOTHING)
+
+    async def _take_over(self, run: Run, definition: Definition) -> "_Begun":
+        dead = run.owner if run.owner is not None and is_dead(run.owner) else None
+        await self._store.leases.take_over(run.id, dead=dead)
+        return await self._recall(run.id, definition)
+
+    async def _recall(self, run_id: str, definition: Definition) -> "_Begun":
+        """A run that another engine had begun, and that this one drives now."""
+        attempts, left = await self._store.steps.list(run_id), await self._store.artifacts.list(run_id)
+        past = Past.of(definition, attempts, left)
+        self._expect(definition, past)
+        return _Begun(run=await self._store.runs.get(run_id), past=past)
+
+    async def _child_of(self, parent: Run, origin: Origin) -> RunSummary | None:
+        """The run that the attempts right before this one had started, and that nobody heard the end of."""
+        for child in reversed(await self._store.runs.children(parent.id)):
+            by = child.trigger.get("trigger")
+            if (
+                isinstance(by, Mapping)
+                and (by.get("step"), by.get("item")) == (origin.step_id, origin.item)
+                and by.get("attempt") in origin.lost
+            ):
+                return child
+        return None
+
+    async def _end_children(self, run: Run, plan: Plan, host_directories: tuple[Path, ...]) -> None:
+        """Cancel the runs that the run had started and that no step of it has continued."""
+        for child in await self._store.runs.children(run.id):
+            definition = plan.subflows.get(child.flow)
+            if child.ended_at is None and definition is not None:
+                of_child = Plan(definition=definition, inputs={}, subflows=plan.subflows)
+                beginning = self._recall(child.id, definition)
+                await self._drive(of_child, beginning, NoObserver(), host_directories, cancel=True)
+
+    def _execution(
+        self, plan: Plan, run: Run, observer: Observer, host_directories: tuple[Path, ...], past: Past
+    ) -> Execution:
         attempts = Attempts(
             run=run,
             store=self._store,
@@ -171,6 +292,7 @@ class Runs:
             children=_Children(self, run, plan.subflows, host_directories),
             host_directories=host_directories,
             subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
+            past=past,
         )
         return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
 
@@ -184,7 +306,10 @@ class Runs:
                 await interruption.after(execution.attempts.logbook.close())
             finally:
                 finish = self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
-                await interruption.after(finish)
+                try:
+                    await interruption.after(finish)
+                except AlreadyFinishedError:
+                    raise LeaseLostError(run.id) from None
 
     async def _check(
         self,
@@ -263,10 +388,12 @@ class _Children:
         self._subflows = subflows
         self._host_directories = host_directories
 
-    async def run_child(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
+    async def run_child(self, name: str, inputs: Mapping[str, Json], origin: Origin) -> StepResult:
         definition = self._subflows[name]
         plan = Plan(definition=definition, inputs=validate_inputs(definition.flow, inputs), subflows=self._subflows)
-        child = await self._runs.run_child(plan, parent=self._parent, host_directories=self._host_directories)
+        child = await self._runs.run_child(
+            plan, parent=self._parent, origin=origin, host_directories=self._host_directories
+        )
         if child.status is RunStatus.SUCCEEDED:
             return StepResult(status=StepStatus.SUCCEEDED, result=child.output)
         cause = child.error.message if child.error else child.status.value

@@ -59,6 +59,20 @@ class Service(Protocol):
     ) -> RunReport:
         """Run a flow to its end; see :meth:`engine.runs.Runs.run`. ``directory`` is as in :class:`FlowText`."""
 
+    async def definition_of(self, run: str) -> Definition:
+        """The definition that a run is of, as it was when the run began. Raises as :meth:`run_report`."""
+
+    async def resume(self, run: str, observer: Observer) -> RunReport:
+        """Continue a run whose engine has ended, where it is unfinished; see :meth:`engine.runs.Runs.resume`.
+
+        Raises:
+            InvalidCallError: there is no such run, it has ended, an engine drives it, or it is a part of another run.
+            RefusedError: a step asks for what can't be had or enforced here; the run stays as it is.
+        """
+
+    async def abandoned(self) -> Sequence[RunSummary]:
+        """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
+
     async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
         """Execute code by itself.
 

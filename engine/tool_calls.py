@@ -1,16 +1,21 @@
-"""Calls of tools on behalf of a run: only granted ones, with checked arguments, each recorded."""
+"""Calls of tools on behalf of a run: only granted ones, with checked arguments, each recorded, none made twice."""
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
+from engine.records import ToolCall
 from engine.store import Store
-from flows.contracts import StepError
+from engine.store.calls import OUTCOME_UNKNOWN
+from engine.store.errors import LeaseLostError
+from flows.contracts import StepError, ToolSpec
 from flows.errors import StepboxError
 from flows.values import Json
 from steps.tools.catalogue import ToolCatalogue
-from steps.tools.contract import NotGrantedError, ToolContext, ToolError, ToolServices
+from steps.tools.contract import NotGrantedError, Tool, ToolContext, ToolError, ToolServices
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Caller:
     """The attempt that calls, the full names of the tools granted to it, and the host directories it may import from.
 
-    ``tools_granted`` and ``host_directories`` are empty for code that was given nothing.
+    ``tools_granted`` and ``host_directories`` are empty for code that was given nothing. ``journal`` is the attempt's.
     """
 
     workspace: str
@@ -29,6 +34,7 @@ class Caller:
     attempt: int
     tools_granted: frozenset[str]
     host_directories: tuple[Path, ...]
+    journal: Journal
 
 
 class ToolCaller:
@@ -39,11 +45,20 @@ class ToolCaller:
         self._services = services
         self._store = store
 
+    def journal(self, *, run_id: str, step_id: str, item: int | None, attempt: int, one_call: bool) -> Journal:
+        """What an attempt finds recorded; see :class:`engine.journal.Journal`."""
+        return Journal(
+            self._store, self._spec_of, run_id=run_id, step_id=step_id, item=item, attempt=attempt, one_call=one_call
+        )
+
     async def call(self, name: str, arguments: Json, caller: Caller) -> Json:
-        """Make one call by full name, recorded before and after.
+        """Make one call by full name, recorded; or give the recorded result of one that has happened.
 
         Raises:
             ToolError: it is unknown, not granted, its arguments don't fit, or it failed.
+            OutcomeUnknownError: it may have happened in an earlier attempt, and must not be made twice.
+            JournalMismatchError: see :meth:`engine.journal.Journal.claim`.
+            LeaseLostError: another engine drives the run now.
         """
         tool = self._catalogue.tool(name)
         if tool.spec.name not in caller.tools_granted:
@@ -52,8 +67,20 @@ class ToolCaller:
                 fix=f"add it to the step: tools: [{tool.spec.name}]",
             )
         self._catalogue.check_arguments(tool.spec, arguments)
-        record = await self._store.calls.begin(
-            caller.run_id, caller.step_id, tool.spec.name, arguments, attempt=caller.attempt, item=caller.item
+        claim = await caller.journal.claim(tool.spec.name, arguments)
+        if isinstance(claim, Happened):
+            return claim.result
+        nature = tool.spec.nature(arguments)
+        if isinstance(claim, Unknown) and nature.effect == "write" and not nature.idempotent:
+            raise _outcome_unknown(tool.spec.name)
+        call = self._store.calls.new(
+            caller.run_id,
+            caller.step_id,
+            tool.spec.name,
+            arguments,
+            attempt=caller.attempt,
+            item=caller.item,
+            idempotency_key=claim.idempotency_key,
         )
         context = ToolContext(
             services=self._services,
@@ -62,22 +89,93 @@ class ToolCaller:
             step_id=caller.step_id,
             item=caller.item,
             attempt=caller.attempt,
-            idempotency_key=record.idempotency_key,
+            idempotency_key=call.idempotency_key,
             host_directories=caller.host_directories,
         )
+        if not tool.spec.in_store:
+            return await self._make(tool, arguments, context, call)
+        if nature.effect == "read":
+            return await self._read(tool, arguments, context, call)
+        return await self._commit(tool, arguments, context, call)
+
+    async def _make(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
+        """Make a call that reaches outside of the store, recorded before and after."""
+        calls = self._store.calls
+        await calls.open(call)
         try:
-            result = await tool.call(arguments, context)
+            result = await self._tried(tool, arguments, context)
         except asyncio.CancelledError:
-            error = StepError(code="cancelled", message="the attempt ended before the call did")
-            await self._store.calls.finish(record.id, error=error)
+            message = "the attempt was cut off while the call was going on"
+            await calls.finish(call.id, error=StepError(code=OUTCOME_UNKNOWN, message=message), uncertain=True)
             raise
         except StepboxError as problem:
-            await self._store.calls.finish(record.id, error=StepError.of(problem))
+            uncertain = isinstance(problem, ToolError) and problem.uncertain
+            await calls.finish(call.id, error=StepError.of(problem), uncertain=uncertain)
+            raise
+        await calls.finish(call.id, result=result)
+        return result
+
+    async def _read(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
+        """Read from the store. Nothing is lost where it ends before it is recorded."""
+        try:
+            result = await self._tried(tool, arguments, context)
+        except StepboxError as problem:
+            await self._store.calls.add(call, error=StepError.of(problem))
+            raise
+        await self._store.calls.add(call, result=result)
+        return result
+
+    async def _commit(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
+        """Write to the store, together with the end of the record: both are there, or neither.
+
+        That it began is recorded before, so that a later attempt knows the call, though it may not have happened.
+        """
+        calls = self._store.calls
+        await calls.open(call)
+        written = False
+        try:
+            async with self._store.transaction():
+                result = await self._tried(tool, arguments, context)
+                await calls.finish(call.id, result=result)
+                written = True
+        except asyncio.CancelledError:
+            if not written:
+                error = StepError(code="cancelled", message="the attempt ended before the call was made")
+                await calls.finish(call.id, error=error)
+            raise
+        except StepboxError as problem:
+            await calls.finish(call.id, error=StepError.of(problem))
+            raise
+        return result
+
+    async def _tried(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext) -> Json:
+        """The tool's result; a bug of the tool's is its failure."""
+        try:
+            return await tool.call(arguments, context)
+        except (StepboxError, LeaseLostError):
             raise
         except Exception as problem:
-            _log.exception("tool %s failed in run %s", tool.spec.name, caller.run_id)
-            failure = ToolError(f"{tool.spec.name} failed: {type(problem).__name__}: {problem}")
-            await self._store.calls.finish(record.id, error=StepError.of(failure))
-            raise failure from problem
-        await self._store.calls.finish(record.id, result=result)
-        return result
+            name = tool.spec.name
+            _log.exception("tool %s failed in run %s", name, context.run_id)
+            raise BrokenToolError(f"{name} failed: {type(problem).__name__}: {problem}") from problem
+
+    def _spec_of(self, name: str) -> ToolSpec | None:
+        try:
+            return self._catalogue.tool(name).spec
+        except StepboxError:
+            # Of a plug-in that is gone.
+            return None
+
+
+class BrokenToolError(ToolError):
+    """A tool failed by a bug of its own; what it had done by then nobody knows."""
+
+    uncertain = True
+
+
+def _outcome_unknown(name: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"a call of {name} was cut off in an earlier attempt: it may have been made or not, and must not be made twice",
+        fix="look whether it was made. The code can catch this error, look itself and make the call again; where a "
+        "call may be made twice, tell the tool so, as by `idempotent: true` for http.request",
+    )

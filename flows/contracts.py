@@ -51,11 +51,22 @@ class Wiring:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Nature:
+    """What making a call means: whether it changes anything, and whether making it twice is as making it once."""
+
+    effect: Effect
+    idempotent: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolSpec:
     """What a tool takes and gives.
 
     ``name`` is the full name, ``provider.tool``; ``arguments`` and ``result`` are JSON Schemas (draft 2020-12).
-    ``idempotent`` says that making the call twice leaves the world as making it once does.
+    ``idempotent`` says that making the call twice leaves the world as making it once does. Where that, or the effect,
+    depends on the arguments, ``nature_of`` says it of each call; ``effect`` and ``idempotent`` are then of the worst.
+    ``in_store`` says that all it changes is in :attr:`steps.tools.contract.ToolServices.content`, and that it is soon
+    done, so that a call and its record are one transaction.
     """
 
     name: str
@@ -64,6 +75,14 @@ class ToolSpec:
     result: Mapping[str, Json] = field(default_factory=dict)
     effect: Effect = "read"
     idempotent: bool = False
+    nature_of: Callable[[Mapping[str, Json]], Nature] | None = None
+    in_store: bool = False
+
+    def nature(self, arguments: Mapping[str, Json]) -> Nature:
+        """What a call with these arguments, which match the schema, means."""
+        if self.nature_of is not None:
+            return self.nature_of(arguments)
+        return Nature(effect=self.effect, idempotent=self.idempotent)
 
     @property
     def short_name(self) -> str:

@@ -1,6 +1,7 @@
 """What can go wrong between the engine and its database."""
 
 from flows.errors import InvalidCallError, StepboxError
+from steps.sandbox.owner import describe
 
 
 class StoreError(StepboxError):
@@ -38,6 +39,28 @@ class AmbiguousIdError(InvalidCallError):
     """More than one run has an id that begins so."""
 
     code = "ambiguous_id"
+
+
+class RunDrivenError(InvalidCallError):
+    """An engine drives the run that another one asks for. ``owner`` is its identity (:mod:`steps.sandbox.owner`)."""
+
+    code = "run_driven"
+
+    def __init__(self, run_id: str, owner: str | None) -> None:
+        by = "another engine" if owner is None else describe(owner)
+        super().__init__(f"run {run_id} is driven by {by}", fix="wait for its end, or end that process first")
+        self.owner = owner
+
+
+class LeaseLostError(Exception):
+    """This engine doesn't drive the run that it writes on: another one has taken it over, or it never did.
+
+    Not a :class:`flows.errors.StepboxError`: nothing of a run may take it for what a step or a call came to.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"this engine doesn't drive run {run_id}")
+        self.run_id = run_id
 
 
 class AlreadyFinishedError(StoreError):

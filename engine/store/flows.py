@@ -15,6 +15,7 @@ from engine.store.database import Database
 from engine.store.errors import UnknownRecordError
 from engine.store.runs import SUMMARY_COLUMNS, summary
 from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable
+from flows.definition import Definition
 
 
 class Flows:
@@ -33,6 +34,15 @@ class Flows:
         """
         return await self._database.write(
             lambda connection: _put(connection, workspace, flow, text=text, files=files, digest=digest)
+        )
+
+    async def put_versions(self, workspace: str, definitions: Sequence[Definition]) -> Sequence[FlowVersion]:
+        """Make these the current versions of their flows, all or none; see :meth:`put_version`."""
+        return await self._database.write(
+            lambda connection: [
+                _put(connection, workspace, one.flow.flow, text=one.text, files=one.files, digest=one.digest)
+                for one in definitions
+            ]
         )
 
     async def current(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowVersion | None:

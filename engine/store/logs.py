@@ -6,6 +6,7 @@ from sqlalchemy import Connection, insert, select, text
 from sqlmodel import col
 
 from engine.records import LogLine, Page
+from engine.store import fence
 from engine.store.database import Database
 from engine.store.tables import NO_ITEM, LogLineTable
 
@@ -13,10 +14,14 @@ _LOCK_RUN = text("SELECT pg_advisory_xact_lock(hashtextextended(:run, 0))")
 
 
 class Logs:
-    """The log lines of all runs. Every method is one transaction."""
+    """The log lines of all runs. Every method is one transaction.
 
-    def __init__(self, database: Database) -> None:
+    What writes raises :class:`engine.store.errors.LeaseLostError` where ``engine`` doesn't drive the run.
+    """
+
+    def __init__(self, database: Database, engine: str) -> None:
         self._database = database
+        self._engine = engine
 
     async def append(self, lines: Sequence[LogLine]) -> None:
         """Append lines, all or none, in their order. What isn't text (lone surrogates, NUL) becomes a visible mark."""
@@ -36,9 +41,10 @@ class Logs:
         ]
 
         def insert_all(connection: Connection) -> None:
-            if connection.dialect.name == "postgresql":
-                # Lines of a run become visible in the order of their ids, so that a reader's cursor skips none.
-                for run_id in sorted({line.run_id for line in lines}):
+            for run_id in sorted({line.run_id for line in lines}):
+                fence.hold(connection, run_id, self._engine)
+                if connection.dialect.name == "postgresql":
+                    # Lines of a run become visible in the order of their ids, so that a reader's cursor skips none.
                     connection.execute(_LOCK_RUN, {"run": run_id})
             connection.execute(insert(LogLineTable.__table__), values)
 

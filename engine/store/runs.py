@@ -1,18 +1,20 @@
 """Runs."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Row, Update, bindparam, func, insert, null, or_, select, update
 from sqlmodel import col
 from ulid import ULID
 
 from engine.records import FlowVersion, Page, Run, RunSummary
 from engine.store.calls import end_calls
 from engine.store.database import Database
-from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, UnknownRecordError
+from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLostError, UnknownRecordError
+from engine.store.leases import LEASE, UNFINISHED, now_of
 from engine.store.steps import end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
@@ -20,7 +22,6 @@ from flows.contracts import StepError
 from flows.values import Json, RunStatus
 
 _ID_LENGTH = 26
-_UNFINISHED = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING.value)
 _SUMMARY = (
     "id",
     "workspace",
@@ -33,26 +34,38 @@ _SUMMARY = (
     "created_at",
     "started_at",
     "ended_at",
+    "owner",
+    "lease_until",
 )
 _TABLE = RunTable.__table__
 SUMMARY_COLUMNS = tuple(_TABLE.c[name] for name in _SUMMARY)
 
 _THIS = _TABLE.c.id == bindparam("this")
 _INSERT = insert(_TABLE)
-_FINISH = update(_TABLE).where(_THIS, _TABLE.c.status.in_(_UNFINISHED))
-_START = _FINISH.values(
+_ENGINE: BindParameter[str] = bindparam("engine")
+_FREE = _TABLE.c.owner.is_(None) & _TABLE.c.status.in_((RunStatus.QUEUED.value, RunStatus.WAITING.value))
+_UNFINISHED = update(_TABLE).where(_THIS, _TABLE.c.status.in_(UNFINISHED), or_(_TABLE.c.owner == _ENGINE, _FREE))
+_FINISH = _UNFINISHED.values(owner=null(), lease_until=null())
+_START = _UNFINISHED.values(
     status=RunStatus.RUNNING.value,
     started_at=func.coalesce(_TABLE.c.started_at, bindparam("now", type_=UtcDateTime())),
+    owner=_ENGINE,
+    lease_until=bindparam("until", type_=UtcDateTime()),
 )
 _GET = select(_TABLE).where(_THIS)
 _STATUS = select(_TABLE.c.status).where(_THIS)
 
 
 class Runs:
-    """The runs of all workspaces. Every method is one transaction."""
+    """The runs of all workspaces. Every method is one transaction.
 
-    def __init__(self, database: Database) -> None:
+    ``engine`` drives the runs that it starts. Their end raises :class:`engine.store.errors.LeaseLostError` where
+    another one drives them now.
+    """
+
+    def __init__(self, database: Database, engine: str) -> None:
         self._database = database
+        self._engine = engine
 
     async def create(
         self,
@@ -62,8 +75,10 @@ class Runs:
         trigger: Mapping[str, Json] | None = None,
         parent_id: str | None = None,
         running: bool = False,
+        subflows: Mapping[str, str] | None = None,
+        directories: Sequence[str] = (),
     ) -> Run:
-        """Record a run of ``version``: queued, or, where it starts at once, running.
+        """Record a run of ``version``: queued, or, where it starts at once, running and driven by this engine.
 
         Where the caller is cancelled meanwhile, so is the run: nobody else knows of it.
         """
@@ -79,6 +94,9 @@ class Runs:
             parent_id=parent_id,
             created_at=now,
             started_at=now if running else None,
+            owner=self._engine if running else None,
+            subflows=dict(subflows or {}),
+            directories=tuple(directories),
         )
         values = {
             "id": run.id,
@@ -91,9 +109,18 @@ class Runs:
             "parent_id": run.parent_id,
             "created_at": run.created_at,
             "started_at": run.started_at,
+            "owner": run.owner,
+            "subflows": run.subflows or None,
+            "directories": list(run.directories) or None,
         }
+
+        def insert_run(connection: Connection) -> datetime | None:
+            until = now_of(connection) + LEASE if running else None
+            connection.execute(_INSERT, {**values, "lease_until": until})
+            return until
+
         try:
-            await self._database.execute(_INSERT, values)
+            run = replace(run, lease_until=await self._database.write(insert_run))
         except asyncio.CancelledError:
             error = StepError(code="run_cancelled", message="the run was cancelled before it began")
             await self.finish(run.id, RunStatus.CANCELLED, error=error)
@@ -101,13 +128,18 @@ class Runs:
         return run
 
     async def start(self, run_id: str) -> None:
-        """Mark a queued or waiting run as running. A run that was started before keeps its first start.
+        """Mark a queued or waiting run as running, driven by this engine. One started before keeps its first start.
 
         Raises:
             UnknownRecordError: there is no such run.
             AlreadyFinishedError: the run has ended.
+            LeaseLostError: another engine drives it.
         """
-        await self._change(run_id, _START, {"now": datetime.now(UTC)})
+        await self._change(
+            run_id,
+            _START,
+            lambda connection: {"now": datetime.now(UTC), "until": now_of(connection) + LEASE},
+        )
 
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
@@ -117,8 +149,9 @@ class Runs:
         Raises:
             UnknownRecordError: there is no such run.
             AlreadyFinishedError: the run has ended before; it stays as it is.
+            LeaseLostError: another engine drives it.
         """
-        if status.value in _UNFINISHED:
+        if status.value in UNFINISHED:
             raise ValueError(f"{status} doesn't end a run")
         now = datetime.now(UTC)
         values = {"status": status.value, "output": output, "error": error_to_json(error), "ended_at": now}
@@ -127,7 +160,12 @@ class Runs:
             end_attempts(connection, run_id, now)
             end_calls(connection, run_id, now)
 
-        await self._change(run_id, _FINISH, values, end_what_is_open)
+        await self._change(run_id, _FINISH, lambda _connection: values, end_what_is_open)
+
+    async def children(self, run_id: str) -> tuple[RunSummary, ...]:
+        """The runs that a run started, the oldest first."""
+        query = select(*SUMMARY_COLUMNS).where(col(RunTable.parent_id) == run_id).order_by(col(RunTable.id))
+        return tuple(summary(row) for row in await self._database.rows(query))
 
     async def get(self, run_id: str) -> Run:
         """The run of that full id.
@@ -196,16 +234,19 @@ class Runs:
         self,
         run_id: str,
         unfinished: Update,
-        values: Mapping[str, Any],
+        values: Callable[[Connection], Mapping[str, Any]],
         also: Callable[[Connection], None] = lambda _connection: None,
     ) -> None:
         def change(connection: Connection) -> None:
-            if connection.execute(unfinished, {**values, "this": run_id}).rowcount == 1:
+            given = {**values(connection), "this": run_id, "engine": self._engine}
+            if connection.execute(unfinished, given).rowcount == 1:
                 also(connection)
                 return
             status = connection.scalar(_STATUS, {"this": run_id})
             if status is None:
                 raise _unknown(run_id)
+            if status in UNFINISHED:
+                raise LeaseLostError(run_id)
             raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")
 
         await self._database.write(change)
@@ -221,7 +262,13 @@ def summary(row: Row[Any]) -> RunSummary:
 
 
 def _run(row: Row[Any]) -> Run:
-    return Run(**_common(row), inputs=row.inputs, output=row.output)
+    return Run(
+        **_common(row),
+        inputs=row.inputs,
+        output=row.output,
+        subflows=row.subflows or {},
+        directories=tuple(row.directories or ()),
+    )
 
 
 def _common(row: Row[Any]) -> dict[str, Any]:
@@ -237,4 +284,6 @@ def _common(row: Row[Any]) -> dict[str, Any]:
         "created_at": row.created_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
+        "owner": row.owner,
+        "lease_until": row.lease_until,
     }

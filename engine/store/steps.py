@@ -6,22 +6,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
 from engine.records import ArtifactRecord, StepRun, StepSummary
+from engine.store import fence
 from engine.store.artifacts import add_artifacts, artifacts_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, StepRunTable
-from engine.store.types import UtcDateTime, error_from_json, error_to_json
+from engine.store.types import Payload, UtcDateTime, error_from_json, error_to_json
 from flows.contracts import Artifact, StepError, StepResult
 from flows.values import StepStatus
 
 _TABLE = StepRunTable.__table__
 _THIS = _TABLE.c.id == bindparam("this")
-_INSERT = insert(_TABLE)
-_FINISH = update(_TABLE).where(_THIS, _TABLE.c.status == StepStatus.RUNNING.value)
-_STATUS = select(_TABLE.c.status).where(_THIS)
+_INSERT = insert(_TABLE).values(run_id=fence.driven_run())
+_FINISH = update(_TABLE).where(_THIS, _TABLE.c.status == StepStatus.RUNNING.value, fence.is_driven(_TABLE))
+_STATE = select(_TABLE.c.status, _TABLE.c.run_id).where(_THIS)
 _CUT_OFF = StepResult(
     status=StepStatus.CANCELLED,
     error=StepError(code="cancelled", message="the run ended before the attempt did"),
@@ -30,8 +32,8 @@ _END_OPEN = (
     update(_TABLE)
     .where(_TABLE.c.run_id == bindparam("run"), _TABLE.c.status == StepStatus.RUNNING.value)
     .values(
-        status=_CUT_OFF.status.value,
-        error=error_to_json(_CUT_OFF.error),
+        status=bindparam("ended_as"),
+        error=bindparam("why", type_=Payload()),
         ended_at=bindparam("now", type_=UtcDateTime()),
     )
 )
@@ -54,10 +56,14 @@ _TALLIES = (
 
 
 class Steps:
-    """The attempts of the steps of all runs. Every method is one transaction."""
+    """The attempts of the steps of all runs. Every method is one transaction.
 
-    def __init__(self, database: Database) -> None:
+    What writes raises :class:`engine.store.errors.LeaseLostError` where ``engine`` doesn't drive the run.
+    """
+
+    def __init__(self, database: Database, engine: str) -> None:
         self._database = database
+        self._engine = engine
 
     async def start(self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None) -> StepRun:
         """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0.
@@ -66,7 +72,7 @@ class Steps:
         """
         step = _begun(run_id, step_id, attempt, item)
         try:
-            await self._insert(step)
+            await self.add(step)
         except asyncio.CancelledError:
             await self.finish(step.id, _CUT_OFF)
             raise
@@ -82,16 +88,18 @@ class Steps:
         if result.status is StepStatus.RUNNING:
             raise ValueError("running doesn't end an attempt")
         now = datetime.now(UTC)
-        values = {**_outcome(result), "ended_at": now, "this": step_run_id}
+        values = {**_outcome(result), "ended_at": now, "this": step_run_id, "engine": self._engine}
 
         def change(connection: Connection) -> None:
             if connection.execute(_FINISH, values).rowcount == 1:
                 add_artifacts(connection, step_run_id, result.artifacts, now)
                 return
-            status = connection.scalar(_STATUS, {"this": step_run_id})
-            if status is None:
+            state = connection.execute(_STATE, {"this": step_run_id}).one_or_none()
+            if state is None:
                 raise UnknownRecordError(f"there is no step attempt {step_run_id!r}")
-            raise AlreadyFinishedError(f"step attempt {step_run_id} has already ended as {status}; it is never changed")
+            fence.hold(connection, state.run_id, self._engine)
+            message = f"step attempt {step_run_id} has already ended as {state.status}; it is never changed"
+            raise AlreadyFinishedError(message)
 
         await self._database.write(change)
 
@@ -104,15 +112,15 @@ class Steps:
 
     async def add(self, step: StepRun, artifacts: Sequence[Artifact] = ()) -> None:
         """Record an attempt that is over, with the artifacts that count as its own."""
-        if not artifacts:
-            await self._insert(step)
-            return
 
         def write(connection: Connection) -> None:
-            connection.execute(_INSERT, _values(step))
+            connection.execute(_INSERT, _values(step, self._engine))
             add_artifacts(connection, step.id, artifacts, step.started_at)
 
-        await self._database.write(write)
+        try:
+            await self._database.write(write)
+        except IntegrityError as error:
+            raise fence.lost(error, step.run_id) or error from None
 
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
@@ -145,13 +153,11 @@ class Steps:
             for tally in tallies
         )
 
-    async def _insert(self, step: StepRun) -> None:
-        await self._database.execute(_INSERT, _values(step))
 
-
-def end_attempts(connection: Connection, run_id: str, now: datetime) -> None:
-    """End the attempts of a run that have no end, as cancelled."""
-    connection.execute(_END_OPEN, {"run": run_id, "now": now})
+def end_attempts(connection: Connection, run_id: str, now: datetime, outcome: StepResult = _CUT_OFF) -> None:
+    """End the attempts of a run that have no end: as cancelled, unless ``outcome`` says otherwise."""
+    values = {"ended_as": outcome.status.value, "why": error_to_json(outcome.error)}
+    connection.execute(_END_OPEN, {**values, "run": run_id, "now": now})
 
 
 def _begun(run_id: str, step_id: str, attempt: int, item: int | None) -> StepRun:
@@ -166,10 +172,11 @@ def _begun(run_id: str, step_id: str, attempt: int, item: int | None) -> StepRun
     )
 
 
-def _values(step: StepRun) -> dict[str, Any]:
+def _values(step: StepRun, engine: str) -> dict[str, Any]:
     return {
         "id": step.id,
-        "run_id": step.run_id,
+        "of_run": step.run_id,
+        "engine": engine,
         "step_id": step.step_id,
         "item": NO_ITEM if step.item is None else step.item,
         "attempt": step.attempt,

@@ -16,30 +16,35 @@ from engine.store.database import Database
 from engine.store.egress import Egress
 from engine.store.events import Events
 from engine.store.flows import Flows
+from engine.store.leases import Leases
 from engine.store.logs import Logs
 from engine.store.runs import Runs
 from engine.store.secrets import Secrets
 from engine.store.steps import Steps
 from flows.errors import InvalidCallError
+from steps.sandbox import owner
 
 
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network),
-    ``secrets`` (encrypted), ``events`` (what came in, and what became of it), ``artifacts`` (what steps left) and
-    ``content`` (the workspaces' documents, tasks and files).
+    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``steps`` (attempts), ``logs``, ``calls`` (of
+    tools), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events``
+    (what came in, and what became of it) and ``content`` (the workspaces' documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
         self._database = database
-        self.artifacts = Artifacts(database, contents)
+        self.engine = owner.identity()
+        """Who drives the runs that are started or taken over through this."""
         self.flows = Flows(database)
-        self.runs = Runs(database)
-        self.steps = Steps(database)
-        self.logs = Logs(database)
-        self.calls = Calls(database)
-        self.egress = Egress(database)
+        self.runs = Runs(database, self.engine)
+        self.leases = Leases(database, self.engine)
+        self.steps = Steps(database, self.engine)
+        self.logs = Logs(database, self.engine)
+        self.calls = Calls(database, self.engine)
+        self.egress = Egress(database, self.engine)
+        self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)
         self.events = Events(database)
         self.content = Content(database, blobs)

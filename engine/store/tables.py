@@ -17,6 +17,8 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
@@ -82,7 +84,11 @@ class FlowVersionTable(Table, table=True):
 
 
 class RunTable(Table, table=True):
-    """A run. The indices are those of its listings: by workspace, with or without a flow and a status."""
+    """A run. The indices are those of its listings: by workspace, with or without a flow and a status.
+
+    ``owner`` is the engine that drives it, until ``lease_until`` unless that is prolonged. ``subflows`` has by name the
+    versions of the flows that it can start; ``directories`` those from which its tool steps may import files.
+    """
 
     __tablename__ = "run"
     __table_args__ = (
@@ -90,6 +96,7 @@ class RunTable(Table, table=True):
         Index(None, "workspace", "flow", "id"),
         Index(None, "workspace", "status", "id"),
         Index(None, "workspace", "flow", "status", "id"),
+        Index(None, "owner", sqlite_where=text("owner IS NOT NULL"), postgresql_where=text("owner IS NOT NULL")),
     )
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
@@ -104,6 +111,10 @@ class RunTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    subflows: dict[str, str] | None = Field(default=None, sa_type=Payload)
+    directories: list[str] | None = Field(default=None, sa_type=Payload)
 
 
 class StepRunTable(Table, table=True):
@@ -146,7 +157,7 @@ class LogLineTable(Table, table=True):
 
 
 class ToolCallTable(Table, table=True):
-    """One call of a tool: the journal."""
+    """One call of a tool: the journal. ``uncertain``: it has no result, and may have been made all the same."""
 
     __tablename__ = "tool_call"
     __table_args__ = (Index(None, "run_id", "step_id", "item"),)
@@ -163,6 +174,7 @@ class ToolCallTable(Table, table=True):
     error: dict[str, Any] | None = Field(default=None, sa_type=Payload)
     started_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    uncertain: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class EgressRecordTable(Table, table=True):

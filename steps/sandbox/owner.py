@@ -27,6 +27,18 @@ def is_dead(owner: str) -> bool:
     return machine != "unknown" and fields[0] == machine and fields[1] != boot
 
 
+def describe(owner: str) -> str:
+    """The process of that identity, for a person: ``process 4711 of this machine``."""
+    fields = owner.split(".")
+    if len(fields) != _FIELDS:
+        return "an unknown process"
+    here = _place()
+    if fields[:3] == list(here):
+        return f"process {fields[3]} of this machine"
+    where = "in another container of this machine" if fields[:2] == list(here[:2]) else "of another machine"
+    return f"process {fields[3]} {where}"
+
+
 def _place() -> tuple[str, str, str]:
     """The machine, its boot, and the pid namespace; the machine is a hash, since its id is nobody else's business."""
     machine = _read("/etc/machine-id")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from flows.contracts import ToolSpec
 from flows.errors import StepboxError
@@ -13,9 +13,13 @@ from steps.tools.content import WorkspaceContent
 
 
 class ToolError(StepboxError):
-    """A call of a tool that did not give a result. Code sees ``code`` and the message."""
+    """A call of a tool that did not give a result. Code sees ``code`` and the message.
+
+    ``uncertain``: it may have done what it was to do all the same, so that made again it has the same idempotency key.
+    """
 
     code = "tool_failed"
+    uncertain: ClassVar[bool] = False
 
 
 class UnknownToolError(ToolError):

@@ -49,12 +49,14 @@ class ConnectionFailedError(ToolError):
     """The server couldn't be reached, or broke off."""
 
     code = "connection_failed"
+    uncertain = True
 
 
 class TimedOutError(ToolError):
     """The server took too long."""
 
     code = "http_timeout"
+    uncertain = True
 
 
 async def request(arguments: Mapping[str, Json], context: ToolContext) -> Json:

@@ -62,4 +62,5 @@ async def test_what_was_accepted_survives_kill_9(tmp_path: Path) -> None:
         in_transactions = [step.step_id for step in steps if step.step_id.startswith("t")]
         assert in_transactions == [f"t{number}" for number in range(1, 50)]
         async with asyncio.timeout(30):
+            await store.leases.take_over(run_id, dead=(await store.runs.get(run_id)).owner)
             await store.steps.start(run_id, "after")

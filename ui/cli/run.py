@@ -12,10 +12,12 @@ from ui.cli.options import InputOption, InputsOption, Output, OutputOption, once
 from ui.cli.show import duration, err, literal, print_json, print_output, styled
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
+    from engine.progress import Observer
     from engine.report import RunReport
-    from engine.service import FlowText
+    from engine.service import FlowText, Service
+    from flows.definition import Definition
     from flows.values import Json
 
 EXIT_STATUS = {"succeeded": 0, "failed": 1, "cancelled": INTERRUPTED, "waiting": 4}
@@ -49,35 +51,65 @@ async def _run(
     import asyncio
 
     from engine.bootstrap import open_service
-    from engine.cancellation import Interruption
     from flows.inputs import parse_input
-    from ui.cli.progress import Watch, progress_view
 
     status: int | None = None
+
+    def done(report: "RunReport") -> None:
+        nonlocal status
+        show_outcome(report, output)
+        status = EXIT_STATUS[report.run.status]
+
     try:
         async with open_service() as service:
             definition = service.load(text)
             for name, value in pairs.items():
                 given[name] = parse_input(definition.flow.inputs.get(name, {}), value)
-            with Interruption() as interruption:
-                with progress_view(definition, lines=output is Output.TEXT, quiet=quiet) as view:
-                    watch = Watch(view)
-                    try:
-                        report = await service.run(definition, given, watch, directory=text.directory)
-                    except asyncio.CancelledError:
-                        if watch.run_id is None:
-                            raise
-                        report = await interruption.outlast(service.run_report(watch.run_id))
-                if output is Output.JSON:
-                    print_json(report.document())
-                else:
-                    show_report(report)
-                status = EXIT_STATUS[report.run.status]
+
+            async def run(observer: "Observer") -> "RunReport":
+                return await service.run(definition, given, observer, directory=text.directory)
+
+            await watch_run(service, definition, run, done, lines=output is Output.TEXT, quiet=quiet)
     except asyncio.CancelledError:
         # What has been shown stands, however the rest was cut short.
         if status is None:
             raise
-    return status
+    return status or 0
+
+
+async def watch_run(
+    service: "Service",
+    definition: "Definition",
+    run: "Callable[[Observer], Awaitable[RunReport]]",
+    done: "Callable[[RunReport], None]",
+    *,
+    lines: bool,
+    quiet: bool,
+) -> None:
+    """Show a run while it goes on; ``done`` hears how it ended, also where it was cancelled."""
+    import asyncio
+
+    from engine.cancellation import Interruption
+    from ui.cli.progress import Watch, progress_view
+
+    with Interruption() as interruption:
+        with progress_view(definition, lines=lines, quiet=quiet) as view:
+            watch = Watch(view)
+            try:
+                report = await run(watch)
+            except asyncio.CancelledError:
+                if watch.run_id is None:
+                    raise
+                report = await interruption.outlast(service.run_report(watch.run_id))
+        done(report)
+
+
+def show_outcome(report: "RunReport", output: Output) -> None:
+    """Show how a run ended, in the form that was asked for."""
+    if output is Output.JSON:
+        print_json(report.document())
+    else:
+        show_report(report)
 
 
 def show_report(report: "RunReport") -> None:

@@ -4,18 +4,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.errors import InvalidCallError
+from flows.errors import InvalidCallError, StepboxError
 from ui.cli.artifacts import artifacts, download, show_artifacts
 from ui.cli.doors import leave
 from ui.cli.options import Output, OutputOption, RunArgument
-from ui.cli.show import duration, literal, out, plain, print_json, print_output, size, styled, table
+from ui.cli.run import EXIT_STATUS, show_outcome, show_report, watch_run
+from ui.cli.show import (
+    duration,
+    err,
+    error_document,
+    literal,
+    out,
+    plain,
+    print_json,
+    print_output,
+    show_error,
+    size,
+    styled,
+    table,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from engine.records import EgressRecord
+    from rich.text import Text
+
+    from engine.progress import Observer
+    from engine.records import EgressRecord, RunSummary
     from engine.report import RunReport
-    from flows.values import RunStatus
+    from engine.service import Service
+    from flows.values import Json, RunStatus
 
 app = typer.Typer(help="What ran, how it ended and what it printed.", no_args_is_help=True)
 
@@ -50,7 +68,7 @@ def list_(
             grid.add_row(
                 run.id,
                 run.flow,
-                styled(run.status),
+                _status_of(run),
                 f"{run.created_at:%Y-%m-%d %H:%M:%S}",
                 "" if run.took is None else duration(run.took),
             )
@@ -75,13 +93,98 @@ def show(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
             report = await service.run_report(run)
             egress = await service.run_egress(run)
         if output is Output.JSON:
-            print_json({**report.document(), "egress": [egress_document(record) for record in egress]})
+            document = {**report.document(), "abandoned": report.run.abandoned}
+            print_json({**document, "egress": [egress_document(record) for record in egress]})
         else:
             _show(report)
             _show_egress(egress)
         return 0
 
     leave(work, output)
+
+
+@app.command()
+def resume(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN", help="Ids, or enough of their beginnings; none: all.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only the outcome.")] = False,
+) -> None:
+    """Continue runs whose engine has ended, as where the machine went down: steps that had ended are not done again.
+
+    Without RUN: all that are abandoned, one after the other. Exit status as of `stepbox run`; of several runs, that of
+    the first that did not succeed.
+
+    Example: `stepbox runs resume 01JD`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+
+        async with open_service() as service:
+            if runs and len(runs) == 1:
+                return await _resume(service, runs[0], output, quiet=quiet)
+            wanted = runs or [run.id for run in await service.abandoned()]
+            return await _resume_all(service, wanted, output, quiet=quiet)
+
+    leave(work, output)
+
+
+async def _resume(service: "Service", run: str, output: Output, *, quiet: bool) -> int:
+    import asyncio
+
+    status: int | None = None
+
+    def done(report: "RunReport") -> None:
+        nonlocal status
+        show_outcome(report, output)
+        status = EXIT_STATUS[report.run.status]
+
+    try:
+        await _watch(service, run, done, output, quiet=quiet)
+    except asyncio.CancelledError:
+        if status is None:
+            raise
+    return status or 0
+
+
+async def _resume_all(service: "Service", runs: "Sequence[str]", output: Output, *, quiet: bool) -> int:
+    """Resume one after the other; what goes wrong with one is none of the others' business."""
+    statuses: list[int] = []
+    documents: list[Json] = []
+
+    def done(report: "RunReport") -> None:
+        documents.append(report.document())
+        statuses.append(EXIT_STATUS[report.run.status])
+        if output is Output.TEXT:
+            show_report(report)
+
+    try:
+        for run in runs:
+            try:
+                await _watch(service, run, done, output, quiet=quiet)
+            except StepboxError as problem:
+                documents.append({"run_id": run, "error": error_document(problem)})
+                statuses.append(problem.exit_status)
+                if output is Output.TEXT:
+                    show_error(problem, output)
+    finally:
+        if output is Output.JSON:
+            print_json(documents)
+    if not runs and output is Output.TEXT:
+        err().print("[dim]no abandoned runs[/]")
+    return next((status for status in statuses if status), 0)
+
+
+async def _watch(
+    service: "Service", run: str, done: "Callable[[RunReport], None]", output: Output, *, quiet: bool
+) -> None:
+    async def go_on(observer: "Observer") -> "RunReport":
+        return await service.resume(run, observer)
+
+    definition = await service.definition_of(run)
+    await watch_run(service, definition, go_on, done, lines=output is Output.TEXT, quiet=quiet)
 
 
 @app.command()
@@ -126,13 +229,18 @@ def _status(text: str) -> "RunStatus":
         raise InvalidCallError(f"--status {text} is not a run's status", fix=f"use one of {known}") from None
 
 
+def _status_of(run: "RunSummary") -> "Text":
+    return styled("abandoned" if run.abandoned else run.status)
+
+
 def _show(report: "RunReport") -> None:
     from rich.text import Text
 
     console, run = out(), report.run
-    console.print(
-        styled(run.status), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]"
-    )
+    console.print(_status_of(run), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]")
+    if run.abandoned:
+        console.print("its engine has ended before it had")
+        console.print(f"[green]fix:[/] stepbox runs resume {run.id}")
     if run.error is not None:
         console.print(f"[red]{literal(run.error.message)}[/]")
         if run.error.fix:

@@ -28,6 +28,7 @@ STYLES = {
     "waiting": ("…", "yellow"),
     "queued": ("…", "bright_black"),
     "running": ("▸", "cyan"),
+    "abandoned": ("▸", "yellow"),
 }
 
 _TURNS = "\u202a-\u202e\u2066-\u2069"
@@ -119,10 +120,7 @@ def styled(status: "RunStatus | StepStatus | str") -> "Text":
 def show_error(problem: StepboxError, output: Output) -> None:
     """Show an error: on standard error for people, as a JSON document on standard output for programs."""
     if output is Output.JSON:
-        error: dict[str, Json] = {"code": problem.code, "message": problem.message, "fix": problem.fix}
-        if isinstance(problem, InvalidFlowError):
-            error["problems"] = [problem_document(one) for one in problem.problems]
-        print_json({"error": error})
+        print_json({"error": error_document(problem)})
     elif isinstance(problem, InvalidFlowError):
         show_problems(problem.problems)
     else:
@@ -130,6 +128,14 @@ def show_error(problem: StepboxError, output: Output) -> None:
         console.print(f"[bold red]error[/] [dim]{problem.code}[/]: {literal(problem.message)}")
         if problem.fix:
             console.print(f"  [green]fix:[/] {literal(problem.fix)}")
+
+
+def error_document(problem: StepboxError) -> "dict[str, Json]":
+    """An error of a call as JSON."""
+    error: dict[str, Json] = {"code": problem.code, "message": problem.message, "fix": problem.fix}
+    if isinstance(problem, InvalidFlowError):
+        error["problems"] = [problem_document(one) for one in problem.problems]
+    return error
 
 
 def problem_document(problem: Problem) -> "dict[str, Json]":

@@ -1,9 +1,24 @@
 """``http.*``: requests to servers."""
 
+from collections.abc import Mapping
 from typing import Final
 
-from flows.contracts import ToolSpec
+from flows.contracts import Nature, ToolSpec
+from flows.values import Json
 from steps.tools.specs.shapes import arguments, text
+
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_IDEMPOTENT: Final = frozenset({*_READS, "PUT", "DELETE"})
+"""RFC 9110, section 9.2.2."""
+
+
+def nature(given: Mapping[str, Json]) -> Nature:
+    """What HTTP says of the method, unless the caller says more of this server."""
+    method = given.get("method", "GET")
+    keyed = any(name.lower() == "idempotency-key" for name in given.get("headers", {}))
+    idempotent = given.get("idempotent", keyed or method in _IDEMPOTENT)
+    return Nature(effect="read" if method in _READS else "write", idempotent=idempotent)
+
 
 SPECS: Final = (
     ToolSpec(
@@ -59,6 +74,13 @@ SPECS: Final = (
                         "description": "Let the call fail where the response's status is one of these: those that "
                         "are worth a `retry`, such as 429 and 503.",
                     },
+                    "idempotent": {
+                        "type": "boolean",
+                        "description": "Whether making the request twice is as making it once, as where the server "
+                        "honours the `Idempotency-Key`: then it is made again where a crash left its outcome unknown. "
+                        "Left out: true for all methods but POST and PATCH, and for these with an `Idempotency-Key` "
+                        "among the headers.",
+                    },
                 },
                 "url",
             ),
@@ -78,5 +100,6 @@ SPECS: Final = (
             "oneOf": [{"required": ["json"]}, {"required": ["body", "encoding"]}],
         },
         effect="write",
+        nature_of=nature,
     ),
 )

@@ -100,6 +100,7 @@ SPECS: Final = (
         result=_RESOURCE,
         effect="read",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.search_tasks",
@@ -121,6 +122,7 @@ SPECS: Final = (
         result={"type": "array", "items": _TASK},
         effect="read",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.get_task",
@@ -129,6 +131,7 @@ SPECS: Final = (
         result=_TASK,
         effect="read",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.create_task",
@@ -140,6 +143,7 @@ SPECS: Final = (
         ),
         result=_TASK,
         effect="write",
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.update_task",
@@ -148,6 +152,7 @@ SPECS: Final = (
         result=_TASK,
         effect="write",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.delete_task",
@@ -155,6 +160,7 @@ SPECS: Final = (
         arguments=arguments({"taskId": an_id("Its id.")}, "taskId"),
         result=_DELETED,
         effect="write",
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.list_docs",
@@ -163,6 +169,7 @@ SPECS: Final = (
         result={"type": "array", "items": _DOC},
         effect="read",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.create_doc",
@@ -178,6 +185,7 @@ SPECS: Final = (
         ),
         result=_DOC,
         effect="write",
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.update_doc",
@@ -201,6 +209,7 @@ SPECS: Final = (
         result=_DOC,
         effect="write",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.delete_doc",
@@ -208,6 +217,7 @@ SPECS: Final = (
         arguments=arguments({"docId": an_id("Its id.")}, "docId"),
         result=_DELETED,
         effect="write",
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.list_files",
@@ -216,6 +226,7 @@ SPECS: Final = (
         result={"type": "array", "items": _FILE},
         effect="read",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.import_file",
@@ -245,6 +256,7 @@ SPECS: Final = (
         result=_FILE,
         effect="write",
         idempotent=True,
+        in_store=True,
     ),
     ToolSpec(
         name="workspace.import_files",
@@ -270,5 +282,6 @@ SPECS: Final = (
         arguments=arguments({"fileId": an_id("Its id.")}, "fileId"),
         result=_DELETED,
         effect="write",
+        in_store=True,
     ),
 )

@@ -240,7 +240,7 @@ class TestInTheStore:
 
     async def test_a_write_commits_together_with_its_record(self, store: Store, files: Path) -> None:
         version = await store.flows.put_version("default", "flow", "text", {}, "digest")
-        run = await store.runs.create(version, {})
+        run = await store.runs.create(version, {}, running=True)
         await store.content.put_file("default", file(b"data"), b"data")
         async with store.transaction():
             call = await store.calls.begin(run.id, "s", "workspace.delete_file", {})

@@ -72,6 +72,7 @@ from flows.contracts import EgressDecision
 
 async def main():
     store = await Store.open(sys.argv[1], files=sys.argv[2])
+    await store.leases.take_over(sys.argv[3], dead=sys.argv[4])
     await store.egress.record(sys.argv[3], "s", EgressDecision(host="api.example.com", port=443, allowed=True))
     os.kill(os.getpid(), 9)
 
@@ -83,7 +84,7 @@ async def test_a_decision_survives_what_becomes_of_stepbox(
     store: Store, run: Run, database_url: str, files: Path
 ) -> None:
     process = await create_subprocess_exec(
-        *(sys.executable, "-c", CRASHES, database_url, str(files), run.id), stdout=PIPE, stderr=PIPE
+        *(sys.executable, "-c", CRASHES, database_url, str(files), run.id, store.engine), stdout=PIPE, stderr=PIPE
     )
     assert (await process.communicate(), process.returncode) == ((b"", b""), -9)
     (record,) = await store.egress.list(run.id)

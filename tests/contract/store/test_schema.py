@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +169,17 @@ def describe(connection: Connection) -> dict[str, Any]:
             "key": inspector.get_pk_constraint(table),
             "foreign": sorted(map(str, inspector.get_foreign_keys(table))),
             "unique": sorted(map(str, inspector.get_unique_constraints(table))),
-            "indexes": sorted(map(str, inspector.get_indexes(table))),
+            "indexes": sorted(map(index, inspector.get_indexes(table))),
             "rows": connection.scalar(text(f'SELECT count(*) FROM "{table}"')),
         }
         for table in inspector.get_table_names()
     }
+
+
+def index(found: Mapping[str, Any]) -> str:
+    """An index as text: SQLAlchemy gives the condition of one on SQLite as an object."""
+    options = {name: str(value) for name, value in found.get("dialect_options", {}).items()}
+    return str({**found, "dialect_options": options})
 
 
 def pragmas(connection: Connection) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from engine.records import FlowVersion, LogLine, Run, StepRun
 from engine.store import Store
-from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, UnknownRecordError
+from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLostError, UnknownRecordError
 from flows.contracts import StepError, StepResult
 from flows.values import RunStatus, StepStatus
 
@@ -39,7 +39,7 @@ async def put(store: Store, *, flow: str = "report", digest: str = "d1", workspa
 
 
 async def new_run(store: Store, **how: Any) -> Run:
-    return await store.runs.create(await put(store), {"n": 1}, **how)
+    return await store.runs.create(await put(store), {"n": 1}, **{"running": True, **how})
 
 
 async def test_an_unknown_run_version_attempt_or_call_is_named(store: Store) -> None:
@@ -72,7 +72,7 @@ async def test_what_belongs_to_no_run_is_refused(store: Store) -> None:
         store.logs.append([line]),
         store.calls.begin("nope", "s", "files.read", {}),
     ):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(LeaseLostError):
             await attempt
 
 
@@ -115,7 +115,7 @@ async def test_flows_are_listed_with_their_current_version_and_newest_run(store:
 
 
 async def test_a_run_goes_from_queued_to_its_end(store: Store) -> None:
-    run = await new_run(store, trigger={"kind": "manual"})
+    run = await new_run(store, trigger={"kind": "manual"}, running=False)
     assert (run.status, run.started_at, run.ended_at) == (RunStatus.QUEUED, None, None)
     assert await store.runs.get(run.id) == run
     await store.runs.start(run.id)
@@ -302,7 +302,7 @@ async def test_an_attempt_is_started_once(store: Store, item: int | None) -> Non
 
 @pytest.mark.parametrize("value", AWKWARD_VALUES, ids=range(len(AWKWARD_VALUES)))
 async def test_a_value_comes_back_as_it_went_in(store: Store, value: Any) -> None:
-    run = await store.runs.create(await put(store), {"value": value}, trigger={"value": value})
+    run = await store.runs.create(await put(store), {"value": value}, trigger={"value": value}, running=True)
     step = await store.steps.start(run.id, "s")
     await store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED, result=value))
     call = await store.calls.begin(run.id, "s", "files.read", value)
@@ -326,7 +326,7 @@ async def test_what_json_cannot_say_is_refused(store: Store, value: Any) -> None
     run = await new_run(store)
     with pytest.raises((StatementError, TypeError, ValueError)):
         await store.runs.finish(run.id, RunStatus.SUCCEEDED, output=value)
-    assert (await store.runs.get(run.id)).status is RunStatus.QUEUED
+    assert (await store.runs.get(run.id)).status is RunStatus.RUNNING
 
 
 async def test_lines_come_back_in_order_and_by_step(store: Store) -> None:
@@ -470,7 +470,7 @@ async def test_a_write_that_fails_says_so_to_who_was_cancelled(store: Store) -> 
     task.cancel()
     with pytest.raises(UnknownRecordError):
         await task
-    assert (await store.runs.get(run.id)).status is RunStatus.QUEUED
+    assert (await store.runs.get(run.id)).status is RunStatus.RUNNING
 
 
 async def test_what_began_for_somebody_who_was_cancelled_has_ended(store: Store) -> None:
@@ -566,8 +566,11 @@ async def test_two_open_stores_see_each_other(database_url: str, files: Path) ->
     async with one, two:
         run = await new_run(one)
         assert await two.runs.get(run.id) == run
-        await asyncio.gather(*(store.steps.start(run.id, f"s{n}") for n in range(20) for store in ((one, two)[n % 2],)))
-        assert len(await one.steps.list(run.id)) == 20
+        others = await new_run(two)
+        starting = ((store, of) for _ in range(10) for store, of in ((one, run), (two, others)))
+        await asyncio.gather(*(store.steps.start(of.id, f"s{n}") for n, (store, of) in enumerate(starting)))
+        for store in (one, two):
+            assert [len(await store.steps.list(of.id)) for of in (run, others)] == [10, 10]
 
 
 def vars_of(version: FlowVersion) -> dict[str, Any]:

@@ -372,7 +372,8 @@ async def test_lines_that_could_not_be_written_are_written_the_next_time(
     engine: RunEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store: Store = engine().store
-    run = (await engine().run("flow: f\nsteps: [{id: a, probe: echo}]")).run
+    version = await store.flows.put_version("default", "f", "flow: f", {}, "digest")
+    run = await store.runs.create(version, {}, running=True)
     append, failures = store.logs.append, iter([StoreUnavailableError("the database went away")])
 
     async def failing_once(lines: Sequence[LogLine]) -> None:

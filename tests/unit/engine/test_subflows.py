@@ -45,7 +45,8 @@ output: ${{{{ steps.s.result }}}}
     assert len(runs) == 10
     for level in range(1, 10):
         assert runs[f"f{level}"].parent_id == runs[f"f{level - 1}"].id
-        assert runs[f"f{level}"].trigger == {"trigger": {"kind": "flow", "run": runs[f"f{level - 1}"].id}}
+        started_by = {"run": runs[f"f{level - 1}"].id, "step": "s", "item": None, "attempt": 1}
+        assert runs[f"f{level}"].trigger == {"trigger": {"kind": "flow", **started_by}}
 
 
 async def test_a_diamond_of_subflows_runs_its_sides_at_once(engine: RunEngine) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +52,11 @@ class Bench:
         self.store = store
         self.run = run
         self.tools = tools
+        at: dict[str, Any] = {"run_id": run.id, "step_id": "a", "item": None, "attempt": 1}
         self.caller = Caller(
+            **at,
             workspace="default",
-            run_id=run.id,
-            step_id="a",
-            item=None,
-            attempt=1,
+            journal=tools.journal(**at, one_call=False),
             tools_granted=frozenset({"workspace.create_doc", "plug.buggy", "plug.slow"}),
             host_directories=(),
         )
@@ -133,5 +133,6 @@ async def test_a_call_that_is_cut_off_is_recorded_as_such(bench: Bench) -> None:
         await call
     (record,) = await bench.calls()
     assert record.error is not None
-    assert record.error.code == "cancelled"
+    assert record.error.code == "tool_outcome_unknown"
+    assert record.uncertain
     assert record.ended_at is not None

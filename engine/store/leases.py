@@ -1,0 +1,122 @@
+"""Which engine drives which run."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, func, or_, select, update
+
+from engine.store.calls import OUTCOME_UNKNOWN, end_calls
+from engine.store.database import Database
+from engine.store.errors import AlreadyFinishedError, RunDrivenError, UnknownRecordError
+from engine.store.steps import end_attempts
+from engine.store.tables import RunTable
+from engine.store.types import UtcDateTime
+from flows.contracts import StepError, StepResult
+from flows.values import RunStatus, StepStatus
+
+LEASE: Final = timedelta(seconds=30)
+"""How long an engine keeps its runs without a heartbeat."""
+
+ENGINE_ENDED: Final = "engine_ended"
+"""The error code of attempts that had no end when another engine took their run over; their status is ``killed``."""
+
+UNFINISHED: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING.value)
+
+_TABLE = RunTable.__table__
+_NOW = bindparam("now", type_=UtcDateTime())
+_TAKE = {
+    "owner": bindparam("engine"),
+    "lease_until": bindparam("until", type_=UtcDateTime()),
+}
+_RENEW = (
+    update(_TABLE)
+    .where(_TABLE.c.owner == bindparam("engine"))
+    .values(lease_until=_TAKE["lease_until"])
+    .returning(_TABLE.c.id)
+)
+_TAKE_OVER = (
+    update(_TABLE)
+    .where(
+        _TABLE.c.id == bindparam("this"),
+        _TABLE.c.status.in_(UNFINISHED),
+        or_(
+            _TABLE.c.owner.is_(None),
+            (_TABLE.c.owner != bindparam("engine"))
+            & or_(_TABLE.c.lease_until < _NOW, _TABLE.c.owner == bindparam("dead")),
+        ),
+    )
+    .values(**_TAKE, status=RunStatus.RUNNING.value, started_at=func.coalesce(_TABLE.c.started_at, _NOW))
+)
+_TAKE_CHILDREN = (
+    update(_TABLE)
+    .where(_TABLE.c.parent_id.in_(bindparam("parents", expanding=True)), _TABLE.c.status.in_(UNFINISHED))
+    .values(**_TAKE)
+    .returning(_TABLE.c.id)
+)
+_STATE = select(_TABLE.c.status, _TABLE.c.owner).where(_TABLE.c.id == bindparam("this"))
+_LOST = StepResult(
+    status=StepStatus.KILLED,
+    error=StepError(code=ENGINE_ENDED, message="the engine that drove the run ended during the attempt"),
+)
+_CALL_LOST = StepError(
+    code=OUTCOME_UNKNOWN, message="the engine that made the call ended before it knew what the call came to"
+)
+
+
+class Leases:
+    """The leases of one engine. Every method is one transaction; times are the database's where that is a server's."""
+
+    def __init__(self, database: Database, engine: str) -> None:
+        self._database = database
+        self._engine = engine
+
+    async def renew(self) -> frozenset[str]:
+        """Prolong the leases of all runs that the engine drives; gives their ids. What is missing was taken over."""
+
+        def renew(connection: Connection) -> frozenset[str]:
+            until = now_of(connection) + LEASE
+            return frozenset(connection.scalars(_RENEW, {"engine": self._engine, "until": until}))
+
+        return await self._database.write(renew)
+
+    async def take_over(self, run_id: str, *, dead: str | None = None) -> None:
+        """Drive a run from now on that no engine does: none ever did, its lease has expired, or its owner is ``dead``.
+
+        With it come the runs that it started. Of two engines that try, one does it. Attempts without an end are ended
+        as killed (``engine_ended``), tool calls without one as of unknown outcome.
+
+        Raises:
+            UnknownRecordError: there is no such run.
+            AlreadyFinishedError: it has ended.
+            RunDrivenError: an engine drives it, or has just taken it over.
+        """
+
+        def take(connection: Connection) -> None:
+            now = now_of(connection)
+            values = {"engine": self._engine, "until": now + LEASE}
+            if connection.execute(_TAKE_OVER, {**values, "this": run_id, "now": now, "dead": dead}).rowcount != 1:
+                raise _refusal(connection, run_id)
+            taken = [run_id]
+            while taken:
+                for each in taken:
+                    end_attempts(connection, each, now, _LOST)
+                    end_calls(connection, each, now, _CALL_LOST)
+                taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
+
+        await self._database.write(take)
+
+
+def now_of(connection: Connection) -> datetime:
+    """The time by the clock that all engines of the database share."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(select(func.clock_timestamp(type_=UtcDateTime()))).scalar_one()
+    return datetime.now(UTC)
+
+
+def _refusal(connection: Connection, run_id: str) -> Exception:
+    state = connection.execute(_STATE, {"this": run_id}).one_or_none()
+    if state is None:
+        return UnknownRecordError(f"there is no run {run_id!r}", fix="see the ids with: stepbox runs list")
+    if state.status not in UNFINISHED:
+        return AlreadyFinishedError(f"run {run_id} has already {state.status}; a finished run is never changed")
+    return RunDrivenError(run_id, state.owner)
