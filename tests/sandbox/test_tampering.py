@@ -114,6 +114,7 @@ async def test_tools_can_not_be_replaced(run_step: RunStep, host: RecordingHost,
     assert "object is not extensible" in outcome.error.message
 
 
+@pytest.mark.every_runner
 @attack(
     "end the process in other ways: signals, aborts, segmentation faults, wild pointers, endless recursion",
     "`failed` by its signal, or `out_of_memory`; never the host's trouble",
@@ -233,6 +234,7 @@ return [[...new Set(given)].filter((kind) => kind === "function"), caller === nu
     assert outcome.result == [[], True]
 
 
+@pytest.mark.every_runner
 @attack(
     "import: every scheme, every `type`, source and deferred imports",
     "refused; what is imported as text from `data:` has nothing more",
