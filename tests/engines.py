@@ -1,6 +1,5 @@
 """Docker Engines of a test's own, which it may stop, kill and fill."""
 
-import gc
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -29,8 +28,6 @@ def engine_with_guest(client: docker.APIClient) -> Iterator[EngineProcess]:
         )
         own.close()
         yield made
-    # What the SDK left open where it couldn't connect, within the test that says so.
-    gc.collect()
 
 
 def write_without_packages(client: docker.APIClient, file: IO[bytes]) -> None:

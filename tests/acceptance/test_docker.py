@@ -54,7 +54,6 @@ def test_step_with_retry_outlives_a_restart_of_the_engine(stepbox: Stepbox, engi
     assert (document["status"], document["output"], document["error"]) == ("succeeded", "done", None)
     step = document["steps"]["work"]
     assert (step["attempts"], step["isolation"], step["error"]) == (2, "container", None)
-    assert "engine_lost" in stderr or "the Docker Engine went away while the code ran" in stderr
     client = docker.APIClient(engine.host)
     left = client.containers(all=True, filters={"label": [OWNER_LABEL]})
     client.close()

@@ -22,8 +22,8 @@ REFILLS = 12
 SUSTAINED_SECONDS = 3.0
 
 
-def job(language: Language) -> Job:
-    return Job(language=language, code=TRIVIAL[language], inputs={}, limits=default_limits(language))
+def job(language: Language, code: str | None = None) -> Job:
+    return Job(language=language, code=code or TRIVIAL[language], inputs={}, limits=default_limits(language))
 
 
 @dataclass(frozen=True, kw_only=True)
