@@ -186,7 +186,7 @@ def llm_sandbox(rounds: int) -> list[Figure]:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", LLM_SANDBOX], check=True)
-    command = [python, "-c", SESSIONS, "stepbox-bench-llm", CODE, str(max(rounds // 2, 1))]
+    command = [str(python), "-c", SESSIONS, "stepbox-bench-llm", CODE, str(max(rounds // 2, 1))]
     environment = {**os.environ, "DOCKER_HOST": endpoint().url}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     samples = json.loads(done.stdout.splitlines()[-1])

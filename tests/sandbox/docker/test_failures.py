@@ -107,7 +107,8 @@ async def test_image_that_is_built_anew_under_its_name_is_used(
     after = await pool.execute(job("return 1"), RecordingHost())
     await pool.close()
     client.remove_image(f"{name}:latest")
-    client.tag(second, *first.split(":"))
+    repository, _colon, tag = first.partition(":")
+    client.tag(second, repository, tag)
     assert (before.result, after.result) == (1, 1)
     assert before.image != after.image
 
