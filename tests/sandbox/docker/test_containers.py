@@ -125,6 +125,18 @@ async def test_container_has_what_the_design_says_and_nothing_else(
     assert set(found["Config"]["Labels"]) >= {container.OWNER_LABEL, container.DEADLINE_LABEL}
 
 
+async def test_container_may_not_swap_where_the_kernel_has_no_limit_of_swap(
+    containers: DockerRunner, client: docker.APIClient
+) -> None:
+    await containers.enforcement()
+    containers._engine.info = {**containers._engine.info, "SwapLimit": False}
+    sandbox = await containers.start(profile_of(python("")))
+    found = client.inspect_container(sandbox.container)["HostConfig"]["MemorySwappiness"]
+    assert found == (0 if containers._engine.info["CgroupVersion"] == "1" else None)
+    outcome = await sandbox.execute(python("return 1"), RecordingHost())
+    assert outcome.result == 1
+
+
 @pytest.mark.parametrize(
     "path", ["/sys", "/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", "/dev/pts", "/dev/mqueue", "/work", "/home"]
 )
