@@ -37,6 +37,7 @@ def home_of_ordinary_user() -> Iterator[Path]:
 
 
 @as_root
+@pytest.mark.timeout(400)
 async def test_an_ordinary_user_gets_the_same(tmp_path: Path, home_of_ordinary_user: Path) -> None:
     """Runs what is marked for it as a user without privileges, in a world where that user can reach Python."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", MARKED]
