@@ -102,6 +102,10 @@ class RunnerSettings(_Settings):
     """``STEPBOX_MIN_ISOLATION``: refuse to run code in anything weaker (``jail`` < ``container``)."""
     concurrency: int = Field(default=10, ge=1, le=1000)
     """``STEPBOX_CONCURRENCY``: runs of code at once in a workspace; further ones wait."""
+    ready_min: int = Field(default=1, ge=0, le=1000)
+    """``STEPBOX_READY_MIN``: sandboxes that a service keeps ready for each language, whether or not steps come."""
+    ready_max: int = Field(default=10, ge=0, le=1000)
+    """``STEPBOX_READY_MAX``: sandboxes that a service keeps ready at most, of all kinds; how many, demand decides."""
     runtime: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """``STEPBOX_RUNTIME``: the container runtime of steps by its name in the Docker Engine, such as ``runsc``."""
     guest_image: str | None = None

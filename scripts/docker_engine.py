@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -154,6 +155,24 @@ def give_guest_image(host: str, stepbox: str) -> None:
     _run(stepbox, "images", "build", "--base", BASE, "--network", "none", environment=environment)
 
 
+@contextmanager
+def guest_image_meanwhile(host: str, stepbox: str) -> Iterator[Path]:
+    """Give an Engine the guest image while the block runs.
+
+    Gives a file that is there once that is over: empty, or with what went wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="stepbox-image-") as name:
+        told = Path(name) / "told"
+        # A process of its own, with all that it starts, so that a command that is short need not wait for it.
+        building = subprocess.Popen([sys.executable, __file__, host, stepbox, str(told)], start_new_session=True)
+        try:
+            yield told
+        finally:
+            if building.poll() is None:
+                os.killpg(building.pid, signal.SIGTERM)
+            building.wait()
+
+
 def missing_programs() -> list[str]:
     return [program for program in PROGRAMS if shutil.which(program) is None]
 
@@ -171,3 +190,18 @@ def _run(*command: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise EngineError(f"{command[0]} failed:\n{(done.stderr or done.stdout)[-3000:]}")
+
+
+def _build(host: str, stepbox: str, told: str) -> None:
+    words = ""
+    try:
+        give_guest_image(host, stepbox)
+    except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for the image must know
+        words = f"the guest image can't be had: {error}"
+    beside = Path(f"{told}.new")
+    beside.write_text(words, encoding="utf-8")
+    beside.replace(told)
+
+
+if __name__ == "__main__":
+    _build(*sys.argv[1:])

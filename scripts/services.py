@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Start the services that tests need, run a command beside them, and stop them.
 
-    python scripts/services.py run [--only postgres] [--only redis] [--only docker] -- pytest -q
+    python scripts/services.py run [--only postgres] [--only redis] [--only docker] [--early] -- pytest -q
 
-Each service is this machine's own program, started for this command alone: its data in a temporary directory, on a
-free loopback port, as an unprivileged user where we are root. The command finds them by ``STEPBOX_TEST_POSTGRES_URL``,
-``STEPBOX_TEST_REDIS_URL`` and ``STEPBOX_TEST_DOCKER_HOST``. On Debian, as root, missing packages are installed;
-anywhere else they are named, and docker, which needs root, is left out. The exit status is the command's, or 3 where a
-service can't be had.
+Each service is this machine's own program, started for this command alone: its data in a temporary directory, on a free
+loopback port, as an unprivileged user where we are root. The command finds them by ``STEPBOX_TEST_POSTGRES_URL``,
+``STEPBOX_TEST_REDIS_URL`` and ``STEPBOX_TEST_DOCKER_HOST``. With ``--early`` it runs while the guest image is being
+built, and waits, where it needs that, for the file ``STEPBOX_TEST_DOCKER_IMAGE`` (empty, or why there is no image). On
+Debian, as root, missing packages are installed; anywhere else they are named, and docker, which needs root, is left
+out. The exit status is the command's, or 3 where a service can't be had.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="run a command beside the services")
     run.add_argument("--only", action="append", choices=list(STARTERS), help="start only these")
+    run.add_argument("--early", action="store_true", help="run the command while the guest image is being built")
     run.add_argument("command", nargs="+", help="the command and its arguments, after --")
     arguments = parser.parse_args()
     # Being stopped must stop the services as well.
@@ -53,7 +55,8 @@ def main() -> int:
         with ExitStack() as stack:
             environment = dict(os.environ)
             for name in wanted:
-                environment |= stack.enter_context(STARTERS[name]())
+                starter = docker_early if name == "docker" and arguments.early else STARTERS[name]
+                environment |= stack.enter_context(starter())
             for variable in sorted(environment.keys() - os.environ.keys()):
                 print(f"{variable}={environment[variable]}", file=sys.stderr)
             return subprocess.run(arguments.command, env=environment, check=False).returncode
@@ -187,14 +190,27 @@ def can_run_an_engine() -> bool:
 
 
 @contextmanager
-def docker() -> Iterator[Mapping[str, str]]:
-    """A Docker Engine that has the guest image, apart from the machine's own."""
+def docker_early() -> Iterator[Mapping[str, str]]:
+    """A Docker Engine, apart from the machine's own, that gets the guest image."""
     try:
         with docker_engine.running_engine() as engine:
-            docker_engine.give_guest_image(engine.host, str(Path(sys.executable).with_name("stepbox")))
-            yield {"STEPBOX_TEST_DOCKER_HOST": engine.host}
+            stepbox = str(Path(sys.executable).with_name("stepbox"))
+            with docker_engine.guest_image_meanwhile(engine.host, stepbox) as told:
+                yield {"STEPBOX_TEST_DOCKER_HOST": engine.host, "STEPBOX_TEST_DOCKER_IMAGE": str(told)}
     except docker_engine.EngineError as error:
         raise UnavailableError(str(error)) from None
+
+
+@contextmanager
+def docker() -> Iterator[Mapping[str, str]]:
+    """The same, once it has the image."""
+    with docker_early() as variables:
+        told = Path(variables["STEPBOX_TEST_DOCKER_IMAGE"])
+        while not told.exists():
+            time.sleep(0.1)
+        if wrong := told.read_text(encoding="utf-8"):
+            raise UnavailableError(wrong)
+        yield variables
 
 
 STARTERS: dict[str, Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]]] = {

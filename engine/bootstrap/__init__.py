@@ -28,13 +28,16 @@ def language() -> Language:
 
 
 @asynccontextmanager
-async def open_service() -> AsyncIterator[Service]:
-    """The service on this machine's installation; closed, with all it started, at the end."""
+async def open_service(*, lasting: bool = False) -> AsyncIterator[Service]:
+    """The service on this machine's installation; closed, with all it started, at the end.
+
+    A ``lasting`` one keeps sandboxes ready for runs that may come (``STEPBOX_READY_MIN``, ``STEPBOX_READY_MAX``).
+    """
     from engine.bootstrap.parts import Parts  # noqa: PLC0415 - validate and help must not pay for the database
     from engine.local_service import LocalService  # noqa: PLC0415 - the same
     from engine.settings import Settings  # noqa: PLC0415 - the same
 
-    service = LocalService(Parts(settings=Settings(), language=language()))
+    service = LocalService(Parts(settings=Settings(), language=language(), lasting=lasting))
     try:
         yield service
     finally:

@@ -33,9 +33,11 @@ WORKSPACE = DEFAULT_WORKSPACE
 class Parts:
     """Everything a local service is made of."""
 
-    def __init__(self, *, settings: Settings, language: Language) -> None:
+    def __init__(self, *, settings: Settings, language: Language, lasting: bool = False) -> None:
+        """``lasting`` says that runs may come at any time, so that sandboxes are kept ready for them."""
         self.language = language
         self._settings = settings
+        self._lasting = lasting
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._open_store: Store | None = None
@@ -82,7 +84,13 @@ class Parts:
         store = await self.store()
         await store.artifacts.contents.probe()
         isolation = self._settings.runner
-        sandboxes = Sandboxes(await self.runner(isolation.runner), concurrency=isolation.concurrency)
+        sandboxes = Sandboxes(
+            await self.runner(isolation.runner),
+            concurrency=isolation.concurrency,
+            floor=isolation.ready_min if self._lasting else 0,
+            ceiling=isolation.ready_max if self._lasting else 0,
+        )
+        sandboxes.warm()
         self._stack.push_async_callback(sandboxes.close)
         network = self._settings.network
         code = CodeExecutor(

@@ -6,7 +6,6 @@ import os
 import platform
 import random
 import re
-import signal
 import socket
 import time
 from collections import deque
@@ -34,6 +33,7 @@ from steps.sandbox.protocol import (
     RuntimeUnavailableError,
     SandboxLostError,
 )
+from steps.sandbox.supervision import Course, never, supervise
 from steps.sandbox.watchdog import Watchdog, limit_by_rlimits
 
 START_TIMEOUT = 30.0
@@ -269,44 +269,32 @@ class NsjailSandbox:
         if not self.alive:
             raise SandboxLostError
         try:
-            guarded = self._guard(job)
+            watchdog = self._guard(job)
         except BaseException:
             self._end()
             raise
         cpu_before = self._cpu_time()
         said = Conversation(self._reader, self._writer, self._with_environment(job), host)
-        talking: asyncio.Future[None] | None = None
-        timed_out = False
         try:
             await said.bring()
-            started = time.perf_counter()
-            talking = asyncio.ensure_future(said.run())
-            timed_out = await self._supervise(talking, guarded, said, job)
-            duration = time.perf_counter() - started
-            if not talking.done():
-                self._kill()
-            await talking
-            full = bool(job.files) and self._cgroup is not None and self._cgroup.oom_kills() > 0
-            if not said.taken and said.failure is None and not full:
-                raise SandboxLostError
-            observation = self._observe(duration, timed_out, guarded, cpu_before)
+            course = await supervise(
+                said,
+                job.limits,
+                exhausted=self._exhausted() if watchdog is None else watchdog.wait(),
+                cut_off=self._kill,
+                filled=self._filled if job.files else never,
+            )
+            observation = self._observe(course, watchdog, cpu_before)
             await said.collect()
             return outcome(job, said, observation)
         finally:
-            if guarded is not None:
-                guarded[1].cancel()
-            self._kill()
-            if talking is not None and not talking.done():
-                talking.cancel()
-                with suppress(asyncio.CancelledError):
-                    await talking
             self._end()
 
     async def close(self) -> None:
         """Destroy the sandbox, and wait until nothing of it is left."""
         await asyncio.shield(self._end())
 
-    def _guard(self, job: Job) -> "tuple[Watchdog, asyncio.Task[None]] | None":
+    def _guard(self, job: Job) -> Watchdog | None:
         """Set the job's limits; gives the watchdog where one is needed."""
         if self._cgroup is not None:
             self._cgroup.limit(job.limits)
@@ -315,51 +303,30 @@ class NsjailSandbox:
             raise refused
         limit_by_rlimits(self.pid, job.language, job.limits)
         _pin(self.pid, job.limits.cpu)
-        dog = Watchdog(self.pid, job.limits.memory)
-        return dog, asyncio.create_task(dog.wait())
+        return Watchdog(self.pid, job.limits.memory)
 
-    async def _supervise(
-        self,
-        talking: "asyncio.Future[None]",
-        guarded: "tuple[Watchdog, asyncio.Task[None]] | None",
-        said: Conversation,
-        job: Job,
-    ) -> bool:
-        """Wait for the end of the job, or bring it about; gives whether its time was over."""
-        waiting = {talking} if guarded is None else {talking, guarded[1]}
-        if await self._ended_within(waiting, job.limits.timeout):
-            return False
-        said.signal(signal.SIGTERM)
-        await self._ended_within(waiting, job.limits.grace)
-        return True
+    async def _exhausted(self) -> None:
+        """Returns once the kernel has ended a process for its memory."""
+        assert self._cgroup is not None
+        await asyncio.sleep(OOM_INTERVAL)
+        while not self._cgroup.oom_kills():  # noqa: ASYNC110 - a counter of the kernel's
+            await asyncio.sleep(OOM_INTERVAL)
 
-    async def _ended_within(self, waiting: "set[asyncio.Future[None]]", seconds: float) -> bool:
-        """Wait until one of these has ended, or the kernel has ended a process for its memory; False: neither."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            step = left if self._cgroup is None else min(left, OOM_INTERVAL)
-            done, _pending = await asyncio.wait(waiting, timeout=step, return_when=asyncio.FIRST_COMPLETED)
-            if done or (self._cgroup is not None and self._cgroup.oom_kills()):
-                return True
-        return False
+    async def _filled(self) -> bool:
+        """Whether the kernel has ended the supervisor for what files took of its memory."""
+        return self._cgroup is not None and self._cgroup.oom_kills() > 0
 
-    def _observe(
-        self,
-        duration: float,
-        timed_out: bool,  # noqa: FBT001 - private, one caller
-        guarded: "tuple[Watchdog, asyncio.Task[None]] | None",
-        cpu_before: float | None,
-    ) -> Observation:
+    def _observe(self, course: Course, watchdog: Watchdog | None, cpu_before: float | None) -> Observation:
         cpu_after = self._cpu_time()
         exhausted, peak = False, None
         if self._cgroup is not None:
             exhausted, peak = self._cgroup.oom_kills() > 0, self._cgroup.peak_memory()
-        elif guarded is not None:
-            exhausted, peak = guarded[0].exceeded, guarded[0].peak or None
+        elif watchdog is not None:
+            exhausted, peak = watchdog.exceeded, watchdog.peak or None
         return Observation(
             isolation="jail",
-            duration=duration,
-            timed_out=timed_out,
+            duration=course.duration,
+            timed_out=course.timed_out,
             out_of_memory=exhausted,
             peak_memory=peak,
             cpu_time=cpu_after - cpu_before if cpu_after is not None and cpu_before is not None else None,

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from flows.errors import RefusedError
-from steps.sandbox.limits import default_limits
+from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.protocol import Host, Job, Outcome, Profile, Runner, Sandbox, SandboxLostError, SandboxUnfitError
 
 LOOKAHEAD = 3
 """How many ready sandboxes a one-shot command keeps, at most, of what it still expects."""
+YIELDING = 0.1
+"""Seconds for which a service starts no sandboxes where steps have all processors: most are over by then."""
 ATTEMPTS = 3
 """How many sandboxes a job is offered where they die before they take it."""
 
@@ -28,6 +30,15 @@ _MODULES = frozenset(
     {"asyncio", "collections", "csv", "dataclasses", "datetime", "decimal", "json", "logging", "pathlib", "random"}
     | {"re", "statistics", "subprocess", "typing"}
 )
+
+
+LANGUAGES: tuple[Language, ...] = ("python", "javascript", "shell")
+
+
+def plain_profile(language: Language) -> Profile:
+    """What a step of this language needs that imports nothing, and has the default limits and no network."""
+    limits = default_limits(language)
+    return Profile(language=language, disk=limits.disk, memory=limits.memory)
 
 
 def profile_of(job: Job) -> Profile:
@@ -61,30 +72,65 @@ class _Shelf:
     starting: deque["asyncio.Task[Sandbox]"] = field(default_factory=deque)
     expected: int = 0
     running: int = 0
-    busiest: int = 0
+    peak: int = 0
+    """Jobs at once, at most, in this period."""
+    last_peak: int = 0
+    """The same of the period before."""
+    period: int = 0
+    """Which period the peak is of."""
     used_at: float = 0.0
+
+    def note(self, period: int) -> None:
+        """Take in how many jobs there are now, and that time has passed."""
+        if period != self.period:
+            self.last_peak = self.peak if period == self.period + 1 else self.running
+            self.peak, self.period = 0, period
+        self.peak = max(self.peak, self.running)
+
+    @property
+    def demand(self) -> int:
+        """How many should be ready: for as many jobs at once as there were lately, and one that begins beside them."""
+        busiest = max(self.peak, self.last_peak)
+        return busiest + 1 if busiest else 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.ready or self.starting or self.expected or self.running or self.demand)
 
 
 class Sandboxes:
     """Executes jobs, each in a sandbox of its own, ``concurrency`` at most at once; further ones queue.
 
     A one-shot command says by :meth:`expect` what is coming, and no more than that is ever started. A service gives
-    ``ceiling``: that many ready sandboxes, at most, follow the demand for each profile, until no job has come for
-    ``idle_after`` seconds.
+    ``ceiling``: at most that many ready sandboxes, of all profiles together, follow the demand, those used last first.
+    What was wanted at once in the last ``idle_after`` seconds, or in those before, is kept for next time; what wasn't
+    is let go. ``floor`` are ready for each language from :meth:`warm` to the end.
     """
 
-    def __init__(self, runner: Runner, *, concurrency: int = 10, ceiling: int = 0, idle_after: float = 60.0) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        concurrency: int = 10,
+        floor: int = 0,
+        ceiling: int = 0,
+        idle_after: float = 60.0,
+    ) -> None:
         self._runner = runner
         self._slots = asyncio.Semaphore(concurrency)
         self._ceiling = ceiling
+        self._floors = {plain_profile(language): floor for language in LANGUAGES} if floor else {}
         self._idle_after = idle_after
         self._shelves: dict[Profile, _Shelf] = {}
-        self._at_once = (os.cpu_count() or 1) + 1
+        self._processors = os.cpu_count() or 1
+        self._at_once = self._processors + 1
         self._watches: set[asyncio.Task[None]] = set()
         self._closings: set[asyncio.Task[None]] = set()
         self._look_again: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[Outcome]] = set()
         self._closed = False
+        self._executing = 0
+        self._crowded_at = 0.0
         self.queued = 0
         """Jobs that wait for others to end."""
 
@@ -96,6 +142,12 @@ class Sandboxes:
     def ready(self) -> int:
         """How many sandboxes wait for a job."""
         return sum(len(shelf.ready) for shelf in self._shelves.values())
+
+    def warm(self) -> None:
+        """Start what is to be ready before any job comes."""
+        for profile in self._floors:
+            self._shelf(profile)
+        self._refill()
 
     def expect(self, profile: Profile, count: int) -> None:
         """Say that this many more jobs of a profile are coming, so that sandboxes are started for them."""
@@ -157,7 +209,7 @@ class Sandboxes:
             self.queued -= 1
         shelf = self._shelf(profile)
         shelf.running += 1
-        shelf.busiest = max(shelf.busiest, shelf.running)
+        shelf.note(self._period())
         shelf.used_at = time.monotonic()
         if shelf.expected:
             shelf.expected -= 1
@@ -166,10 +218,10 @@ class Sandboxes:
                 sandbox = await self._take(profile, shelf)
                 with suppress(SandboxLostError):
                     try:
-                        return await sandbox.execute(job, host)
+                        return await self._execute_in(sandbox, job, host)
                     except SandboxUnfitError:
                         fitting = await self._runner.start(replace(profile, limits=job.limits))
-                        return await fitting.execute(job, host)
+                        return await self._execute_in(fitting, job, host)
             raise RefusedError(
                 f"{ATTEMPTS} sandboxes ended, one after the other, before they took their job",
                 fix="look for what kills processes on this machine",
@@ -178,13 +230,26 @@ class Sandboxes:
             shelf.running -= 1
             self._slots.release()
             self._refill()
-            self._look_again_when_idle()
+            self._look_again_later()
+
+    async def _execute_in(self, sandbox: Sandbox, job: Job, host: Host) -> Outcome:
+        loop = asyncio.get_running_loop()
+        self._executing += 1
+        if self._executing == self._processors:
+            self._crowded_at = time.monotonic()
+        # Once those that come with this one have theirs.
+        loop.call_soon(self._refill)
+        if self._ceiling and self._executing >= self._processors:
+            loop.call_later(YIELDING, self._refill)
+        try:
+            return await sandbox.execute(job, host)
+        finally:
+            self._executing -= 1
 
     async def _take(self, profile: Profile, shelf: _Shelf) -> Sandbox:
         while shelf.ready:
             sandbox = shelf.ready.popleft()
             if sandbox.alive:
-                self._refill()
                 return sandbox
         if shelf.starting:
             starting = shelf.starting.popleft()
@@ -205,29 +270,59 @@ class Sandboxes:
         if self._closed:
             return
         starting = sum(len(shelf.starting) for shelf in self._shelves.values())
-        for profile, shelf in list(self._shelves.items()):
-            wanted = self._wanted(shelf) - len(shelf.ready) - len(shelf.starting)
+        at_once = self._starts_at_once()
+        for profile, target in self._targets().items():
+            shelf = self._shelves[profile]
+            wanted = target - len(shelf.ready) - len(shelf.starting)
             for _extra in range(min(-wanted, len(shelf.ready)) if self._ceiling else 0):
                 self._close_in_background(shelf.ready.popleft())
-            while wanted > 0 and starting < self._at_once:
+            while wanted > 0 and starting < at_once:
                 task = asyncio.create_task(self._runner.start(profile))
                 shelf.starting.append(task)
                 task.add_done_callback(partial(self._started, shelf))
                 wanted -= 1
                 starting += 1
 
-    def _look_again_when_idle(self) -> None:
-        if self._look_again is not None:
-            self._look_again.cancel()
-        if self._ceiling and not self._closed:
-            self._look_again = asyncio.get_running_loop().call_later(self._idle_after + 0.1, self._refill)
+    def _starts_at_once(self) -> int:
+        """How many sandboxes may be started at once.
 
-    def _wanted(self, shelf: _Shelf) -> int:
-        expected = min(shelf.expected, LOOKAHEAD)
-        if time.monotonic() - shelf.used_at > self._idle_after:
-            shelf.busiest = 0
-            return expected
-        return max(expected, min(shelf.busiest + 1, self._ceiling))
+        A flow waits for its own. A service yields to the steps that run: while they have all processors it starts none,
+        for a while, and then one at a time.
+        """
+        if not self._ceiling:
+            return self._at_once
+        if self._executing < self._processors:
+            return self._at_once - self._executing
+        return 0 if time.monotonic() - self._crowded_at < YIELDING else 1
+
+    def _look_again_later(self) -> None:
+        """See to it that what is no longer wanted is let go, though no job ends then."""
+        if self._ceiling and self._look_again is None and not self._closed:
+            self._look_again = asyncio.get_running_loop().call_later(self._idle_after, self._look)
+
+    def _look(self) -> None:
+        self._look_again = None
+        self._refill()
+        idle = [profile for profile, shelf in self._shelves.items() if shelf.is_idle and profile not in self._floors]
+        for profile in idle:
+            del self._shelves[profile]
+        if any(shelf.demand for shelf in self._shelves.values()):
+            self._look_again_later()
+
+    def _targets(self) -> dict[Profile, int]:
+        """How many of each profile should be ready, the profile that was used last first."""
+        period, left = self._period(), self._ceiling - sum(self._floors.values())
+        targets = {}
+        for profile, shelf in sorted(self._shelves.items(), key=lambda entry: -entry[1].used_at):
+            shelf.note(period)
+            floor = self._floors.get(profile, 0)
+            more = max(min(shelf.demand - floor, left), 0)
+            left -= more
+            targets[profile] = max(floor + more, min(shelf.expected, LOOKAHEAD))
+        return targets
+
+    def _period(self) -> int:
+        return int(time.monotonic() / self._idle_after)
 
     def _started(self, shelf: _Shelf, task: "asyncio.Task[Sandbox]") -> None:
         claimed = task not in shelf.starting

@@ -26,7 +26,7 @@ _SHARED_WITH_THE_HOST = "inotify_init, inotify_init1, fanotify_init, io_setup,"
 
 # Namespaces; device files; the limits of other processes, which here are the supervisor; huge pages, which are
 # reserved for others; sockets other than streams and datagrams of Unix, TCP and UDP; filters on sockets, whose
-# machine code has one limit for the whole machine.
+# machine code has one limit for the whole machine. A filter compares 64 bits where the kernel takes 32 of an int.
 _DENIED_WITH_THESE_ARGUMENTS = """
 clone(clone_flags, newsp, parent_tid, child_tid, tls) { (clone_flags & 0x7e020080) != 0 },
 mknod(path, mode, device) { (mode & 0xf000) == 0x2000 || (mode & 0xf000) == 0x6000 },
@@ -40,12 +40,17 @@ socket(family, type, protocol) {
 },
 socketpair(family, type, protocol, pair) { family != 1 },
 setsockopt(socket, level, name, value, length) {
-  level == 1 && (name == 26 || name == 50 || name == 51 || name == 52)
+  (level & 0xffffffff) == 1 && ((name & 0xffffffff) == 26
+  || (name & 0xffffffff) == 50 || (name & 0xffffffff) == 51 || (name & 0xffffffff) == 52)
 }
 """
 
 # Sizes of socket buffers stay the kernel's own: they are hints, so that asking for more isn't an error.
-_IGNORED = "setsockopt(socket, level, name, value, length) { level == 1 && (name == 7 || name == 8) }"
+_IGNORED = """
+setsockopt(socket, level, name, value, length) {
+  (level & 0xffffffff) == 1 && ((name & 0xffffffff) == 7 || (name & 0xffffffff) == 8)
+}
+"""
 
 # clone3's flags are out of a filter's sight; libc then uses clone.
 _UNKNOWN = "clone3"

@@ -22,7 +22,13 @@ from engine.orchestrator.environment import prepare
 from tests.benchmarks.figures import Earlier, Report
 
 ROUNDS = 5
-GROUPS = {"sandboxes": "sandboxes", "flows": "whole_flows", "stages": "stages", "commands": "commands"}
+GROUPS = {
+    "sandboxes": "sandboxes",
+    "containers": "containers",
+    "flows": "whole_flows",
+    "stages": "stages",
+    "commands": "commands",
+}
 """By name, the module that measures each: imported once prefect's settings are made, as some import prefect."""
 
 
@@ -39,8 +45,13 @@ def measure(groups: list[str], rounds: int, console: Console) -> Report:
     report.compare("wide", f"100 items at ten: steps / {plain}", "wide", "wide_plain")
     report.compare("wide_prefect", "100 items at ten: steps / Prefect tasks", "wide", "wide_prefect")
     for language in ("python", "javascript", "shell"):
-        name = f"{language} step: ready sandbox / nothing started"
-        report.compare(f"ready_{language}", name, f"ready_{language}", f"new_{language}")
+        for kind, what in (("", "sandbox"), ("_docker", "container")):
+            name = f"{language} step: ready {what} / nothing started"
+            report.compare(f"ready_{language}{kind}", name, f"ready_{language}{kind}", f"new_{language}{kind}")
+    run = "`docker run --rm`"
+    report.compare("ready_run", f"Python step: ready container / {run}", "ready_python_docker", "docker_run", 0.05)
+    report.compare("ready_llm", "Python step: ready container / llm-sandbox", "ready_python_docker", "llm_sandbox")
+    report.compare("rate_run", f"the long run: {run} a second / steps a second", "loop", "sustained_docker", 1.11)
     return report
 
 

@@ -4,13 +4,14 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from steps.sandbox import interpreter, processes
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes, profile_of
-from steps.sandbox.protocol import Job
+from steps.sandbox.protocol import Job, Runner
 from tests.benchmarks.figures import Figure
 from tests.sandbox.conftest import RecordingHost, until
 
@@ -21,22 +22,34 @@ REFILLS = 12
 SUSTAINED_SECONDS = 3.0
 
 
-def job(language: Language) -> Job:
-    return Job(language=language, code=TRIVIAL[language], inputs={}, limits=default_limits(language))
+def job(language: Language, code: str | None = None) -> Job:
+    return Job(language=language, code=code or TRIVIAL[language], inputs={}, limits=default_limits(language))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What isolates: how its runner is made, and what keys and names of its figures end in."""
+
+    make: Callable[[], Runner]
+    key: str = ""
+    name: str = ""
+
+
+JAIL = Kind(make=NsjailRunner)
 
 
 async def measure(rounds: int) -> Iterator[Figure]:
     await interpreter.ensure()
     figures: list[Figure] = []
     for language in TRIVIAL:
-        figures += [await ready(language, rounds), await new(language, rounds)]
+        figures += [await ready(JAIL, language, rounds), await new(JAIL, language, rounds)]
         figures += [await refill(language, rounds), await memory(language)]
-    return iter([*figures, *await sustained(rounds)])
+    return iter([*figures, *await sustained(JAIL, rounds)])
 
 
-async def ready(language: Language, rounds: int) -> Figure:
+async def ready(kind: Kind, language: Language, rounds: int) -> Figure:
     """A trivial step from the call to its outcome, a sandbox of its profile being ready."""
-    pool = Sandboxes(NsjailRunner(), ceiling=1)
+    pool = Sandboxes(kind.make(), ceiling=1)
     samples = []
     try:
         await pool.execute(job(language), RecordingHost())
@@ -47,21 +60,23 @@ async def ready(language: Language, rounds: int) -> Figure:
             samples.append(1000 * (time.perf_counter() - began))
     finally:
         await pool.close()
-    return Figure(key=f"ready_{language}", name=f"{NAMES[language]} step, ready sandbox", unit="ms", samples=samples)
+    name = f"{NAMES[language]} step, ready sandbox{kind.name}"
+    return Figure(key=f"ready_{language}{kind.key}", name=name, unit="ms", samples=samples)
 
 
-async def new(language: Language, rounds: int) -> Figure:
-    """The same step where no sandbox and no nsjail has been started."""
+async def new(kind: Kind, language: Language, rounds: int) -> Figure:
+    """The same step where no sandbox and, for a jail, no nsjail has been started."""
     samples = []
     for _step in range(rounds):
-        runner = NsjailRunner()
+        runner = kind.make()
         await runner.enforcement()
         began = time.perf_counter()
         sandbox = await runner.start(profile_of(job(language)))
         await sandbox.execute(job(language), RecordingHost())
         samples.append(1000 * (time.perf_counter() - began))
         await runner.close()
-    return Figure(key=f"new_{language}", name=f"{NAMES[language]} step, nothing started", unit="ms", samples=samples)
+    name = f"{NAMES[language]} step, nothing started{kind.name}"
+    return Figure(key=f"new_{language}{kind.key}", name=name, unit="ms", samples=samples)
 
 
 async def refill(language: Language, rounds: int) -> Figure:
@@ -92,12 +107,15 @@ async def memory(language: Language) -> Figure:
     return Figure(key=f"memory_{language}", name=f"{NAMES[language]}, a ready sandbox", unit="MB", samples=samples)
 
 
-async def sustained(rounds: int) -> list[Figure]:
-    """Trivial Python steps a second and processor, as many at once as there are processors, for some seconds."""
+async def sustained(kind: Kind, rounds: int) -> list[Figure]:
+    """Trivial Python steps a second and processor, as many at once as there are processors, for some seconds.
+
+    What they cost counts the processes of this one, which those of a Docker Engine are not.
+    """
     cores = os.cpu_count() or 1
     rates, costs = [], []
     for _round in range(max(rounds // 2, 1)):
-        pool = Sandboxes(NsjailRunner(), ceiling=2 * cores)
+        pool = Sandboxes(kind.make(), ceiling=2 * cores)
         await asyncio.gather(*(pool.execute(job("python"), RecordingHost()) for _ in range(cores)))
         done, before, began = 0, _processor_time(), time.perf_counter()
 

@@ -47,6 +47,7 @@ CLIENTS: list[tuple[Language, str]] = [
 ]
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(("language", "code"), CLIENTS)
 async def test_client_reaches_an_allowed_host(world: World, language: Language, code: str) -> None:
     host = JournalHost()
@@ -94,6 +95,7 @@ async def test_client_is_told_the_policy_and_the_fix(world: World, language: Lan
         assert outcome.error.code == "network_blocked"
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 async def test_git_clones_over_https(world: World, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
@@ -111,6 +113,7 @@ async def test_git_clones_over_https(world: World, tmp_path: Path) -> None:
     assert (outcome.result, outcome.error) == ("kept", None)
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -128,6 +131,7 @@ async def test_large_answers_come_whole(world: World, language: Language, code: 
     assert (outcome.result, outcome.error) == (3_000_000, None)
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -147,6 +151,7 @@ async def test_large_requests_arrive_whole(world: World, language: Language, cod
     assert (*world.secure.bodies, *world.plain.bodies) == (b"x" * 2_000_000,)
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 async def test_many_requests_at_once_each_get_their_own_answer(world: World) -> None:
     for number in range(45):
@@ -174,6 +179,7 @@ async def test_the_fifty_first_request_ends_the_step(world: World) -> None:
     assert (world.plain.connections, len(host.decisions)) == (50, 51)
 
 
+@pytest.mark.every_runner
 @pytest.mark.attack("move more bytes over the network than the limit", "`limit_exceeded`, code `too_much_transfer`")
 async def test_more_bytes_than_the_limit_end_the_step(world: World) -> None:
     host = JournalHost()
@@ -184,6 +190,7 @@ async def test_more_bytes_than_the_limit_end_the_step(world: World) -> None:
     assert outcome.duration < 20
 
 
+@pytest.mark.every_runner
 @pytest.mark.attack("fill the channel by downloads, read and unread", "tools, output and result come as ever")
 async def test_a_running_download_holds_up_neither_tools_nor_output(world: World) -> None:
     """A download that code doesn't read, and one that it reads as fast as it can."""
@@ -221,6 +228,7 @@ return len(answers)
     assert len(host.ends) == 9
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code", "host"),
     [
@@ -269,6 +277,7 @@ async def test_fetch_is_what_users_of_fetch_expect(world: World, code: str, resu
     assert (outcome.result, outcome.error) == (result, None)
 
 
+@pytest.mark.every_runner
 async def test_a_ready_sandbox_serves_javascript_with_a_network(world: World) -> None:
     job = world.job("return (await (await fetch('SECURE/x')).json()).hello", "javascript")
     assert profile_of(job).network

@@ -77,6 +77,7 @@ return [
     assert len(world.plain.heads) == 1
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 @attack("pass by the proxy: TCP, UDP, ICMP, look-ups of names, `/etc/hosts`", "an error; nothing is reached")
 @pytest.mark.parametrize(
@@ -157,6 +158,7 @@ return requests.get(f"http://127.0.0.1:{server.server_port}/").status_code
     assert (outcome.result, outcome.egress) == (200, 0)
 
 
+@pytest.mark.every_runner
 @attack("take the proxy's port, or inherit its socket", "`EADDRINUSE`; no socket is inherited")
 async def test_code_cannot_take_the_proxys_place(world: World) -> None:
     """Its own processes could be asked for what they must not see; the place is taken before they run."""
@@ -180,6 +182,7 @@ except OSError as error:
     assert (outcome.result, outcome.error) == ([[], 98], None)
 
 
+@pytest.mark.every_runner
 @attack("be served by who has no certificate for the name", "the client refuses")
 @pytest.mark.parametrize("language", ["python", "javascript", "shell"])
 async def test_a_server_of_another_authority_is_not_trusted(world: World, tmp_path: Path, language: Language) -> None:
@@ -221,6 +224,7 @@ except ssl.SSLError as error:
     assert world.secure.heads == []
 
 
+@pytest.mark.every_runner
 @attack("leave a connection open at the end", "it ends with the step")
 async def test_the_end_of_the_step_ends_its_connections(world: World) -> None:
     ended = asyncio.get_running_loop().create_future()

@@ -15,6 +15,7 @@ from steps.code import JavaScriptStep, PythonStep, ShellStep
 from steps.sandbox.executor import CodeExecutor
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
+from steps.sandbox.protocol import Runner
 from steps.sandbox.select import choose
 from tests.artifacts import Shelf
 from tests.sandbox.conftest import until
@@ -48,15 +49,17 @@ def python(code: str, **more: Any) -> PythonStep:
     return PythonStep.model_validate({"id": "step", "python": code, **more})
 
 
-async def test_step_gives_its_result_and_what_it_took(executor: CodeExecutor) -> None:
+@pytest.mark.every_runner
+async def test_step_gives_its_result_and_what_it_took(executor: CodeExecutor, runner: Runner) -> None:
     step = python("print('x')\nreturn [inputs, tools.echo(a=1)]", tools=["demo.echo"])
     result = await executor.execute(step, Call(inputs={"n": 1}))
     assert result.result == [{"n": 1}, ["demo.echo", {"a": 1}]]
-    assert (result.status, result.isolation, result.tool_calls) == (StepStatus.SUCCEEDED, "jail", 1)
+    assert (result.status, result.isolation, result.tool_calls) == (StepStatus.SUCCEEDED, runner.isolation, 1)
     assert (result.stdout, result.stderr) == ("x\n", "")
     assert result.duration > 0
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     "step",
     [
@@ -68,6 +71,7 @@ async def test_other_languages_run_too(executor: CodeExecutor, step: JavaScriptS
     assert (await executor.execute(step, Call())).result == 2
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 @pytest.mark.parametrize(
     ("limits", "code", "status"),
@@ -162,6 +166,7 @@ async def test_script_block_is_checked(executor: CodeExecutor, block: str, code:
         assert result.error.line == 2
 
 
+@pytest.mark.every_runner
 async def test_expected_steps_find_ready_sandboxes(executor: CodeExecutor, sandboxes: Sandboxes) -> None:
     executor.expect(python("return 1"), 2)
     assert await until(lambda: sandboxes.ready == 2)

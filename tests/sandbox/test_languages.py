@@ -10,6 +10,7 @@ from steps.sandbox.limits import Language
 from tests.sandbox.conftest import RecordingHost, RunStep
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 @pytest.mark.parametrize(
     ("language", "code"),
@@ -31,6 +32,7 @@ async def test_inputs_reach_the_code(run_step: RunStep, language: Language, code
     assert (outcome.result, outcome.error) == (3, None)
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code", "line", "message", "frames"),
     [
@@ -112,6 +114,7 @@ async def test_javascript_error_on_the_first_line_has_the_users_own_column(run_s
 BIG = 99_999_999_999_999_999_999
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 @pytest.mark.parametrize(
     ("language", "code"),
@@ -152,6 +155,7 @@ async def test_exception_printed_by_the_code_shows_its_source(run_step: RunStep)
     assert "    1 / 0" in outcome.stderr
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("code", "status", "exit_status"),
     [
@@ -177,6 +181,7 @@ async def test_python_that_exits_with_a_text_fails_with_it(run_step: RunStep) ->
     assert silent.error.message == "the code exited with status 1"
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 async def test_python_steps_have_their_packages(run_step: RunStep) -> None:
     code = "import requests, pandas, numpy, httpx, yaml\nreturn float(pandas.DataFrame(inputs['rows'])['x'].sum())"
@@ -184,18 +189,21 @@ async def test_python_steps_have_their_packages(run_step: RunStep) -> None:
     assert outcome.result == 3.5
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 async def test_programs_of_the_step_have_the_packages_too(run_step: RunStep) -> None:
     outcome = await run_step("python3 -c 'import pandas; print(pandas.__name__)'", "shell")
     assert outcome.result == "pandas"
 
 
+@pytest.mark.every_runner
 async def test_engine_packages_are_not_there(run_step: RunStep) -> None:
     outcome = await run_step("import prefect")
     assert outcome.error is not None
     assert outcome.error.message == "ModuleNotFoundError: No module named 'prefect'"
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     "command", ["curl --version", "jq --version", "grep --version", "sort --version", "awk 1 /dev/null"]
 )
@@ -204,6 +212,7 @@ async def test_shell_has_the_usual_commands(run_step: RunStep, command: str) -> 
     assert outcome.status is StepStatus.SUCCEEDED
 
 
+@pytest.mark.every_runner
 async def test_shell_finds_its_values(run_step: RunStep) -> None:
     inputs = {"plain": "a b", "with-dash": True, "none": None, "number": 1.5, "list": [1]}
     outcome = await run_step(
@@ -241,6 +250,7 @@ GONE = [
 ]
 
 
+@pytest.mark.every_runner
 async def test_javascript_globals_are_gone(run_step: RunStep) -> None:
     found = ", ".join(f"typeof {name} !== 'undefined' || '{name}' in globalThis" for name in GONE)
     outcome = await run_step(f"return [{found}]", "javascript")
@@ -319,6 +329,7 @@ async def test_javascript_fetch_is_blocked(run_step: RunStep) -> None:
     assert outcome.error.code == "network_blocked"
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -334,6 +345,7 @@ async def test_output_goes_to_its_stream(run_step: RunStep, language: Language, 
     assert sorted(host.lines) == [("stderr", "err"), ("stdout", "out")]
 
 
+@pytest.mark.every_runner
 @pytest.mark.both_users
 @pytest.mark.parametrize(
     ("language", "code"),

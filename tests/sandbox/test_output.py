@@ -10,6 +10,7 @@ from steps.sandbox.output import Output, Stream
 from tests.sandbox.conftest import RecordingHost, RunStep, told
 
 attack = pytest.mark.attack
+pytestmark = pytest.mark.every_runner
 MARK = "[output beyond 1000000 bytes is dropped]\n"
 
 

@@ -111,6 +111,7 @@ async def test_getter_that_throws_is_the_codes_error(run_step: RunStep) -> None:
     assert (outcome.error.code, outcome.error.message) == ("exception", "Error: no")
 
 
+@pytest.mark.every_runner
 @attack(
     "return what never ends: proxies, getters and iterators that loop, endless lengths",
     "`timed_out`, or `out_of_memory`",
@@ -178,6 +179,7 @@ async def test_result_that_changes_while_it_is_read_is_read_once(
     assert (outcome.status, outcome.result) == expected
 
 
+@pytest.mark.every_runner
 @attack("put a link, a FIFO or a directory where the script's result is read", "it is no result")
 @pytest.mark.parametrize(
     "trick",

@@ -15,6 +15,7 @@ TEXT = {
 }
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize("code", TEXT.values(), ids=TEXT)
 async def test_the_result_of_a_script_has_the_limit_at_most(run_step: RunStep, code: str) -> None:
     # The quotes are part of the JSON.
@@ -43,6 +44,7 @@ async def test_white_space_around_the_result_does_not_count_but_is_bounded(run_s
     assert outcome.error.code == "result_too_large"
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [

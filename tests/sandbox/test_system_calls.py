@@ -212,6 +212,23 @@ async def test_filters_on_sockets_are_denied(run_step: RunStep) -> None:
     assert outcome.result == ["EPERM"] * 4
 
 
+@attack("say a number with more bits than the kernel reads, so that the filter takes it for another", "`EPERM`")
+async def test_numbers_that_only_the_filter_reads_whole_are_denied(run_step: RunStep) -> None:
+    code = f"""{SYSCALL}
+import socket
+line = socket.socket()
+def wide(number): return ctypes.c_ulong(number + (1 << 32))
+program = ctypes.create_string_buffer(16)
+return [
+    *(call(54, line.fileno(), wide(1), ctypes.c_ulong(name), program, 16) for name in (26, 50, 51, 52)),
+    *(call(54, line.fileno(), ctypes.c_ulong(1), wide(name), program, 16) for name in (26, 50, 51, 52)),
+    *(call(41, wide(family), 3, 0) for family in (16, 17, 40)),
+]
+"""
+    outcome = await run_step(code)
+    assert outcome.result == ["EPERM"] * 11
+
+
 @attack("run a program that has no file, from memory", "there is no `memfd_create`")
 async def test_program_without_a_file_can_not_be_made(run_step: RunStep) -> None:
     outcome = await run_step("import os\nos.memfd_create('program')")

@@ -31,6 +31,7 @@ def workspace() -> RecordingHost:
     )
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -135,6 +136,7 @@ async def test_ambiguous_short_name_asks_for_the_full_one(run_step: RunStep) -> 
     assert (await run_step("return tools.b.list()", host=host)).result == 2
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -159,6 +161,7 @@ async def test_calls_at_once_each_get_their_own_answer(
     assert (outcome.result, outcome.error) == (list(range(40)), None)
 
 
+@pytest.mark.every_runner
 @pytest.mark.parametrize(
     ("language", "code"),
     [
@@ -179,6 +182,7 @@ async def test_arguments_that_json_cannot_say_raise_in_the_code(run_step: RunSte
     assert outcome.error.message.startswith("arguments.a is a set")
 
 
+@pytest.mark.every_runner
 async def test_error_of_the_host_itself_propagates(run_step: RunStep) -> None:
     def crash(_given: Json) -> Json:
         raise LookupError("a bug of the host")

@@ -15,6 +15,8 @@ from steps.sandbox import interpreter
 from steps.sandbox.jail import base_interpreter
 from steps.sandbox.mounts import is_public
 from tests.sandbox.conftest import RunStep, one_package
+from tests.sandbox.docker.tls import forward
+from tests.sandbox.runners import docker_endpoint
 
 ROOT = Path(__file__).parents[2]
 ORDINARY_UID = 12345
@@ -35,6 +37,7 @@ def home_of_ordinary_user() -> Iterator[Path]:
 
 
 @as_root
+@pytest.mark.timeout(400)
 async def test_an_ordinary_user_gets_the_same(tmp_path: Path, home_of_ordinary_user: Path) -> None:
     """Runs what is marked for it as a user without privileges, in a world where that user can reach Python."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", MARKED]
@@ -144,6 +147,48 @@ asyncio.run(main())
     )
     told, _ = await process.communicate()
     assert told.decode().split() == [f"{private}/steps/__init__.py", "1"] * 3
+
+
+@as_root
+async def test_an_ordinary_user_who_may_use_an_engine_gets_containers(
+    tmp_path: Path, home_of_ordinary_user: Path
+) -> None:
+    """Their memory and processor time are told as well: everybody may read a container's counters."""
+    code = """
+import asyncio, sys
+from steps.sandbox.docker.endpoint import Endpoint
+from steps.sandbox.docker.runner import DockerRunner
+from steps.sandbox.limits import default_limits
+from steps.sandbox.pool import Sandboxes
+from steps.sandbox.protocol import Job
+
+class Host:
+    async def log(self, stream, line): pass
+
+async def main():
+    pool = Sandboxes(DockerRunner(Endpoint(url=sys.argv[1])))
+    for code in ("return 42", "import os\\nif os.fork() == 0: bytearray(b'x') * 10**9\\nimport time; time.sleep(60)"):
+        job = Job(language="python", code=code, inputs={}, limits=default_limits("python"))
+        outcome = await pool.execute(job, Host())
+        print(outcome.status.value, outcome.result, outcome.peak_memory > 1_000_000)
+    await pool.close()
+
+asyncio.run(main())
+"""
+    socket = docker_endpoint().socket
+    assert socket is not None
+    async with forward(socket, None) as port:
+        process = await asyncio.create_subprocess_exec(
+            *("unshare", "--mount", "--propagation", "private", "sh", "-c", public_world(tmp_path / "world"), "sh"),
+            *("setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups", "--bounding-set=-all"),
+            *("env", f"HOME={home_of_ordinary_user}", "PYTHONDONTWRITEBYTECODE=1"),
+            *(sys.executable, "-c", code, f"tcp://127.0.0.1:{port}"),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await process.communicate()
+    assert told.decode().splitlines() == ["succeeded 42 True", "out_of_memory None True"]
 
 
 async def test_interpreter_of_steps_is_built_for_this_python(run_step: RunStep) -> None:

@@ -1,6 +1,5 @@
 """Sandboxes with something missing: the real runner, whose jail, guest or host side lacks one thing."""
 
-import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +12,9 @@ import pytest
 from steps.sandbox import jail, nsjail
 from steps.sandbox.cgroups import Cgroup
 from steps.sandbox.conversation import Conversation
+from steps.sandbox.limits import Limits
 from steps.sandbox.protocol import Job
+from steps.sandbox.supervision import Course, supervise
 
 Command = list[str]
 Edit = Callable[[Command], Command]
@@ -103,9 +104,8 @@ def without_limits_in_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
 def with_a_careless_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without a timeout, that keeps all output, takes any result and makes every tool call."""
 
-    async def wait(_self: object, waiting: "set[asyncio.Future[None]]", _seconds: float) -> bool:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        return True
+    async def wait(said: Conversation, limits: Limits, **watched: Any) -> Course:
+        return await supervise(said, replace(limits, timeout=10**6), **watched)
 
     original = Conversation.__init__
 
@@ -114,5 +114,5 @@ def with_a_careless_host(monkeypatch: pytest.MonkeyPatch) -> None:
         tools = (*job.tools, "doctor.other") if job.tools == ("doctor.look",) else job.tools
         original(self, reader, writer, replace(job, limits=limits, tools=tools), host)
 
-    monkeypatch.setattr(nsjail.NsjailSandbox, "_ended_within", wait)
+    monkeypatch.setattr(nsjail, "supervise", wait)
     monkeypatch.setattr(Conversation, "__init__", make)

@@ -60,10 +60,12 @@ def options(
     unset: frozenset[str],
     labels: Mapping[str, str],
     runtime: Runtime,
+    swap_unlimited: bool = False,
 ) -> dict[str, Any]:
     """The body of the Engine's call that creates the container of a sandbox.
 
-    ``image`` is the guest image's id, ``python`` the interpreter in it, ``unset`` the variables that it sets.
+    ``image`` is the guest image's id, ``python`` the interpreter in it, ``unset`` the variables that it sets;
+    ``swap_unlimited`` says that the kernel has no limit of swap, as Debian's and Ubuntu's with cgroups of version 1.
     """
     limits = _at_start(profile)
     return {
@@ -84,6 +86,8 @@ def options(
             **_hardening(runtime.name),
             "Sysctls": {} if runtime.gvisor else SOCKET_BUFFERS,
             "Tmpfs": _file_systems(profile.disk),
+            # A cgroup of version 1 that may not swap needs no limit of it.
+            **({"MemorySwappiness": 0} if swap_unlimited else {}),
             **quotas(limits, runtime),
         },
     }
@@ -170,6 +174,9 @@ def _hardening(runtime: str | None) -> dict[str, Any]:
         "AutoRemove": True,
         "Runtime": runtime or "",
         "NetworkMode": "none",
+        # Else the name servers and the domain of the Engine's machine are there to be read.
+        "Dns": ["127.0.0.1"],
+        "DnsSearch": ["."],
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "ReadonlyRootfs": True,
@@ -184,6 +191,9 @@ def _hardening(runtime: str | None) -> dict[str, Any]:
             {"Name": "nofile", "Soft": MAX_OPEN_FILES, "Hard": MAX_OPEN_FILES},
             # The kernel gives a crash with exactly this limit not even to the machine's handler of crashes.
             {"Name": "core", "Soft": 1, "Hard": 1},
+            # An Engine may have more of these itself than its containers should.
+            {"Name": "nice", "Soft": 0, "Hard": 0},
+            {"Name": "rtprio", "Soft": 0, "Hard": 0},
         ],
     }
 

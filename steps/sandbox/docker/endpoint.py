@@ -6,6 +6,7 @@ The order is that of Docker's own command line: ``DOCKER_HOST``, then the contex
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from flows.errors import RefusedError
 LOCAL = "unix:///var/run/docker.sock"
 PLAIN_PORT, TLS_PORT = 2375, 2376
 DIAL_TIMEOUT = 10.0
+PROBES = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+"""When the kernel asks whether an Engine far away is still there: after 30 s without a word, three times in 30 s.
+
+Else one that lost its power would be waited for until the job's timeout, and what is between would forget the
+connection of a container that waits.
+"""
 
 
 class DockerUnavailableError(RefusedError):
@@ -69,13 +76,21 @@ class Endpoint:
         Raises:
             OSError: nobody answers there, or not as it should.
         """
-        async with asyncio.timeout(DIAL_TIMEOUT):
-            if self.socket is not None:
-                return await asyncio.open_unix_connection(self.socket)
-            parts = urlsplit(self.url)
-            context = self.certificates.context() if self.certificates else None
-            port = parts.port or (TLS_PORT if context else PLAIN_PORT)
-            return await asyncio.open_connection(parts.hostname, port, ssl=context)
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                if self.socket is not None:
+                    return await asyncio.open_unix_connection(self.socket)
+                parts = urlsplit(self.url)
+                context = self.certificates.context() if self.certificates else None
+                port = parts.port or (TLS_PORT if context else PLAIN_PORT)
+                reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {DIAL_TIMEOUT:g} s") from None
+        line = writer.get_extra_info("socket")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in PROBES.items():
+            line.setsockopt(socket.IPPROTO_TCP, option, value)
+        return reader, writer
 
 
 def find(variables: Mapping[str, str]) -> Endpoint:

@@ -27,6 +27,12 @@ GONE = 404
 CONFLICT = 409
 
 
+class ImageMissingError(RefusedError):
+    """The Engine doesn't have an image any more."""
+
+    code = "image_missing"
+
+
 class DockerDiskFullError(RefusedError):
     """The Engine's own disk is full."""
 
@@ -43,7 +49,11 @@ class Engine:
         self.version = ""
         """The version of its API that is spoken."""
         self._client: docker.APIClient | None = None
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
+        self._threads = _threads()
+
+    @property
+    def is_open(self) -> bool:
+        return self._client is not None
 
     async def open(self) -> None:
         """Connect.
@@ -64,6 +74,7 @@ class Engine:
         if client is not None:
             await asyncio.to_thread(client.close)
         self._threads.shutdown(wait=False)
+        self._threads = _threads()
 
     async def call(self, doing: str, work: Callable[[docker.APIClient], T]) -> T:
         """Call the SDK; ``doing`` completes the sentence "the Engine could not …".
@@ -74,6 +85,14 @@ class Engine:
         assert self._client is not None
         client = self._client
         return await self._run(doing, lambda: work(client))
+
+    async def answers(self) -> bool:
+        """Whether it is still there."""
+        try:
+            await self.call("answer", lambda client: client.ping())
+        except RefusedError:
+            return False
+        return True
 
     async def image(self, reference: str) -> Mapping[str, Any] | None:
         """What the Engine knows of an image; None where it doesn't have it."""
@@ -151,9 +170,17 @@ class Engine:
                 ca_cert=str(certificates.authority) if certificates.authority else None,
                 verify=certificates.verify,
             )
-        self._client = _Client(self.endpoint.url, version="auto", timeout=TIMEOUT, tls=tls)
-        self.version = str(self._client.api_version)
-        self.info = self._client.info()
+        made = _Client(self.endpoint.url, version="auto", timeout=TIMEOUT, tls=tls)
+        try:
+            self.version, self.info = str(made.api_version), made.info()
+            self._check()
+        except BaseException:
+            made.close()
+            raise
+        self._client = made
+
+    def _check(self) -> None:
+        """Refuse an Engine that can't do what is needed."""
         if tuple(map(int, self.version.split("."))) < OLDEST_API:
             raise DockerUnavailableError(
                 f"the Docker Engine at {self.endpoint.url}, {self.info.get('ServerVersion')}, is too old",
@@ -181,8 +208,9 @@ class Engine:
                     f"the Docker Engine could not {doing}, because its disk is full: {told}",
                     fix="make room on the Engine's machine, for example by `docker system prune`",
                 )
-            fix = "run `stepbox images build`" if "No such image" in told else "look at the Engine's own log"
-            return RefusedError(f"the Docker Engine could not {doing}: {told}", fix=fix)
+            if isinstance(error, ImageNotFound):
+                return ImageMissingError(f"the Docker Engine could not {doing}: {told}", fix="build it or pull it")
+            return RefusedError(f"the Docker Engine could not {doing}: {told}", fix="look at the Engine's own log")
         chain = list(_causes(error))
         if any(isinstance(cause, PermissionError) for cause in chain):
             return DockerUnavailableError(
@@ -190,9 +218,14 @@ class Engine:
                 fix="add the user to the group `docker`, or set STEPBOX_RUNNER=nsjail",
             )
         return DockerUnavailableError(
-            f"the Docker Engine at {self.endpoint.url} does not answer: {chain[-1]}",
+            f"the Docker Engine at {self.endpoint.url} does not answer: {str(chain[-1]) or 'no word in time'}",
             fix="start it, say by DOCKER_HOST where it is, or set STEPBOX_RUNNER=nsjail",
         )
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Starts none before it is needed."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
 
 
 class _Client(docker.APIClient):

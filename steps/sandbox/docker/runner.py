@@ -12,7 +12,7 @@ from flows.errors import RefusedError
 from steps.sandbox import owner
 from steps.sandbox.docker import container, guest, stream
 from steps.sandbox.docker.endpoint import DockerUnavailableError, Endpoint
-from steps.sandbox.docker.engine import Engine
+from steps.sandbox.docker.engine import Engine, ImageMissingError
 from steps.sandbox.docker.runtime import Runtime, find
 from steps.sandbox.docker.sandbox import LONGEST_JOB, READY_LIFETIME, DockerSandbox
 from steps.sandbox.docker.sweeper import keep_sweeping
@@ -88,6 +88,15 @@ class DockerRunner:
 
     async def start(self, profile: Profile) -> DockerSandbox:
         image = await self._open()
+        try:
+            return await self._start_from(image, profile)
+        except ImageMissingError:
+            # It was deleted, or built anew, since we looked.
+            if self._image is image:
+                self._image = None
+            return await self._start_from(await self._open(), profile)
+
+    async def _start_from(self, image: guest.GuestImage, profile: Profile) -> DockerSandbox:
         runtime = find(self._engine.info, profile.runtime or self._runtime)
         name = f"stepbox-{self._owner.rpartition('.')[2]}-{next(self._names)}"
         born = time.time()
@@ -102,6 +111,7 @@ class DockerRunner:
             unset=image.variables,
             labels=labels,
             runtime=runtime,
+            swap_unlimited=self._engine.info.get("CgroupVersion") == "1" and not self._engine.info.get("SwapLimit"),
         )
         created = await self._engine.create(name, options)
         self._known.add(created)
@@ -115,14 +125,14 @@ class DockerRunner:
         return sandbox
 
     async def close(self) -> None:
-        for sandbox in list(self._sandboxes):
-            await sandbox.close()
+        await asyncio.gather(*(sandbox.close() for sandbox in self._sandboxes))
         while self._background:
             await asyncio.wait(self._background)
         if self._sweeping is not None:
             self._sweeping.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeping
+            self._sweeping = None
         await self._watch.close()
         await self._engine.close()
         self._image = None
@@ -130,7 +140,8 @@ class DockerRunner:
     async def _open(self) -> guest.GuestImage:
         async with self._opening:
             if self._image is None:
-                await self._engine.open()
+                if not self._engine.is_open:
+                    await self._engine.open()
                 if not any("name=seccomp" in str(option) for option in self._engine.info.get("SecurityOptions") or ()):
                     raise DockerUnavailableError(
                         "the Docker Engine filters no system calls", fix="run it on a kernel with seccomp, and enabled"
@@ -138,7 +149,8 @@ class DockerRunner:
                 reference = self._reference or guest.tag()
                 find(self._engine.info, self._runtime)
                 self._image = guest.usable(reference, await self._engine.image(reference))
-                self._sweeping = asyncio.create_task(keep_sweeping(self._engine, self._owner, lambda: self._known))
+                if self._sweeping is None:
+                    self._sweeping = asyncio.create_task(keep_sweeping(self._engine, self._owner, lambda: self._known))
             return self._image
 
     async def _start(self, created: str, profile: Profile, image: guest.GuestImage, runtime: Runtime) -> DockerSandbox:

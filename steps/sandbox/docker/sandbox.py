@@ -6,7 +6,6 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from flows.errors import RefusedError
 from steps.sandbox import channel
@@ -29,6 +28,7 @@ from steps.sandbox.protocol import (
     SandboxLostError,
     SandboxUnfitError,
 )
+from steps.sandbox.supervision import Course, never, supervise
 
 START_TIMEOUT = 60.0
 READY_LIFETIME = 3600.0
@@ -42,7 +42,7 @@ FAREWELL = 2.0
 NEWS = 0.5
 """Seconds that the Engine has to tell of an OOM kill that something speaks for."""
 LOSS = 3.0
-"""Seconds that the connection of the events has to break too, where the Engine is what has gone."""
+"""Seconds that the Engine has to tell that a container has ended, or to go away as well."""
 
 
 class DockerSandbox:
@@ -117,23 +117,14 @@ class DockerSandbox:
                 await self._looking
             await self._limit(job)
             await said.bring()
-            started = time.perf_counter()
-            talking = asyncio.ensure_future(said.run())
-            try:
-                timed_out = await self._supervise(talking, said, job)
-                duration = time.perf_counter() - started
-                broken = self._line.closed.is_set()
-                if not talking.done():
-                    self._line.hang_up()
-                await talking
-            finally:
-                if not talking.done():
-                    talking.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await talking
-            if not said.taken and said.failure is None and not (job.files and await self._full()):
-                raise SandboxLostError
-            observation = await self._observe(said, duration, timed_out=timed_out, broken=broken)
+            course = await supervise(
+                said,
+                job.limits,
+                exhausted=self._exhausted(),
+                cut_off=self._line.hang_up,
+                filled=self._filled if job.files else never,
+            )
+            observation = await self._observe(said, course)
             await said.collect()
             return outcome(job, said, observation)
         finally:
@@ -143,21 +134,9 @@ class DockerSandbox:
         """Destroy the sandbox, and wait until nothing of it is left."""
         await asyncio.shield(self._end(farewell=True))
 
-    async def _supervise(self, talking: "asyncio.Future[None]", said: Conversation, job: Job) -> bool:
-        """Wait for the end of the job, or bring it about; gives whether its time was over."""
-        exhausted = asyncio.ensure_future(self._fate.out_of_memory.wait())
-        waiting: set[asyncio.Future[Any]] = {talking, exhausted}
-        try:
-            done, _pending = await asyncio.wait(
-                waiting, timeout=job.limits.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-            if done:
-                return False
-            said.signal(signal.SIGTERM)
-            await asyncio.wait(waiting, timeout=job.limits.grace, return_when=asyncio.FIRST_COMPLETED)
-            return True
-        finally:
-            exhausted.cancel()
+    async def _exhausted(self) -> None:
+        """Returns once the kernel has ended a process for its memory."""
+        await self._fate.out_of_memory.wait()
 
     async def _limit(self, job: Job) -> None:
         """Set the limits that the container wasn't started with."""
@@ -177,21 +156,21 @@ class DockerSandbox:
                 fix="raise limits.memory: a sandbox that waits for its code needs some itself",
             ) from error
 
-    async def _observe(self, said: Conversation, duration: float, *, timed_out: bool, broken: bool) -> Observation:
-        """``broken`` says that the container's connection had ended before the conversation over it."""
-        lost = broken and said.wait_status is None and not timed_out and said.exceeded is None
+    async def _observe(self, said: Conversation, course: Course) -> Observation:
+        ended = said.wait_status is not None or said.exceeded is not None or course.timed_out
+        lost = self._line.closed.is_set() and not ended
         cgroup = self._cgroup
         cpu_after, peak = (cgroup.cpu_time(), cgroup.peak_memory()) if cgroup else (None, None)
         if cgroup is not None and cgroup.oom_kills():
             self._fate.out_of_memory.set()
         if lost:
-            await _first(self._fate.out_of_memory, self._fate.engine_lost, seconds=LOSS)
+            await self._find_out_why()
         elif cgroup is None and _killed(said):
             await _first(self._fate.out_of_memory, seconds=NEWS)
         return Observation(
             isolation="container",
-            duration=duration,
-            timed_out=timed_out,
+            duration=course.duration,
+            timed_out=course.timed_out,
             out_of_memory=self._fate.out_of_memory.is_set(),
             engine_lost=lost and self._fate.engine_lost.is_set(),
             peak_memory=peak,
@@ -199,11 +178,19 @@ class DockerSandbox:
             image=self._image.digest,
         )
 
-    async def _full(self) -> bool:
+    async def _filled(self) -> bool:
         """Whether the kernel has ended the supervisor for what files took of its memory."""
         if self._cgroup is not None and self._cgroup.oom_kills():
             self._fate.out_of_memory.set()
         return await _first(self._fate.out_of_memory, seconds=NEWS)
+
+    async def _find_out_why(self) -> None:
+        """Wait for what the Engine may have to say of a container that is gone, or for the Engine's own end."""
+        fate = self._fate
+        await _first(fate.out_of_memory, fate.engine_lost, fate.ended, seconds=LOSS)
+        if not await _first(fate.out_of_memory, fate.engine_lost, seconds=NEWS) and not await self._engine.answers():
+            # One that is stopped ends its containers first, and tells of it.
+            fate.engine_lost.set()
 
     async def _find_counters(self) -> None:
         """Find the container's cgroup, where the Engine's machine is this one.

@@ -7,7 +7,7 @@ thread for as long as its container lives.
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -23,6 +23,8 @@ HEADER = 8
 """Bytes before each piece of output: which stream, three zeros, and the length as 32 bits, big-endian."""
 STDOUT, STDERR = 1, 2
 MAX_ERROR = 64 * 1024
+PATIENCE = 60.0
+"""Seconds that an Engine has to begin its answer."""
 
 
 class StreamError(Exception):
@@ -127,8 +129,9 @@ async def attach(endpoint: Endpoint, version: str, container: str) -> Attachment
     target = f"/v{version}/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1"
     reader, writer = await endpoint.dial()
     try:
-        connection = await _request(writer, "POST", target, ("Connection", "Upgrade"), ("Upgrade", "tcp"))
-        answer = await _event(connection, reader)
+        async with _patience():
+            connection = await _request(writer, "POST", target, ("Connection", "Upgrade"), ("Upgrade", "tcp"))
+            answer = await _event(connection, reader)
         if not isinstance(answer, h11.InformationalResponse) or answer.status_code != 101:  # noqa: PLR2004 - of HTTP
             raise StreamError(await _error(connection, reader, answer))  # noqa: TRY301 - what follows closes
     except BaseException:
@@ -149,8 +152,9 @@ async def events(endpoint: Endpoint, version: str, filters: dict[str, list[str]]
     target = f"/v{version}/events?filters={quote(json.dumps(filters))}"
     reader, writer = await endpoint.dial()
     try:
-        connection = await _request(writer, "GET", target)
-        answer = await _event(connection, reader)
+        async with _patience():
+            connection = await _request(writer, "GET", target)
+            answer = await _event(connection, reader)
         if not isinstance(answer, h11.Response) or answer.status_code != 200:  # noqa: PLR2004 - of HTTP
             raise StreamError(await _error(connection, reader, answer))
         yield {}
@@ -200,6 +204,16 @@ async def _request(
     writer.write((start or b"") + (end or b""))
     await writer.drain()
     return connection
+
+
+@asynccontextmanager
+async def _patience() -> AsyncGenerator[None]:
+    """Bounds the wait for an Engine that takes connections and doesn't answer."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {PATIENCE:g} s") from None
 
 
 async def _event(connection: h11.Connection, reader: asyncio.StreamReader) -> Any:

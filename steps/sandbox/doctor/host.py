@@ -4,7 +4,7 @@ import socket
 
 from steps.sandbox.doctor.canaries import VARIABLE, documented
 from steps.sandbox.doctor.guarantee import Guarantee, Reading, Trial, broken, held, some
-from steps.sandbox.doctor.mounts import Mount, parse
+from steps.sandbox.doctor.mounts import Mount, mounts, parse
 
 NAME_INSIDE = "stepbox"
 """What every sandbox calls its machine, so that one of that name may as well."""
@@ -31,14 +31,16 @@ return {"reached": reached, "mounted": mounted}
 def _read_files(trial: Trial) -> Reading:
     reached = trial.result["reached"]
     mounted = parse(trial.result["mounted"])
-    foreign = [mount for mount in mounted if _of_this_machine(mount, trial) and not documented(mount.place)]
+    # A number that another's file system had when the canaries were planted may be this sandbox's own by now.
+    devices = {one.device for one in trial.canaries.mounts} & {one.device for one in mounts()}
+    foreign = [mount for mount in mounted if _of_this_machine(mount, devices) and not documented(mount.place)]
     if found := dict.fromkeys([*(mount.place for mount in foreign), *reached]):
         return broken(f"the code reaches {some(list(found))}")
     return held(f"{len(trial.canaries.paths)} paths tried, none there; {len(mounted)} mounts, documented")
 
 
-def _of_this_machine(mount: Mount, trial: Trial) -> bool:
-    return mount.kind not in _OF_THE_KERNEL and any(mount.device == one.device for one in trial.canaries.mounts)
+def _of_this_machine(mount: Mount, devices: set[str]) -> bool:
+    return mount.kind not in _OF_THE_KERNEL and mount.device in devices
 
 
 SCRATCH = """

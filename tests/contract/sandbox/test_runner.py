@@ -94,6 +94,13 @@ async def test_closed_runner_leaves_no_sandbox(runner: Runner) -> None:
     assert not sandbox.alive
 
 
+async def test_closed_runner_may_be_used_again(runner: Runner) -> None:
+    for _time in range(2):
+        sandbox = await runner.start(profile_of(job()))
+        assert (await sandbox.execute(job(), RecordingHost())).result == 1
+        await runner.close()
+
+
 async def test_cancelled_job_leaves_no_sandbox(runner: Runner) -> None:
     sandbox = await runner.start(profile_of(job()))
     host = RecordingHost()
@@ -116,10 +123,10 @@ async def test_limits_of_the_job_hold_whatever_the_sandbox_was_started_with(runn
 
 
 async def test_peak_memory_and_processor_time_are_told(runner: Runner) -> None:
-    busy = job(code="end = __import__('time').monotonic() + 0.2\nwhile __import__('time').monotonic() < end: pass")
+    busy = job(code="import time\nwhile time.process_time() < 0.3: pass")
     sandbox = await runner.start(profile_of(busy))
     outcome = await sandbox.execute(busy, RecordingHost())
     assert outcome.peak_memory is not None
     assert outcome.cpu_time is not None
     assert outcome.peak_memory > 1_000_000
-    assert 0.05 < outcome.cpu_time < 5
+    assert 0.2 < outcome.cpu_time < 5

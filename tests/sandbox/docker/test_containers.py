@@ -70,6 +70,38 @@ async def test_container_is_not_called_by_its_id(run_step: RunStep) -> None:
     assert all(line.endswith(":/") for line in cgroups.splitlines())
 
 
+async def test_nothing_is_told_of_the_machines_names(run_step: RunStep) -> None:
+    code = "return [open(f'/etc/{name}').read().split() for name in ('resolv.conf', 'hosts', 'hostname')]"
+    servers, hosts, name = (await run_step(code)).result
+    assert [word for word in servers if not word.startswith("#")] == ["nameserver", "127.0.0.1"]
+    assert {word for word in hosts if word[0].isdigit()} <= {"127.0.0.1"}
+    assert name == ["stepbox"]
+
+
+async def test_another_container_is_unknown_by_every_name(
+    run_step: RunStep, containers: DockerRunner, client: docker.APIClient
+) -> None:
+    host = RecordingHost()
+    code = "print('on', flush=True)\nimport socket, time\nsocket.create_server(('', 4321))\ntime.sleep(60)"
+    running = asyncio.create_task(run_step(code, host=host))
+    await until(lambda: host.lines)
+    (other,) = containers.sandboxes
+    found = client.inspect_container(other.container)
+    names: list[Json] = [other.container, other.container[:12], found["Name"].lstrip("/"), "stepbox.bridge"]
+    looking = """
+import os, socket
+found = []
+for name in inputs["names"]:
+    try: found.append(str(socket.create_connection((name, 4321), 2)))
+    except (OSError, UnicodeError): pass
+return found + [pid for pid in os.listdir("/proc") if pid.isdecimal() and int(pid) > 30]
+"""
+    outcome = await run_step(looking, inputs={"names": names})
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (outcome.result, outcome.error) == ([], None)
+
+
 async def test_container_has_what_the_design_says_and_nothing_else(
     containers: DockerRunner, client: docker.APIClient
 ) -> None:
@@ -83,9 +115,26 @@ async def test_container_has_what_the_design_says_and_nothing_else(
     )
     assert (host["ReadonlyRootfs"], host["LogConfig"]["Type"], host["AutoRemove"]) == (True, "none", True)
     assert host["Memory"] == host["MemorySwap"] == 264_000_000
+    limits = {each["Name"]: (each["Soft"], each["Hard"]) for each in host["Ulimits"]}
+    assert limits == {"nofile": (1024, 1024), "core": (1, 1), "nice": (0, 0), "rtprio": (0, 0)}
+    told = client.info()
+    may_swap = not told["SwapLimit"] and host["MemorySwappiness"] != 0
+    assert not may_swap or told.get("CgroupVersion") == "2"
     assert (host["CpuQuota"], host["CpuPeriod"], host["PidsLimit"]) == (100_000, 100_000, 65)
     assert found["Config"]["User"] == "1000:1000"
     assert set(found["Config"]["Labels"]) >= {container.OWNER_LABEL, container.DEADLINE_LABEL}
+
+
+async def test_container_may_not_swap_where_the_kernel_has_no_limit_of_swap(
+    containers: DockerRunner, client: docker.APIClient
+) -> None:
+    await containers.enforcement()
+    containers._engine.info = {**containers._engine.info, "SwapLimit": False}
+    sandbox = await containers.start(profile_of(python("")))
+    found = client.inspect_container(sandbox.container)["HostConfig"]["MemorySwappiness"]
+    assert found == (0 if containers._engine.info["CgroupVersion"] == "1" else None)
+    outcome = await sandbox.execute(python("return 1"), RecordingHost())
+    assert outcome.result == 1
 
 
 @pytest.mark.parametrize(
@@ -174,13 +223,14 @@ async def test_hostile_image_reaches_neither_supervisor_nor_code(endpoint: Endpo
         code = """
 import os, time
 time.sleep(1.5)
-return os.getuid(), os.getcwd(), sorted(os.environ), os.path.exists("/work/health")
+return os.getuid(), os.getcwd(), dict(os.environ), os.path.exists("/work/health")
 """
-        uid, place, names, examined = await run_in(runner, code)
+        uid, place, variables, examined = await run_in(runner, code)
     finally:
         await runner.close()
     assert (uid, place, examined) == (1000, "/work", False)
-    assert not {"LD_PRELOAD", "PYTHONSTARTUP", "BASH_ENV", "SECRET"} & set(names)
+    assert not {"LD_PRELOAD", "PYTHONSTARTUP", "BASH_ENV", "SECRET"} & set(variables)
+    assert "evil" not in str(variables)
 
 
 async def test_image_with_a_volume_is_refused(endpoint: Endpoint, on_the_guest: BuildImage) -> None:

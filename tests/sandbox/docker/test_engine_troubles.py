@@ -9,12 +9,11 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import docker
 import pytest
@@ -31,7 +30,9 @@ from steps.sandbox.docker.sweeper import sweep
 from steps.sandbox.limits import default_limits
 from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job
+from tests.engines import engine_with_guest
 from tests.sandbox.conftest import RecordingHost, until
+from tests.sandbox.runners import docker_endpoint
 
 OWNER = """
 import asyncio, os
@@ -167,51 +168,19 @@ async def test_own_container_that_was_lost_is_swept_once_it_is_old(
 
 
 @pytest.fixture
-def other_engine(client: docker.APIClient) -> Iterator[EngineProcess]:
-    """An Engine that a test may stop, with as much of the guest image as plain Python needs."""
-    with running_engine() as made, tempfile.TemporaryFile() as file:
-        labels = client.inspect_image(guest.tag())["Config"]["Labels"]  # type: ignore[no-untyped-call]
-        write_without_packages(client, file)
-        file.seek(0)
-        own = docker.APIClient(made.host, timeout=120)
-        own.import_image_from_data(
-            file,
-            repository=guest.NAME,
-            tag=guest.identity(),
-            changes=[f"LABEL {name}={value}" for name, value in labels.items()],
-        )
-        own.close()
-        yield made
+def other_engine(engine_of_these_tests: EngineProcess) -> Iterator[EngineProcess]:
+    """An Engine that a test may stop, and starts again."""
+    yield engine_of_these_tests
     # What the SDK left open where it couldn't connect, within the test that says so.
     gc.collect()
 
 
-def write_without_packages(client: docker.APIClient, file: IO[bytes]) -> None:
-    container = client.create_container(guest.tag(), "true")
-    unwanted = ("opt/packages", "opt/deno", "usr/lib/git-core", "usr/share", "usr/lib/x86_64-linux-gnu/perl", "var")
-    parts = client.export(container)
-    with (
-        tarfile.open(fileobj=Pieces(parts), mode="r|") as whole,  # type: ignore[call-overload]
-        tarfile.open(fileobj=file, mode="w") as rest,
-    ):
-        for entry in whole:
-            if not entry.name.startswith(unwanted):
-                rest.addfile(entry, whole.extractfile(entry) if entry.isreg() else None)
-    client.remove_container(container)
-
-
-class Pieces:
-    """An iterator of bytes, as a file that can only be read."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
-        self._rest = b""
-
-    def read(self, count: int) -> bytes:
-        while len(self._rest) < count and (part := next(self._parts, b"")):
-            self._rest += part
-        data, self._rest = self._rest[:count], self._rest[count:]
-        return data
+@pytest.fixture(scope="module")
+def engine_of_these_tests() -> Iterator[EngineProcess]:
+    client = docker.APIClient(docker_endpoint().url)
+    with engine_with_guest(client) as made:
+        client.close()
+        yield made
 
 
 # The SDK leaves its socket open where it can't connect.
@@ -235,6 +204,8 @@ async def test_restarted_engine_is_a_typed_failure_and_the_next_attempt_works(
     assert (await pool.execute(sleeper("return 1"), RecordingHost())).result == 1
     own = docker.APIClient(other_engine.host)
     await until(lambda: not ours(own))
+    assert own.volumes()["Volumes"] in ([], None)
+    assert {network["Name"] for network in own.networks()} == {"host", "none"}
     own.close()
     await pool.close()
 

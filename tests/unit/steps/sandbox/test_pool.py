@@ -71,6 +71,7 @@ class MemoryRunner:
         self.may_start.set()
         self.refuses = False
         self.fixed_limits = False
+        self.starting = 0
         self.running = 0
         self.most_running = 0
         self.closed = False
@@ -82,8 +83,12 @@ class MemoryRunner:
         return None
 
     async def start(self, profile: Profile) -> MemorySandbox:
-        await self.may_start.wait()
-        await asyncio.sleep(0)
+        self.starting += 1
+        try:
+            await self.may_start.wait()
+            await asyncio.sleep(0)
+        finally:
+            self.starting -= 1
         if self.refuses:
             raise RefusedError("no sandbox today")
         self.started.append(MemorySandbox(profile, self))
@@ -101,6 +106,11 @@ class SilentHost:
 
 def job(code: str = "return 1") -> Job:
     return Job(language="python", code=code, inputs={}, limits=default_limits("python"))
+
+
+def ready(runner: MemoryRunner) -> list[MemorySandbox]:
+    """Those that live and have no job."""
+    return [box for box in runner.started if box.alive and not box.used]
 
 
 async def settle() -> None:
@@ -143,8 +153,22 @@ async def test_service_keeps_as_many_ready_as_were_in_use_at_once(runner: Memory
     assert pool.ready == 2
     runner.go_on.clear()
     running = [asyncio.create_task(pool.execute(job(), SilentHost())) for _number in range(5)]
+    await until(lambda: pool.ready == 3)
+    runner.go_on.set()
+    await asyncio.gather(*running)
+    await pool.close()
+
+
+async def test_burst_has_the_processors_for_itself_first(runner: MemoryRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    pool = Sandboxes(runner, ceiling=3)
+    await pool.execute(job(), SilentHost())
     await settle()
-    assert pool.ready == 3
+    runner.go_on.clear()
+    running = [asyncio.create_task(pool.execute(job(), SilentHost())) for _number in range(2)]
+    await settle()
+    assert (runner.running, pool.ready, runner.starting) == (2, 0, 0)
+    await until(lambda: pool.ready == 3)
     runner.go_on.set()
     await asyncio.gather(*running)
     await pool.close()
@@ -160,6 +184,83 @@ async def test_service_lets_its_ready_sandboxes_go_when_nothing_comes(runner: Me
     await pool.execute(job(), SilentHost())
     await settle()
     assert pool.ready == 2
+    await pool.close()
+
+
+async def test_service_keeps_fewer_once_fewer_were_wanted_for_a_while(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=8, idle_after=0.2)
+    runner.go_on.clear()
+    running = [asyncio.create_task(pool.execute(job(), SilentHost())) for _number in range(5)]
+    await settle()
+    runner.go_on.set()
+    await asyncio.gather(*running)
+    await until(lambda: pool.ready == 6)
+    # One after the other from now on, without a pause in which all of them would be let go.
+    async with asyncio.timeout(20):
+        while pool.ready != 2:
+            await pool.execute(job(), SilentHost())
+            await asyncio.sleep(0.01)
+    await pool.close()
+
+
+async def test_the_ceiling_is_for_all_profiles_together_and_the_last_used_come_first(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=3)
+    first, second = job("import json"), job("import csv")
+    await pool.execute(first, SilentHost())
+    await settle()
+    assert [box.profile.preload for box in ready(runner)] == [{"json"}] * 2
+    await pool.execute(second, SilentHost())
+    await settle()
+    assert sorted(min(box.profile.preload) for box in ready(runner)) == ["csv", "csv", "json"]
+    assert pool.ready == 3
+    await pool.execute(first, SilentHost())
+    await settle()
+    assert sorted(min(box.profile.preload) for box in ready(runner)) == ["csv", "json", "json"]
+    await pool.close()
+
+
+async def test_the_floor_is_ready_for_each_language_from_the_start_to_the_end(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, floor=1, ceiling=4, idle_after=0.05)
+    assert pool.ready == 0
+    pool.warm()
+    await settle()
+    assert sorted(box.profile.language for box in ready(runner)) == ["javascript", "python", "shell"]
+    await pool.execute(job(), SilentHost())
+    await settle()
+    assert sorted(box.profile.language for box in ready(runner)) == ["javascript", "python", "python", "shell"]
+    await until(lambda: pool.ready == 3)
+    assert sorted(box.profile.language for box in ready(runner)) == ["javascript", "python", "shell"]
+    await pool.close()
+    assert ready(runner) == []
+
+
+async def test_refilling_leaves_running_steps_their_processors(
+    runner: MemoryRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    pool = Sandboxes(runner, ceiling=10)
+    runner.go_on.clear()
+    running = [asyncio.create_task(pool.execute(job(), SilentHost())) for _number in range(3)]
+    await settle()
+    runner.may_start.clear()
+    for box in ready(runner):
+        box.end()
+    await settle()
+    assert runner.starting == 2
+    runner.go_on.set()
+    await asyncio.gather(*running)
+    await settle()
+    assert runner.starting == 4
+    runner.may_start.set()
+    await pool.close()
+
+
+async def test_profiles_that_nobody_uses_any_more_are_forgotten(runner: MemoryRunner) -> None:
+    pool = Sandboxes(runner, ceiling=3, idle_after=0.02)
+    for number in range(5):
+        await pool.execute(replace(job(), limits=replace(default_limits("python"), disk=number + 1)), SilentHost())
+    await until(lambda: not pool._shelves)
+    assert ready(runner) == []
     await pool.close()
 
 

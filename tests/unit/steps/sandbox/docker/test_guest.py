@@ -83,6 +83,18 @@ def test_seccomp_profile_denies_what_it_does_not_name() -> None:
     assert not allowed & set(dangerous.split())
 
 
+def test_seccomp_profile_allows_numbers_and_never_all_but_some() -> None:
+    """A filter compares 64 bits where the kernel takes 32: "not 26" lets 26 through with something above it."""
+    rules = json.loads(container._seccomp())["syscalls"]
+    compared = {argument["op"] for rule in rules for argument in rule.get("args", ())}
+    assert compared == {"SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"}
+
+
+def test_container_may_not_swap_where_its_swap_has_no_limit() -> None:
+    assert "MemorySwappiness" not in options()["HostConfig"]
+    assert options(swap_unlimited=True)["HostConfig"]["MemorySwappiness"] == 0
+
+
 @pytest.mark.parametrize(
     ("told", "gvisor"),
     [
