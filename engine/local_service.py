@@ -12,7 +12,7 @@ from engine.progress import Notice, Observer
 from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary
 from engine.report import RunReport, report
 from engine.runs import Plan, UnknownFlowError
-from engine.service import FlowText, Snippet
+from engine.service import FlowText, ImageSnippet, Snippet
 from engine.snippets import DirectDriver, snippet_definition
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
@@ -51,7 +51,7 @@ class LocalService:
         own = await asyncio.to_thread(directory.resolve)
         return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(own,))
 
-    async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
+    async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
         definition = snippet_definition(snippet, self._language)
         driver = DirectDriver()
         runs = await self._parts.runs(driver)
