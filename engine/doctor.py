@@ -107,4 +107,5 @@ async def _needs(name: RunnerName, runner: Runner, examination: Examination) -> 
             found.append(machine.cgroups(examination.enforcement))
         found.append(await contents.packages(runner, fix=_CONTENTS[name]))
         found.append(await contents.commands(runner))
+        found.append(await contents.images(runner))
     return found

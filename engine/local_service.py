@@ -22,7 +22,7 @@ from engine.records import (
 )
 from engine.report import RunReport, report
 from engine.runs import NotResumableError, Plan, Runs, UnknownFlowError
-from engine.service import FlowText, Snippet
+from engine.service import FlowText, ImageSnippet, Snippet
 from engine.snippets import DirectDriver, snippet_definition
 from engine.store.errors import RunDrivenError
 from flows.contracts import Artifact, StepResult
@@ -109,7 +109,7 @@ class LocalService:
             self._driven_by_prefect = await self._parts.runs(self._parts.orchestrator)
         return self._driven_by_prefect
 
-    async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
+    async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
         definition = snippet_definition(snippet, self._language)
         driver = DirectDriver()
         runs = await self._parts.runs(driver)

@@ -48,6 +48,22 @@ class Snippet:
     memory: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageSnippet:
+    """A command of an image to execute by itself, without a flow.
+
+    ``command`` is a script for the image's ``/bin/sh`` where it is text, else the arguments of its entry point; None:
+    what the image does by default. The others are as in :class:`Snippet`.
+    """
+
+    image: str
+    command: str | Sequence[str] | None = None
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    network: Literal["none", "full"] | tuple[str, ...] = "none"
+    timeout: float | None = None
+    memory: int | None = None
+
+
 class Service(Protocol):
     """What the doors can ask for."""
 
@@ -73,8 +89,8 @@ class Service(Protocol):
     async def abandoned(self) -> Sequence[RunSummary]:
         """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
 
-    async def execute(self, snippet: Snippet, observer: Observer) -> StepResult:
-        """Execute code by itself.
+    async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
+        """Execute code, or a command of an image, by itself.
 
         Raises:
             InvalidCallError: an unknown tool, inputs that can't be passed.

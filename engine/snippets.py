@@ -6,7 +6,7 @@ from json import dumps
 from engine.attempts import Work
 from engine.execution import Execution, RunOutcome
 from engine.language import Language
-from engine.service import Snippet
+from engine.service import ImageSnippet, Snippet
 from flows.contracts import StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError
@@ -39,7 +39,7 @@ class DirectDriver:
         return self.result
 
 
-def snippet_definition(snippet: Snippet, language: Language) -> Definition:
+def snippet_definition(snippet: Snippet | ImageSnippet, language: Language) -> Definition:
     """A snippet as a flow of one step, whose ``with`` passes on the inputs of the run.
 
     The code itself isn't checked: what is wrong with it is the outcome of its execution.
@@ -51,16 +51,16 @@ def snippet_definition(snippet: Snippet, language: Language) -> Definition:
     limits = {"timeout": snippet.timeout, "memory": snippet.memory}
     step: dict[str, Json] = {
         "id": STEP,
-        snippet.language: snippet.code,
+        **_executed(snippet),
         "with": {name: f"${{{{ inputs[{dumps(name)}] }}}}" for name in snippet.inputs},
         "network": network,
-        "tools": list(snippet.tools),
         "limits": {name: limit for name, limit in limits.items() if limit is not None},
     }
     kind, config, findings = parse_step(step, (), language.registry)
     if kind is not None and config is not None:
         findings += kind.check(config, language.catalogue)
-    wrong = [finding for finding in findings if finding.path[:1] != (snippet.language,)]
+    code = snippet.language if isinstance(snippet, Snippet) else None
+    wrong = [finding for finding in findings if finding.path[:1] != (code,)]
     if wrong or kind is None or config is None:
         raise InvalidSnippetError(
             "\n".join(f"{finding.message}; {finding.fix}" for finding in wrong), fix="see stepbox exec --help"
@@ -77,3 +77,14 @@ def snippet_definition(snippet: Snippet, language: Language) -> Definition:
         kinds={STEP: kind.key},
         trigger_kinds={},
     )
+
+
+def _executed(snippet: Snippet | ImageSnippet) -> dict[str, Json]:
+    """What the step executes, by the keys that say so."""
+    if isinstance(snippet, Snippet):
+        return {snippet.language: snippet.code, "tools": list(snippet.tools)}
+    if snippet.command is None:
+        return {"image": snippet.image}
+    if isinstance(snippet.command, str):
+        return {"image": snippet.image, "run": snippet.command}
+    return {"image": snippet.image, "args": list(snippet.command)}

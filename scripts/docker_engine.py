@@ -17,8 +17,8 @@ import docker
 from docker.errors import DockerException
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ("dockerd", "iptables", "mmdebstrap", "runsc")
-PACKAGES = ("docker.io", "iptables", "mmdebstrap", "runsc")
+PROGRAMS = ("busybox", "docker-registry", "dockerd", "iptables", "mmdebstrap", "runsc")
+PACKAGES = ("busybox-static", "docker-registry", "docker.io", "iptables", "mmdebstrap", "runsc")
 BASE = "stepbox-test-base:bookworm"
 BASE_PACKAGES = ("python3", "ca-certificates", "bash", "curl", "git", "grep", "jq")
 CONTAINERD = """

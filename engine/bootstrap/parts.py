@@ -19,10 +19,12 @@ from engine.tool_calls import ToolCaller
 from flows.contracts import StepExecutor
 from flows.model import StepConfig
 from steps.code import JavaScriptStep, PythonStep, ShellStep
+from steps.image import ImageStep
 from steps.sandbox.executor import CodeExecutor
+from steps.sandbox.image_executor import ImageExecutor
 from steps.sandbox.pool import Sandboxes
 from steps.sandbox.protocol import Runner
-from steps.sandbox.select import RunnerSetting, choose
+from steps.sandbox.select import RunnerSetting, choose, containers_of
 from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.contract import ToolServices
@@ -84,8 +86,9 @@ class Parts:
         store = await self.store()
         await store.artifacts.contents.probe()
         isolation = self._settings.runner
+        runner = await self.runner(isolation.runner)
         sandboxes = Sandboxes(
-            await self.runner(isolation.runner),
+            runner,
             concurrency=isolation.concurrency,
             floor=isolation.ready_min if self._lasting else 0,
             ceiling=isolation.ready_max if self._lasting else 0,
@@ -93,16 +96,17 @@ class Parts:
         sandboxes.warm()
         self._stack.push_async_callback(sandboxes.close)
         network = self._settings.network
-        code = CodeExecutor(
-            sandboxes,
-            min_isolation=self._settings.runner.min_isolation,
-            internal=network.internal,
-            ca_file=network.ca_file,
-        )
+        given: dict[str, Any] = {
+            "min_isolation": isolation.min_isolation,
+            "internal": network.internal,
+            "ca_file": network.ca_file,
+        }
+        code = CodeExecutor(sandboxes, **given)
         executors: dict[type[StepConfig], StepExecutor] = {
             PythonStep: code,
             JavaScriptStep: code,
             ShellStep: code,
+            ImageStep: ImageExecutor(sandboxes, containers_of(runner), **given),
             ToolStep: ToolExecutor(),
             SubflowStep: SubflowExecutor(),
         }

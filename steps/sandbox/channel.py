@@ -40,6 +40,11 @@ class Taken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Code that runs in another container may start: its inputs are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log:
     """Raw output, cut anywhere."""
 
@@ -165,7 +170,7 @@ class Close:
 
 StreamFrame = Open | Data | Window | Shut | Close
 ArtifactFrame = Announced | Omitted | Beyond | Content | Complete | Collected
-Frame = Ready | Taken | Log | Call | Result | Failure | Exit | StreamFrame | ArtifactFrame
+Frame = Ready | Taken | Prepared | Log | Call | Result | Failure | Exit | StreamFrame | ArtifactFrame
 
 
 def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
@@ -222,6 +227,7 @@ def _cap(header: Mapping[str, Any], max_result: int) -> int:
     caps = {
         "ready": 0,
         "taken": 0,
+        "prepared": 0,
         "log": MAX_CHUNK,
         "call": MAX_CALL_ARGUMENTS,
         "result": max_result,
@@ -245,12 +251,14 @@ def _cap(header: Mapping[str, Any], max_result: int) -> int:
     return caps[kind]
 
 
-def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:  # noqa: PLR0911 - one return a kind
+def _frame(header: Mapping[str, Any], payload: bytes) -> Frame:  # noqa: C901, PLR0911 - one return a kind
     match header:
         case {"kind": "ready"}:
             return Ready()
         case {"kind": "taken"}:
             return Taken()
+        case {"kind": "prepared"}:
+            return Prepared()
         case {"kind": "log", "stream": "stdout" | "stderr" as stream}:
             return Log(stream=stream, data=payload)
         case {"kind": "call", "id": int(number), "tool": str(tool)} if 0 <= number < MAX_ID and len(tool) <= MAX_NAME:

@@ -9,7 +9,7 @@ from flows.contracts import StepError
 from flows.errors import StepboxError
 from flows.values import Json
 from steps.sandbox import channel
-from steps.sandbox.output import Output
+from steps.sandbox.output import Output, Stream
 from steps.sandbox.protocol import Host, Job, SandboxLostError
 from steps.sandbox.values import NotJsonError, decode
 
@@ -36,6 +36,8 @@ class Conversation:
         self.output = Output(job.limits.output)
         self.taken = False
         """Whether the guest got its job, so that code may have run."""
+        self.prepared = asyncio.Event()
+        """Set once code in another container may start."""
         self.result: bytes | None = None
         self.failure: bytes | None = None
         self.wait_status: int | None = None
@@ -117,6 +119,20 @@ class Conversation:
         """Send a signal to all of the user's processes."""
         self.send({"kind": "signal", "number": number})
 
+    def end(self, wait_status: int) -> None:
+        """Tell the guest that code in another container has ended; it answers with what it left."""
+        self.send({"kind": "ended", "status": wait_status})
+
+    async def hear(self, stream: Stream, data: bytes) -> None:
+        """Take output of the code."""
+        for each, line in self.output.feed(stream, data):
+            await self._host.log(each, line)
+
+    def fail(self, error: StepError) -> None:
+        """Say why code in another container could not run; the guest is not asked any more."""
+        told = {"code": error.code, "message": error.message, "fix": error.fix}
+        self.failure = json.dumps(told).encode()
+
     async def _exchange(self) -> None:
         try:
             self._send_job()
@@ -170,6 +186,7 @@ class Conversation:
             "tools": list(job.tools),
             "environment": dict(job.environment),
             "result_limit": job.limits.result,
+            "elsewhere": job.container is not None,
             "artifacts": None,
         }
         if job.artifact_directory is not None:
@@ -191,9 +208,10 @@ class Conversation:
         match frame:
             case channel.Taken() if not self.taken:
                 self.taken = True
+            case channel.Prepared() if self._job.container is not None and not self.prepared.is_set():
+                self.prepared.set()
             case channel.Log():
-                for stream, line in self.output.feed(frame.stream, frame.data):
-                    await self._host.log(stream, line)
+                await self.hear(frame.stream, frame.data)
                 if self.output.truncated and not self._muted:
                     self._muted = True
                     self.send({"kind": "mute"})

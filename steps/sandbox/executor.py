@@ -15,7 +15,7 @@ from steps.addresses import Endpoint, Resolver, resolve
 from steps.allowlist import Allowlist
 from steps.code import CodeStep, SandboxConfig
 from steps.sandbox import interpreter
-from steps.sandbox.limits import Limits, default_limits
+from steps.sandbox.limits import Language, Limits, default_limits
 from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job, Network, Outcome
 
@@ -95,13 +95,9 @@ class CodeExecutor:
         if (too_weak := isolation_refusal(self.isolation, self._min_isolation)) is not None:
             return too_weak
         step = _code_step(config)
-        if (refused := refusal(step)) is not None:
+        if (refused := self._unavailable(step)) is not None:
             return refused
-        try:
-            self._network(step)
-        except AuthoritiesUnreadableError as unreadable:
-            return unreadable
-        return await self._sandboxes.runner.refusal(_limits(step), step.runtime)
+        return await self._sandboxes.runner.refusal(limits_of(step, step.language), step.runtime)
 
     def expect(self, config: StepConfig, count: int) -> None:
         """Say that the step is going to be executed this many times, so that sandboxes are started for it."""
@@ -118,7 +114,10 @@ class CodeExecutor:
         refused = await self.refusal(step)
         if refused is not None:
             raise refused
-        job = _job(step, call.inputs, self._network(step))
+        return await self._result(step, _job(step, call.inputs, self._network(step)), call)
+
+    async def _result(self, step: SandboxConfig, job: Job, call: StepCall) -> StepResult:
+        """Execute a job with the step's files, and hold its result against the step's ``returns``."""
         job = replace(job, journal=call, artifact_directory=call.artifact_directory)
         if step.files:
             job = replace(job, files=tuple(await call.fetch_artifacts(step.files)))
@@ -128,7 +127,17 @@ class CodeExecutor:
         outcome = await self._sandboxes.execute(job, call)
         return _check_result(step, await _keep(outcome, call))
 
-    def _network(self, step: CodeStep) -> Network | None:
+    def _unavailable(self, step: SandboxConfig) -> RefusedError | None:
+        """What no runner can give the step."""
+        if (refused := refusal(step)) is not None:
+            return refused
+        try:
+            self._network(step)
+        except AuthoritiesUnreadableError as unreadable:
+            return unreadable
+        return None
+
+    def _network(self, step: SandboxConfig) -> Network | None:
         """What the step may reach; None: nothing.
 
         Raises:
@@ -168,7 +177,7 @@ def _job(step: CodeStep, inputs: Mapping[str, Json], network: Network | None) ->
         language=step.language,
         code=step.source,
         inputs=inputs,
-        limits=_limits(step),
+        limits=limits_of(step, step.language),
         tools=tuple(step.tools),
         filename=_FILENAMES[step.language],
         network=network,
@@ -176,9 +185,10 @@ def _job(step: CodeStep, inputs: Mapping[str, Json], network: Network | None) ->
     )
 
 
-def _limits(step: CodeStep) -> Limits:
+def limits_of(step: SandboxConfig, language: Language) -> Limits:
+    """The step's own limits, and the language's where it has none."""
     declared = {name: value for name, value in step.limits.model_dump().items() if value is not None}
-    return replace(default_limits(step.language), **declared)
+    return replace(default_limits(language), **declared)
 
 
 def _unfit(job: Job) -> tuple[Literal[StepStatus.LIMIT_EXCEEDED, StepStatus.FAILED], StepError] | None:
@@ -235,7 +245,7 @@ def _step_result(outcome: Outcome) -> StepResult:
     )
 
 
-def _check_result(step: CodeStep, result: StepResult) -> StepResult:
+def _check_result(step: SandboxConfig, result: StepResult) -> StepResult:
     """The result, or a failure where it doesn't match the step's ``returns``."""
     if step.returns is None or result.status is not StepStatus.SUCCEEDED:
         return result

@@ -52,6 +52,7 @@ def profile_of(job: Job) -> Profile:
         memory=job.limits.memory if job.language == "javascript" else defaults.memory,
         network=job.network is not None and job.language == "javascript",
         runtime=job.runtime,
+        sidecar=job.container is not None,
     )
 
 

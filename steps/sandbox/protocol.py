@@ -38,6 +38,8 @@ class Profile:
     """The container runtime by name; None: the one that the installation is set to."""
     limits: Limits | None = None
     """Limits to start with, where they can't be set later; None: those of the language."""
+    sidecar: bool = False
+    """Whether no code runs in it: it prepares and reads the work directory of a container of another image."""
 
 
 def guest_settings(profile: Profile) -> list[str]:
@@ -87,6 +89,25 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContainerCommand:
+    """What a job runs in a container of an image of its own, beside a sandbox.
+
+    ``image`` is the id of ``reference``, and ``digest`` how records name it for good. ``command`` is a program and its
+    arguments, ``directory`` where it starts, and ``stop_signal`` what asks it to end. ``variables`` are the names of
+    those that the image sets, ``volumes`` its directories that get file systems in memory.
+    """
+
+    reference: str
+    image: str
+    digest: str
+    command: tuple[str, ...]
+    directory: str = "/work"
+    stop_signal: str = "SIGTERM"
+    variables: frozenset[str] = frozenset()
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One execution of user code.
 
@@ -110,6 +131,8 @@ class Job:
     """What the code finds in its work directory. They fit there (:func:`steps.sandbox.artifacts.misfit`)."""
     artifact_directory: Callable[[], Path] | None = None
     """Makes the directory into which the files are written that the code leaves; None: they aren't collected."""
+    container: ContainerCommand | None = None
+    """What runs instead of ``code``; ``language`` is then ``shell``, by whose rules the result is read."""
 
 
 @dataclass(frozen=True, kw_only=True)

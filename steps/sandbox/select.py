@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from flows.errors import RefusedError
 from steps.sandbox.docker.endpoint import Endpoint, find
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.protocol import Runner
+
+if TYPE_CHECKING:
+    from steps.sandbox.docker.runner import DockerRunner
 
 RunnerName = Literal["docker", "nsjail"]
 RunnerSetting = Literal["auto", RunnerName]
@@ -53,6 +56,15 @@ async def choose(
 def name_of(runner: Runner) -> RunnerName:
     """The name by which a runner is chosen."""
     return "nsjail" if isinstance(runner, NsjailRunner) else "docker"
+
+
+def containers_of(runner: Runner) -> "DockerRunner | None":
+    """The runner where it has containers, for images of steps; else None."""
+    if isinstance(runner, NsjailRunner):
+        return None
+    from steps.sandbox.docker.runner import DockerRunner  # noqa: PLC0415 - brings the docker SDK, slow to import
+
+    return runner if isinstance(runner, DockerRunner) else None
 
 
 def _docker(endpoint: Endpoint, image: str | None, runtime: str | None) -> Runner:

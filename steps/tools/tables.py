@@ -38,7 +38,7 @@ _ENDINGS: Final[Mapping[str, Format]] = {
     "pq": "parquet",
 }
 _TEXT_ENDINGS: Final = frozenset(
-    {"txt", "md", "log", "html", "xml", "yaml", "yml", "toml", "ini", "py", "js", "ts", "sh"}
+    {"txt", "md", "log", "html", "xml", "yaml", "yml", "toml", "ini", "py", "js", "ts", "sh", "sql", "lock", "mod"}
 )
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER: Final = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")

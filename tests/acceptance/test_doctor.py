@@ -30,7 +30,7 @@ def test_the_document(stepbox: Stepbox) -> None:
         assert one["evidence"]
         assert (one["fix"] is None) == (one["verdict"] == "enforced")
     checks = {one["id"]: one for one in document["checks"]}
-    assert {"kernel", "user_namespaces", "cgroups", "packages", "commands", "home", "database"} == set(checks)
+    assert {"kernel", "user_namespaces", "cgroups", "packages", "commands", "images", "home", "database"} == set(checks)
     assert checks["packages"]["state"] == "ok"
     assert document["versions"]["stepbox"]
     # It looks and makes nothing: neither a home nor a database.

@@ -8,9 +8,10 @@ from typing import Any
 
 from steps.sandbox.docker.runtime import Runtime
 from steps.sandbox.limits import MB, Limits, default_limits
-from steps.sandbox.protocol import Profile, guest_settings
+from steps.sandbox.protocol import ContainerCommand, Profile, guest_settings
 
 USER = "1000:1000"
+WORK = "/work"
 SHM_SIZE = 16 * MB
 WORK_INODES, SHM_INODES = 16_384, 1_024
 MAX_OPEN_FILES = 1_024
@@ -20,13 +21,15 @@ OVERHEAD_PROCESSES = 1
 """The supervisor lives in the container beside the user's processes."""
 OVERHEAD_MEMORY = 8_000_000
 """Bytes that it needs, on top of the memory that the step may use."""
+SIDECAR_MEMORY, SIDECAR_PIDS = 64_000_000, 16
+"""Of a sidecar in which no code runs; what it writes into the work directory comes on top."""
 GVISOR_MEMORY = 48_000_000
 """Bytes that gVisor's own kernel needs beside the supervisor: measured 20 to 25 MB, more with many processes."""
 GVISOR_PROCESSES, GVISOR_FACTOR = 128, 4
 """Threads of the machine that gVisor's kernel needs itself, and at most for each process of the code."""
 SOCKET_BUFFERS = {"net.ipv4.tcp_rmem": "4096 65536 131072", "net.ipv4.tcp_wmem": "4096 16384 131072"}
 """Bytes of one connection: cgroups of version 1 don't count them as memory, and the Engine can't limit all together."""
-OOM_SCORE = 500
+OOM_SCORE, OOM_SCORE_OF_COMMAND = 500, 1000
 """When the machine's own memory is full, containers go before what else runs on it."""
 
 OWNER_LABEL, DEADLINE_LABEL = "stepbox.owner", "stepbox.deadline"
@@ -84,11 +87,61 @@ def options(
         "StopSignal": "SIGKILL",
         "HostConfig": {
             **_hardening(runtime.name),
+            # Else the name servers and the domain of the Engine's machine are there to be read.
+            "Dns": ["127.0.0.1"],
+            "DnsSearch": ["."],
             "Sysctls": {} if runtime.gvisor else SOCKET_BUFFERS,
-            "Tmpfs": _file_systems(profile.disk),
+            **_file_systems(profile),
             # A cgroup of version 1 that may not swap needs no limit of it.
             **({"MemorySwappiness": 0} if swap_unlimited else {}),
             **quotas(limits, runtime),
+        },
+    }
+
+
+def command_options(
+    command: ContainerCommand,
+    environment: Mapping[str, str],
+    limits: Limits,
+    *,
+    sidecar: str,
+    labels: Mapping[str, str],
+    runtime: Runtime,
+    swap_unlimited: bool = False,
+) -> dict[str, Any]:
+    """The body of the Engine's call that creates the container of a step's own image.
+
+    It shares the network namespace of its ``sidecar``, another container, by id, and that one's work directory; no
+    process, no file system and no limit besides.
+    """
+    quota = quotas(limits, runtime)
+    if not runtime.gvisor:
+        quota |= {"Memory": limits.memory, "MemorySwap": limits.memory, "PidsLimit": limits.pids}
+    return {
+        "Image": command.image,
+        "Entrypoint": [command.command[0]],
+        "Cmd": list(command.command[1:]),
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "User": USER,
+        "WorkingDir": command.directory,
+        "Labels": dict(labels),
+        "Tty": False,
+        "OpenStdin": False,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {
+            **_hardening(runtime.name),
+            # How it ended can be asked for until we have removed it.
+            "AutoRemove": False,
+            "NetworkMode": f"container:{sidecar}",
+            "VolumesFrom": [f"{sidecar}:rw"],
+            "OomScoreAdj": OOM_SCORE_OF_COMMAND,
+            "Tmpfs": _own_file_systems(limits.disk),
+            # The Engine would make a directory on its disk, which has no limit, of each that isn't mounted.
+            "Mounts": [_volume(path, limits.disk) for path in command.volumes],
+            **({"MemorySwappiness": 0} if swap_unlimited else {}),
+            **quota,
         },
     }
 
@@ -141,6 +194,8 @@ _STREAMS = {
 def _at_start(profile: Profile) -> Limits:
     if profile.limits is not None:
         return profile.limits
+    if profile.sidecar:
+        return Limits(memory=SIDECAR_MEMORY + profile.disk, pids=SIDECAR_PIDS)
     defaults = default_limits(profile.language)
     return Limits(memory=profile.memory, cpu=defaults.cpu, pids=defaults.pids)
 
@@ -159,10 +214,27 @@ def _environment(unset: frozenset[str]) -> list[str]:
     return [*(f"{name}={value}" for name, value in own.items()), *sorted(unset - own.keys())]
 
 
-def _file_systems(disk: int) -> dict[str, str]:
+def _file_systems(profile: Profile) -> dict[str, Any]:
+    own = _own_file_systems(profile.disk)
+    if profile.sidecar:
+        return {"Tmpfs": own, "Mounts": [_volume(WORK, profile.disk)]}
+    return {"Tmpfs": {**own, WORK: f"rw,exec,{_users_own(profile.disk)}"}}
+
+
+def _volume(path: str, size: int) -> dict[str, Any]:
+    """A volume in memory. Without a name it goes with the last container that has it."""
+    driver = {"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": _users_own(size)}}
+    return {"Type": "volume", "Target": path, "VolumeOptions": {"NoCopy": True, "DriverConfig": driver}}
+
+
+def _users_own(size: int) -> str:
+    return f"nosuid,nodev,size={size},nr_inodes={WORK_INODES},mode=0755,uid=1000,gid=1000"
+
+
+def _own_file_systems(disk: int) -> dict[str, str]:
+    """Those that every container has for itself."""
     size = f"rw,exec,nosuid,nodev,size={disk},nr_inodes={WORK_INODES}"
     return {
-        "/work": f"{size},mode=0755,uid=1000,gid=1000",
         "/tmp": f"{size},mode=1777",  # noqa: S108 - the sandbox's own
         "/dev/shm": f"rw,noexec,nosuid,nodev,size={min(SHM_SIZE, disk)},nr_inodes={SHM_INODES},mode=1777",  # noqa: S108
     }
@@ -174,9 +246,6 @@ def _hardening(runtime: str | None) -> dict[str, Any]:
         "AutoRemove": True,
         "Runtime": runtime or "",
         "NetworkMode": "none",
-        # Else the name servers and the domain of the Engine's machine are there to be read.
-        "Dns": ["127.0.0.1"],
-        "DnsSearch": ["."],
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "ReadonlyRootfs": True,

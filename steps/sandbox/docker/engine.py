@@ -135,10 +135,27 @@ class Engine:
 
         await self.call("set the limits of a container", post)
 
+    async def signal(self, container: str, name: str) -> None:
+        """Send a signal to the first process of a container; no complaint where it has ended."""
+
+        def kill(client: docker.APIClient) -> None:
+            try:
+                client.kill(container, name)
+            except APIError as error:
+                if error.status_code not in (GONE, CONFLICT):
+                    raise
+
+        await self.call("signal a container", kill)
+
     async def first_process(self, container: str) -> int:
         """The pid of a container's first process on the Engine's machine; 0 where it has ended."""
+        return int((await self.state(container))["Pid"])
+
+    async def state(self, container: str) -> Mapping[str, Any]:
+        """What a container does, or how it ended: ``Running``, ``Pid``, ``ExitCode``, ``OOMKilled`` and more."""
         found = await self.call("look at a container", lambda client: client.inspect_container(container))
-        return int(found["State"]["Pid"])
+        state: Mapping[str, Any] = found["State"]
+        return state
 
     async def remove(self, container: str) -> None:
         """End a container and remove it, with its volumes; no complaint where it is gone or going."""
@@ -159,6 +176,10 @@ class Engine:
             "list containers", lambda client: client.containers(all=True, filters=filters)
         )
         return found
+
+    def unavailable(self, doing: str, error: Exception) -> RefusedError:
+        """The refusal for an error of a connection that isn't the SDK's; ``doing`` as for :meth:`call`."""
+        return self._refusal(doing, error)
 
     def _connect(self) -> None:
         certificates = self.endpoint.certificates

@@ -101,5 +101,12 @@ def digest_of(reference: str, found: Mapping[str, Any]) -> str:
     name = reference.partition("@")[0]
     if ":" in name.rpartition("/")[2]:
         name = name.rpartition(":")[0]
-    pulled = [digest for digest in found.get("RepoDigests") or () if digest.partition("@")[0].endswith(name)]
-    return str(pulled[0]) if pulled else f"{name}@{found['Id']}"
+    wanted = reference.partition("@")[2]
+    known = [str(digest).partition("@") for digest in found.get("RepoDigests") or ()]
+    pulled = [(digest == wanted, of == name, f"{of}@{digest}") for of, _, digest in known if _ends_with(of, name)]
+    # The one that was asked for; else that of the very name.
+    return max(pulled, key=lambda each: each[:2])[2] if pulled else f"{name}@{found['Id']}"
+
+
+def _ends_with(repository: str, name: str) -> bool:
+    return repository == name or repository.endswith(f"/{name}")

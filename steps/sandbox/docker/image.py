@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,7 +90,9 @@ async def build(engine: Engine, *, base: str, network: str | None, progress: Pro
         RefusedError: the base can't be had or used, or the build failed; the message has its last words.
     """
     if await engine.image(base) is None:
-        await pull(engine, base, progress)
+        async with aclosing(pull(engine, base)) as lines:
+            async for line in lines:
+                progress(line)
     found = await _probe(engine, base)
     with tempfile.TemporaryDirectory(prefix="stepbox-image-") as name:
         folder = Path(name)

@@ -15,13 +15,17 @@ from steps.sandbox.docker.endpoint import DockerUnavailableError, Endpoint
 from steps.sandbox.docker.engine import Engine, ImageMissingError
 from steps.sandbox.docker.runtime import Runtime, find
 from steps.sandbox.docker.sandbox import LONGEST_JOB, READY_LIFETIME, DockerSandbox
+from steps.sandbox.docker.sidecar import Sidecar
+from steps.sandbox.docker.step_images import StepImages
 from steps.sandbox.docker.sweeper import keep_sweeping
 from steps.sandbox.docker.watch import Watch
 from steps.sandbox.limits import Limits
-from steps.sandbox.protocol import Enforcement, LimitUnavailableError, Profile
+from steps.sandbox.protocol import Enforcement, LimitUnavailableError, Profile, RuntimeUnavailableError
 
 _CONTROLLERS = {"memory": "MemoryLimit", "cpu": "CpuCfsQuota", "pids": "PidsLimit"}
 """Limits that the Engine's machine must be able to set, by what its Engine calls that."""
+FEWEST_PIDS = 16
+"""What starts a container is itself a process of several threads in it."""
 
 
 class DockerRunner:
@@ -46,6 +50,13 @@ class DockerRunner:
         self._known: set[str] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self.images = StepImages(self._opened)
+        """The images of steps."""
+
+    @property
+    def image(self) -> str:
+        """The reference of the guest image."""
+        return self._reference or guest.tag()
 
     @property
     def sandboxes(self) -> tuple[DockerSandbox, ...]:
@@ -110,13 +121,14 @@ class DockerRunner:
             python=image.python,
             unset=image.variables,
             labels=labels,
-            runtime=runtime,
-            swap_unlimited=self._engine.info.get("CgroupVersion") == "1" and not self._engine.info.get("SwapLimit"),
+            # No code runs in a sidecar.
+            runtime=find(self._engine.info, None) if profile.sidecar else runtime,
+            swap_unlimited=self._swap_unlimited,
         )
         created = await self._engine.create(name, options)
         self._known.add(created)
         try:
-            sandbox = await self._start(created, profile, image, runtime)
+            sandbox = await self._start(created, profile, image, runtime, name=name, labels=labels)
         except BaseException:
             self._in_background(self._discard(created))
             raise
@@ -137,6 +149,26 @@ class DockerRunner:
         await self._engine.close()
         self._image = None
 
+    async def command_refusal(self, limits: Limits, runtime: str | None, *, network: bool) -> RefusedError | None:
+        """As :meth:`refusal`, for a container of a step's own image; ``network`` says whether it is to have one."""
+        refused = await self.refusal(limits, runtime)
+        if refused is not None:
+            return refused
+        if network and find(self._engine.info, runtime or self._runtime).gvisor:
+            return RuntimeUnavailableError(
+                "gVisor has a network of its own in each container, so that the proxy beside an image isn't reached",
+                fix="leave `network` out, or choose another runtime",
+            )
+        if limits.pids < FEWEST_PIDS:
+            return LimitUnavailableError(
+                f"a container needs {FEWEST_PIDS} processes to start", fix=f"raise limits.pids to {FEWEST_PIDS}"
+            )
+        return None
+
+    async def _opened(self) -> Engine:
+        await self._open()
+        return self._engine
+
     async def _open(self) -> guest.GuestImage:
         async with self._opening:
             if self._image is None:
@@ -146,14 +178,32 @@ class DockerRunner:
                     raise DockerUnavailableError(
                         "the Docker Engine filters no system calls", fix="run it on a kernel with seccomp, and enabled"
                     )
-                reference = self._reference or guest.tag()
                 find(self._engine.info, self._runtime)
-                self._image = guest.usable(reference, await self._engine.image(reference))
+                self._image = guest.usable(self.image, await self._engine.image(self.image))
                 if self._sweeping is None:
-                    self._sweeping = asyncio.create_task(keep_sweeping(self._engine, self._owner, lambda: self._known))
+                    self._sweeping = asyncio.create_task(keep_sweeping(self._engine, self._owner, self._ids))
             return self._image
 
-    async def _start(self, created: str, profile: Profile, image: guest.GuestImage, runtime: Runtime) -> DockerSandbox:
+    @property
+    def _swap_unlimited(self) -> bool:
+        """Whether the kernel of the Engine's machine has no limit of swap."""
+        info = self._engine.info
+        return info.get("CgroupVersion") == "1" and not info.get("SwapLimit")
+
+    def _ids(self) -> set[str]:
+        """The containers that belong to this runner."""
+        return self._known.union(*(sandbox.containers for sandbox in self._sandboxes))
+
+    async def _start(
+        self,
+        created: str,
+        profile: Profile,
+        image: guest.GuestImage,
+        runtime: Runtime,
+        *,
+        name: str,
+        labels: Mapping[str, str],
+    ) -> DockerSandbox:
         engine = self._engine
         try:
             fate = await self._watch.follow(created)
@@ -162,14 +212,25 @@ class DockerRunner:
             raise DockerUnavailableError(
                 f"the connection to the Docker Engine broke: {error}", fix="look at the Engine's own log"
             ) from error
-        sandbox = DockerSandbox(
-            engine=engine,
-            container=created,
-            line=line,
-            fate=fate,
-            profile=profile,
-            image=image,
-            runtime=runtime,
+        parts: dict[str, Any] = {
+            "engine": engine,
+            "container": created,
+            "line": line,
+            "fate": fate,
+            "profile": profile,
+            "image": image,
+            "runtime": runtime,
+        }
+        sandbox = (
+            Sidecar(
+                **parts,
+                watch=self._watch,
+                name=f"{name}-image",
+                labels=labels,
+                swap_unlimited=self._swap_unlimited,
+            )
+            if profile.sidecar
+            else DockerSandbox(**parts)
         )
         try:
             await engine.start(created)

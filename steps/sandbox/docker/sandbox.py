@@ -80,6 +80,11 @@ class DockerSandbox:
         return self._profile
 
     @property
+    def containers(self) -> tuple[str, ...]:
+        """The ids of all containers that belong to it."""
+        return (self.container,)
+
+    @property
     def alive(self) -> bool:
         return self._ending is None and not self._line.closed.is_set() and time.monotonic() < self._expires
 
@@ -166,7 +171,7 @@ class DockerSandbox:
         if lost:
             await self._find_out_why()
         elif cgroup is None and _killed(said):
-            await _first(self._fate.out_of_memory, seconds=NEWS)
+            await first_of(self._fate.out_of_memory, seconds=NEWS)
         return Observation(
             isolation="container",
             duration=course.duration,
@@ -182,13 +187,13 @@ class DockerSandbox:
         """Whether the kernel has ended the supervisor for what files took of its memory."""
         if self._cgroup is not None and self._cgroup.oom_kills():
             self._fate.out_of_memory.set()
-        return await _first(self._fate.out_of_memory, seconds=NEWS)
+        return await first_of(self._fate.out_of_memory, seconds=NEWS)
 
     async def _find_out_why(self) -> None:
         """Wait for what the Engine may have to say of a container that is gone, or for the Engine's own end."""
         fate = self._fate
-        await _first(fate.out_of_memory, fate.engine_lost, fate.ended, seconds=LOSS)
-        if not await _first(fate.out_of_memory, fate.engine_lost, seconds=NEWS) and not await self._engine.answers():
+        await first_of(fate.out_of_memory, fate.engine_lost, fate.ended, seconds=LOSS)
+        if not await first_of(fate.out_of_memory, fate.engine_lost, seconds=NEWS) and not await self._engine.answers():
             # One that is stopped ends its containers first, and tells of it.
             fate.engine_lost.set()
 
@@ -218,7 +223,7 @@ class DockerSandbox:
             await self._line.close()
             if self._looking is not None:
                 await self._looking
-            if not farewell or not await _first(self._fate.ended, self._fate.engine_lost, seconds=FAREWELL):
+            if not farewell or not await first_of(self._fate.ended, self._fate.engine_lost, seconds=FAREWELL):
                 await self._engine.remove(self.container)
         except RefusedError:
             # The Engine is gone or in trouble; the sweeper comes back for what is left.
@@ -227,7 +232,7 @@ class DockerSandbox:
             self.gone.set()
 
 
-async def _first(*events: asyncio.Event, seconds: float) -> bool:
+async def first_of(*events: asyncio.Event, seconds: float) -> bool:
     """Wait until one of these has happened; False: none did."""
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:

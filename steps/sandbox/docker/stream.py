@@ -1,4 +1,4 @@
-"""The two connections to a Docker Engine that stay open: a container's attached streams, and the Engine's events.
+"""The connections to a Docker Engine that stay open: containers' attached streams, and the Engine's events.
 
 Everything else goes through the docker SDK (engine.py). These don't, since its streams are blocking: each would hold a
 thread for as long as its container lives.
@@ -7,7 +7,7 @@ thread for as long as its container lives.
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -119,6 +119,36 @@ class _Brake(asyncio.ReadTransport):
         self.released.set()
 
 
+class Printout:
+    """What a container prints, in pieces; it waits for a reader that is slower, and nothing is lost."""
+
+    def __init__(self, engine: asyncio.StreamReader, writer: asyncio.StreamWriter, rest: bytes) -> None:
+        self._engine = engine
+        self._rest = rest
+        self._writer = writer
+
+    async def pieces(self) -> AsyncGenerator[tuple[Literal["stdout", "stderr"], bytes]]:
+        """Ends with the container, or with the Engine."""
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                head = await self._read(HEADER)
+                left = int.from_bytes(head[4:], "big")
+                while left:
+                    piece = await self._read(min(left, CHUNK))
+                    left -= len(piece)
+                    yield "stderr" if head[0] == STDERR else "stdout", piece
+
+    async def close(self) -> None:
+        """Read no more; the Engine drops what the container prints from now on."""
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _read(self, count: int) -> bytes:
+        rest, self._rest = self._rest[:count], self._rest[count:]
+        return rest + await self._engine.readexactly(count - len(rest)) if len(rest) < count else rest
+
+
 async def attach(endpoint: Endpoint, version: str, container: str) -> Attachment:
     """Attach to a container, which need not have been started.
 
@@ -126,7 +156,19 @@ async def attach(endpoint: Endpoint, version: str, container: str) -> Attachment
         StreamError: the Engine refuses.
         OSError: the Engine can't be reached.
     """
-    target = f"/v{version}/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1"
+    return Attachment(*await _streams(endpoint, f"/v{version}/containers/{container}/attach", stdin=True))
+
+
+async def printout(endpoint: Endpoint, version: str, container: str) -> Printout:
+    """Attach to what a container prints, which need not have been started; as :func:`attach`."""
+    return Printout(*await _streams(endpoint, f"/v{version}/containers/{container}/attach", stdin=False))
+
+
+async def _streams(
+    endpoint: Endpoint, place: str, *, stdin: bool
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """A connection that the Engine has turned into a container's streams, and what already came of them."""
+    target = f"{place}?stream=1&stdin={int(stdin)}&stdout=1&stderr=1"
     reader, writer = await endpoint.dial()
     try:
         async with _patience():
@@ -137,7 +179,7 @@ async def attach(endpoint: Endpoint, version: str, container: str) -> Attachment
     except BaseException:
         writer.close()
         raise
-    return Attachment(reader, writer, connection.trailing_data[0])
+    return reader, writer, connection.trailing_data[0]
 
 
 async def events(endpoint: Endpoint, version: str, filters: dict[str, list[str]]) -> AsyncGenerator[dict[str, Any]]:
@@ -150,10 +192,20 @@ async def events(endpoint: Endpoint, version: str, filters: dict[str, list[str]]
         OSError: the Engine can't be reached.
     """
     target = f"/v{version}/events?filters={quote(json.dumps(filters))}"
+    async with aclosing(told(endpoint, "GET", target)) as items:
+        async for item in items:
+            yield item
+
+
+async def told(
+    endpoint: Endpoint, method: Literal["GET", "POST"], target: str, *headers: tuple[str, str]
+) -> AsyncGenerator[dict[str, Any]]:
+    """What the Engine tells, object by object, after an empty one once it has begun to answer; as :func:`events`."""
     reader, writer = await endpoint.dial()
     try:
-        async with _patience():
-            connection = await _request(writer, "GET", target)
+        # A registry may take its time before the Engine begins to tell of it.
+        async with _patience() if method == "GET" else nullcontext():
+            connection = await _request(writer, method, target, *headers)
             answer = await _event(connection, reader)
         if not isinstance(answer, h11.Response) or answer.status_code != 200:  # noqa: PLR2004 - of HTTP
             raise StreamError(await _error(connection, reader, answer))

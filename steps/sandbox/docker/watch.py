@@ -17,6 +17,10 @@ class Fate:
         """The kernel ended a process of it for its memory."""
         self.ended = asyncio.Event()
         """Its first process has ended."""
+        self.exit_status: int | None = None
+        """How that ended, as a shell gives it."""
+        self.removed = asyncio.Event()
+        """The Engine has removed it."""
         self.engine_lost = asyncio.Event()
         """The connection to the Engine broke, so that something may have been missed."""
 
@@ -29,7 +33,7 @@ class Watch:
         self._filters = {
             "type": ["container"],
             "label": [f"{OWNER_LABEL}={owner}"],
-            "event": ["oom", "die"],
+            "event": ["oom", "die", "destroy"],
         }
         self._fates: dict[str, Fate] = {}
         self._listening = asyncio.Event()
@@ -83,4 +87,8 @@ class Watch:
         if event.get("Action") == "oom":
             fate.out_of_memory.set()
         elif event.get("Action") == "die":
+            told = event["Actor"].get("Attributes", {}).get("exitCode", "")
+            fate.exit_status = int(told) if told.isdecimal() else None
             fate.ended.set()
+        elif event.get("Action") == "destroy":
+            fate.removed.set()

@@ -8,6 +8,7 @@ from flows.errors import RefusedError
 from steps.sandbox.doctor import errand
 from steps.sandbox.doctor.check import Check
 from steps.sandbox.protocol import Runner
+from steps.sandbox.select import containers_of
 
 COMMANDS: Mapping[str, str] = {
     "bash": "bash",
@@ -45,6 +46,8 @@ from importlib.util import find_spec
 return [name for name in inputs["names"] if find_spec(name) is None]
 """
 
+_READ_INPUTS = 'grep -o yes "$INPUTS" > there; read -r there < there; printf %s "$there"'
+
 Which = Callable[[str], str | None]
 
 
@@ -72,6 +75,32 @@ async def packages(runner: Runner, *, fix: str) -> Check:
         return Check(id="packages", state="ok", message=f"{', '.join(PACKAGES)} are there")
     message = f"Python steps miss {', '.join(missing)}"
     return Check(id="packages", state="warning", message=message, fix=fix)
+
+
+async def images(runner: Runner) -> Check:
+    """Whether steps of ``image`` run, tried with the image of sandboxes as one of them."""
+    containers = containers_of(runner)
+    if containers is None:
+        message = "steps of `image` are refused, since they need containers"
+        fix = "where flows have such steps: start a Docker Engine, and run `stepbox images build`"
+        return Check(id="images", state="warning", message=message, fix=fix)
+    from steps.sandbox.docker.step_images import command_of  # noqa: PLC0415 - brings the docker SDK, slow to import
+
+    try:
+        found = await containers.images.get(containers.image, "never", run="", note=_ignore)
+        command = command_of(containers.image, found, script=_READ_INPUTS, entrypoint=None, arguments=None)
+        told = await errand.run(runner, "shell", "", {"there": "yes"}, command)
+    except (errand.ErrandFailedError, RefusedError) as problem:
+        message, fix = f"steps of `image` don't run: {problem}", "look at the Docker Engine's own log"
+        return Check(id="images", state="failed", message=message, fix=fix)
+    if told != "yes":
+        message, fix = "steps of `image` don't find their inputs", "see that the Engine's driver `local` mounts tmpfs"
+        return Check(id="images", state="failed", message=message, fix=fix)
+    return Check(id="images", state="ok", message="steps of `image` run, in containers")
+
+
+async def _ignore(_line: str) -> None:
+    """Nobody listens."""
 
 
 def install(names: Iterable[str], which: Which = shutil.which) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from flows.values import Json, StepStatus
 from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.pool import profile_of
-from steps.sandbox.protocol import Job, Runner, SandboxLostError
+from steps.sandbox.protocol import ContainerCommand, Job, Runner, SandboxLostError
 
 
 class ErrandFailedError(Exception):
@@ -24,14 +24,16 @@ class _Silent:
         raise NotImplementedError(name, arguments)
 
 
-async def run(runner: Runner, language: Language, code: str, inputs: Mapping[str, Json]) -> Json:
-    """The result of the code.
+async def run(
+    runner: Runner, language: Language, code: str, inputs: Mapping[str, Json], container: ContainerCommand | None = None
+) -> Json:
+    """The result of the code, or of a command of an image.
 
     Raises:
         ErrandFailedError: there is none.
         flows.errors.RefusedError: no sandbox starts.
     """
-    job = Job(language=language, code=code, inputs=inputs, limits=default_limits(language))
+    job = Job(language=language, code=code, inputs=inputs, limits=default_limits(language), container=container)
     sandbox = await runner.start(replace(profile_of(job), limits=job.limits))
     try:
         outcome = await sandbox.execute(job, _Silent())

@@ -34,6 +34,8 @@ RESET = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
 """For SO_LINGER: closing breaks the connection off, so that no client takes it for a whole answer."""
 
 AUTHORITIES = "/dev/shm/authorities.pem"  # noqa: S108 - the sandbox's own
+SHARED_AUTHORITIES = "/work/.stepbox/authorities.pem"
+"""The same for code in another container, where the step has authorities of its own."""
 SYSTEM_AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
@@ -57,23 +59,30 @@ def proxy_variables() -> dict[str, str]:
 
 
 def _trust(authorities: bytes) -> dict[str, str]:
-    bundle = _bundle(authorities)
-    if bundle is None:
-        return {}
+    bundle = _system_bundle()
+    if authorities:
+        keep_bundle(authorities, AUTHORITIES)
+        bundle = AUTHORITIES
+    return {} if bundle is None else bundle_variables(bundle)
+
+
+def bundle_variables(bundle: str) -> dict[str, str]:
+    """What makes clients read that file of authorities."""
     return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"), bundle)
 
 
-def _bundle(authorities: bytes) -> str | None:
-    """The file of authorities that clients read: these variables replace a client's own, so it needs to have all."""
-    system = next((path for path in SYSTEM_AUTHORITIES if os.path.exists(path)), None)  # noqa: PTH110
-    if not authorities:
-        return system
-    with open(AUTHORITIES, "wb") as file:  # noqa: PTH123 - pathlib would slow each start
+def keep_bundle(authorities: bytes, path: str) -> None:
+    """Write the file of authorities that clients read: it replaces a client's own, so it needs to have all."""
+    system = _system_bundle()
+    with open(path, "wb") as file:  # noqa: PTH123 - pathlib would slow each start
         if system is not None:
             with open(system, "rb") as usual:  # noqa: PTH123
                 file.write(usual.read())
         file.write(b"\n" + authorities)
-    return AUTHORITIES
+
+
+def _system_bundle() -> str | None:
+    return next((path for path in SYSTEM_AUTHORITIES if os.path.exists(path)), None)  # noqa: PTH110
 
 
 class Stream:

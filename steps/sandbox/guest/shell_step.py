@@ -1,4 +1,7 @@
-"""Prepares a shell step, answers its ``tool`` commands, and reads its result. Runs in the supervisor."""
+"""Prepares a shell step, answers its ``tool`` commands, and reads its result. Runs in the supervisor.
+
+The command of an image runs in another container, which shares the work directory: prepared and read alike.
+"""
 
 # ruff: noqa: PTH102, PTH120, PTH123 - pathlib and contextlib would slow each start
 
@@ -15,15 +18,15 @@ from steps.sandbox.guest.json_text import dumps, loads
 # Importing `typing` alone would take longer than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     Send = Callable[..., None]
 
 
 FOLDER = "/tmp/.stepbox"  # noqa: S108 - the sandbox's own /tmp
-INPUTS = f"{FOLDER}/inputs.json"
-RESULT = f"{FOLDER}/result.json"
+SHARED_FOLDER = "/work/.stepbox"
+"""The same for code in another container."""
 LINE = f"{FOLDER}/line"
 WHITE_SPACE = 1024
 """Bytes around the JSON in $RESULT that do not count: most programs end their output with a line end."""
@@ -38,18 +41,29 @@ IN_VARIABLES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, str], list[str]]:
     """The environment and the command of the script."""
-    os.mkdir(FOLDER)
-    with open(INPUTS, "wb") as file:
-        file.write(inputs)
-    values = loads(inputs)
+    keep_inputs(inputs, FOLDER)
     environment = {
         **job["environment"],
-        **{f"INPUT_{variable(name)}": text for name, text in _scalars(values)},
-        "INPUTS": INPUTS,
-        "RESULT": RESULT,
+        **variables(loads(inputs), FOLDER),
         "BASH_ENV": f"{os.path.dirname(__file__)}/shell_env.sh",
     }
     return environment, ["/bin/bash", "-e", "-o", "pipefail", "-c", code, job["filename"]]
+
+
+def keep_inputs(inputs: bytes, folder: str) -> None:
+    """Write the inputs where the code finds them by ``INPUTS``."""
+    os.mkdir(folder)
+    with open(f"{folder}/inputs.json", "wb") as file:
+        file.write(inputs)
+
+
+def variables(inputs: Mapping[str, Any], folder: str) -> dict[str, str]:
+    """What tells the code its inputs, and where its result goes."""
+    return {
+        **{f"INPUT_{variable(name)}": text for name, text in _scalars(inputs)},
+        "INPUTS": f"{folder}/inputs.json",
+        "RESULT": f"{folder}/result.json",
+    }
 
 
 def variable(name: str) -> str:
@@ -57,7 +71,7 @@ def variable(name: str) -> str:
     return "".join(letter if letter in IN_VARIABLES else "_" for letter in name.upper())
 
 
-def _scalars(values: dict[str, Any]) -> list[tuple[str, str]]:
+def _scalars(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Inputs that fit into a variable: text as it is, numbers and booleans as JSON, null empty."""
     found = []
     room = MAX_VARIABLES
@@ -161,27 +175,32 @@ class Listener:
             pass
         os.close(line)
 
-    def tell_result(self, limit: int, *, succeeded: bool) -> None:
-        """Send what the script left in $RESULT, or the line on which it failed."""
-        if not succeeded:
-            line = _read(LINE, 20)
-            if line is not None and line.isdigit():
-                self._fail({"code": "exit_status", "line": int(line)})
-            return
-        data = _read(RESULT, limit + WHITE_SPACE)
-        if data is None:
-            return
-        text = data.strip()
-        if len(text) <= limit and len(data) <= limit + WHITE_SPACE:
-            self._send({"kind": "result"}, text or b"null")
-            return
-        self._fail(
-            {
-                "code": "result_too_large",
-                "message": f"the result in $RESULT is larger than the limit of {limit} bytes",
-                "fix": "write large results to a file in $ARTIFACTS, and its name to $RESULT",
-            }
-        )
 
-    def _fail(self, description: dict[str, Any]) -> None:
-        self._send({"kind": "error"}, dumps(description).encode())
+def tell_line(send: Send) -> None:
+    """Send the line on which the script failed, where it is known."""
+    line = _read(LINE, 20)
+    if line is not None and line.isdigit():
+        _fail(send, {"code": "exit_status", "line": int(line)})
+
+
+def tell_result(send: Send, folder: str, limit: int) -> None:
+    """Send what the code left in $RESULT, if anything."""
+    data = _read(f"{folder}/result.json", limit + WHITE_SPACE)
+    if data is None:
+        return
+    text = data.strip()
+    if len(text) <= limit and len(data) <= limit + WHITE_SPACE:
+        send({"kind": "result"}, text or b"null")
+        return
+    _fail(
+        send,
+        {
+            "code": "result_too_large",
+            "message": f"the result in $RESULT is larger than the limit of {limit} bytes",
+            "fix": "write large results to a file in $ARTIFACTS, and its name to $RESULT",
+        },
+    )
+
+
+def _fail(send: Send, description: dict[str, Any]) -> None:
+    send({"kind": "error"}, dumps(description).encode())

@@ -34,6 +34,8 @@ MAX_LEFT_CHUNKS = 64
 """Read from a pipe once the user's process has ended: more than a pipe holds, however much others go on writing."""
 MAX_QUEUED_REPLIES = 256 * 1024 * 1024
 OOM_SCORE_OF_USER = b"1000"
+NOBODY = 0
+"""No process has this pid."""
 # Where deno may not make its folder, it tries for a sixth of a second.
 DENO_FOLDER = "/dev/shm/deno"  # noqa: S108 - the sandbox's own
 DENO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/work", "DENO_DIR": DENO_FOLDER, "NO_COLOR": "1", "TZ": "UTC"}
@@ -100,7 +102,7 @@ class Relay:
         self.status: int | None = None
 
     def run(self) -> int:
-        """Gives the wait status of the user's process."""
+        """Gives the wait status of the user's process; where that is in another container, the host tells its end."""
         self._reap()
         while self.status is None:
             for descriptor, _event in self._poll.poll():
@@ -130,6 +132,8 @@ class Relay:
                 self._signal_everyone(header["number"])
             elif header["kind"] == "mute":
                 self._muted = True
+            elif header["kind"] == "ended":
+                self.status = header["status"]
             elif header["kind"] == "tool_result" and self._listener is not None:
                 self._listener.reply(header, payload)
             elif header["kind"] == "tool_result":
@@ -380,20 +384,18 @@ def main() -> None:
     elif language == "python":
         user = fork_python(job, code.decode(), inputs, proxy)
     else:
-        from steps.sandbox.guest import shell_step
-
-        listener = shell_step.Listener(job["tools"], send)
         try:
-            environment, arguments = shell_step.prepare(job, code.decode(), inputs)
+            user, listener = (
+                start_elsewhere(job, inputs) if job["elsewhere"] else start_shell(job, code.decode(), inputs)
+            )
         except OSError:
             send(
                 {"kind": "error"}, b'{"code": "disk_full", "message": "the inputs do not fit on the disk of the step"}'
             )
             return
-        user = start_child(arguments, environment, frames=False)
     status = Relay(user, language, listener, proxy).run()
-    if listener is not None:
-        listener.tell_result(job["result_limit"], succeeded=status == 0)
+    if language == "shell":
+        tell_shell_result(job, succeeded=status == 0)
     leaves = job["artifacts"] is not None and left_something()
     send({"kind": "exit", "status": status, "artifacts": leaves})
     if leaves:
@@ -405,6 +407,37 @@ def main() -> None:
     # for nobody, but must be taken: a line closed with something unread takes away what the other end hasn't read yet.
     while os.read(HOST_IN, CHUNK):
         pass
+
+
+def start_shell(job: dict[str, Any], code: str, inputs: bytes) -> tuple[UserProcess, Any]:
+    """Start bash; gives what takes the calls of its command ``tool`` too."""
+    from steps.sandbox.guest import shell_step
+
+    listener = shell_step.Listener(job["tools"], send)
+    environment, arguments = shell_step.prepare(job, code, inputs)
+    return start_child(arguments, environment, frames=False), listener
+
+
+def start_elsewhere(job: dict[str, Any], inputs: bytes) -> tuple[UserProcess, Any]:
+    """Let the host start code in another container, which finds in the work directory what it needs."""
+    from steps.sandbox.guest import proxy, shell_step
+
+    shell_step.keep_inputs(inputs, shell_step.SHARED_FOLDER)
+    if "network" in job and job["network"]["authorities"]:
+        proxy.keep_bundle(job["network"]["authorities"].encode(), proxy.SHARED_AUTHORITIES)
+    send({"kind": "prepared"})
+    return UserProcess(NOBODY, -1, -1, {}), None
+
+
+def tell_shell_result(job: dict[str, Any], *, succeeded: bool) -> None:
+    from steps.sandbox.guest import shell_step
+
+    if succeeded:
+        shell_step.tell_result(
+            send, shell_step.SHARED_FOLDER if job["elsewhere"] else shell_step.FOLDER, job["result_limit"]
+        )
+    elif not job["elsewhere"]:
+        shell_step.tell_line(send)
 
 
 def take_job() -> tuple[dict[str, Any], bytes, Any] | None:

@@ -29,9 +29,9 @@ FLOW_KEYS = (
     *("flow", "description", "inputs", "triggers", "concurrency", "defaults", "timeout"),
     *("steps", "on_failure", "finally", "output"),
 )
-KINDS = ("python", "javascript", "shell", "tool", "flow")
+KINDS = ("python", "javascript", "shell", "image", "run", "args", "tool", "flow")
 STEP_KEYS = (
-    *("id", "name", "needs", "if", "for_each", *KINDS, "with", "files", "tools", "limits"),
+    *("id", "name", "needs", "if", "for_each", *KINDS, "with", "files", "tools", "network", "limits"),
     *("retry", "timeout", "cache", "on_error", "returns"),
 )
 MAX_LINE = 120

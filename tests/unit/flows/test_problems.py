@@ -340,6 +340,8 @@ KINDS = [
     Case(one("image: 'A B'"), 4, 12, "invalid_image", "`name:tag`"),
     Case(one("image: a:1\nrun: ls\nargs: [x]"), 6, 5, "conflicting_keys", "remove one"),
     Case(one("image: a:1\nrun: ls\nentrypoint: [x]"), 6, 5, "conflicting_keys", "`args:`"),
+    Case(one("image: a:1\nrun: ls\ntools: [files.read]"), 6, 5, "tools_not_for_images", "a step of code"),
+    Case(one("image: a:1\nrun: ' '"), 5, 10, "empty_code", "remove `run`"),
     Case(one("wait: {}"), 4, 5, "missing_key", "one of the three"),
     Case(one("wait: tomorrow"), 4, 11, "invalid_value", "such as 30s"),
     Case(one("wait: {until: tomorrow}"), 4, 19, "invalid_time", "2030-01-31T09:00:00+01:00"),

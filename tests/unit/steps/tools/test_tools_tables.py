@@ -178,6 +178,7 @@ def test_rows_are_chosen_by_column_limit_and_offset() -> None:
         ("x", b'{"a":1}', "json"),
         ("x", b'{"a":1}\n{"a":2}', "jsonl"),
         ("x", b'{\n"a":1}', "json"),
+        ("x.sql", b"a, b\nc, d\n", "text"),
         ("x", b"PAR1..PAR1", "parquet"),
         ("x", b"\x89PNG\0", "binary"),
         ("x.png", b"\x89PNG\0", "binary"),
