@@ -149,7 +149,12 @@ async def test_container_has_what_the_design_says_and_nothing_else(
     assert (host["CpuQuota"], host["CpuPeriod"], host["PidsLimit"]) == (100_000, 100_000, 64)
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert any(option.startswith("seccomp={") for option in host["SecurityOpt"])
-    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {"nofile": 1024, "core": 1}
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {
+        "nofile": 1024,
+        "core": 1,
+        "nice": 0,
+        "rtprio": 0,
+    }
     assert {mount["Destination"]: mount["Type"] for mount in found["Mounts"]} == {"/work": "volume", "/data": "volume"}
     assert found["Config"]["User"] == "1000:1000"
     assert set(found["Config"]["Labels"]) >= {container.OWNER_LABEL, container.DEADLINE_LABEL}
