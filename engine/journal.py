@@ -6,6 +6,7 @@ once in an attempt, by a call of the same tool with the same arguments, in whate
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Final, TypeAlias
@@ -17,10 +18,10 @@ from flows.contracts import ToolSpec
 from flows.values import Json, json_text
 from steps.tools.contract import ToolError
 
-PATIENCE: Final = 2.0
-"""Seconds that a write which matches no record waits for the recorded ones, which other threads may soon make."""
+PATIENCE: Final = 5.0
+"""Seconds without a further call that a write which matches no record waits for the recorded ones of other threads."""
 STRETCH: Final = 1.5
-"""How many times the time that they took to come in their own attempt they may take besides."""
+"""How many times the time that these took to come in their own attempt it waits at least."""
 MISMATCH: Final = "journal_mismatch"
 _NAMED: Final = 3
 _SHOWN: Final = 120
@@ -124,7 +125,11 @@ class Journal:
         self._unclaimed: list[_Entry] = []
         """The standing writes among them."""
         self._all_claimed = asyncio.Event()
-        self._first_call = 0.0
+        self._first_call = self._last_call = 0.0
+        self._held = 0
+        """Writes that wait for the unclaimed ones."""
+        self._may_overtake = 0
+        """How many of them may be made first."""
 
     async def claim(self, tool: str, arguments: Json) -> Claim:
         """What is to be done about a call.
@@ -138,6 +143,7 @@ class Journal:
                     self._entries = await self._load()
         if not self._entries:
             return Due()
+        self._last_call = asyncio.get_running_loop().time()
         equals = self._entries.get(arguments_digest(tool, arguments))
         if equals is not None and equals.standing:
             return self._take(equals.standing.pop(0))
@@ -168,15 +174,12 @@ class Journal:
 
     async def _others_first(self, tool: str, arguments: Json) -> None:
         """Let code that makes several calls at once claim the recorded writes before another one is made."""
-        if not self._one_call:
-            patience = PATIENCE + STRETCH * max(entry.came_after for entry in self._unclaimed)
-            try:
-                async with asyncio.timeout_at(self._first_call + patience):
-                    await self._all_claimed.wait()
-            except TimeoutError:
-                pass
-            else:
+        self._held += 1
+        try:
+            if not self._one_call and (await self._all_come() or self._let_go()):
                 return
+        finally:
+            self._held -= 1
         missing = [_words(entry.last.tool, entry.last.arguments) for entry in self._unclaimed]
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise JournalMismatchError(
@@ -186,11 +189,35 @@ class Journal:
             "what changes by tools",
         )
 
+    async def _all_come(self) -> bool:
+        """Whether the recorded writes are all claimed before one has waited for them in vain."""
+        at_least = self._first_call + STRETCH * max(entry.came_after for entry in self._unclaimed)
+        deadline = 0.0
+        while (later := max(at_least, self._last_call) + PATIENCE) > deadline:
+            deadline = later
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._all_claimed.wait()
+                return True
+        return False
+
+    def _let_go(self) -> bool:
+        """Whether the writes that are held back may be made first, since a pool of threads holds the others back.
+
+        Of calls made at once, those that are behind may be made before one that has overtaken them: all but one.
+        """
+        if self._held > self._may_overtake:
+            self._may_overtake = 0
+            return False
+        self._may_overtake -= 1
+        return True
+
     async def _load(self) -> dict[str, _Equals]:
         calls, attempts = await self._store.calls.earlier(
             self._run_id, self._step_id, item=self._item, attempt=self._attempt
         )
         self._first_call = asyncio.get_running_loop().time()
+        self._may_overtake = _at_once(calls) - 1
         found: dict[str, _Equals] = {}
         for entry in _entries(calls, attempts):
             equals = found.setdefault(entry.last.arguments_digest, _Equals())
@@ -215,6 +242,17 @@ def _entries(calls: Sequence[ToolCall], attempts: Mapping[int, datetime]) -> Ite
         came_after = (call.started_at - began).total_seconds()
         by_key[call.idempotency_key] = _Entry(last=call, came_after=max(came_after, 0.0))
     yield from by_key.values()
+
+
+def _at_once(calls: Sequence[ToolCall]) -> int:
+    """How many calls of one attempt were going on at the same time, at most."""
+    moments = [(call.attempt, call.started_at, 1) for call in calls]
+    moments += [(call.attempt, call.ended_at, -1) for call in calls if call.ended_at is not None]
+    most, going_on, attempt = 1, 0, 0
+    for number, _at, change in sorted(moments):
+        going_on = change if number != attempt else going_on + change
+        attempt, most = number, max(most, going_on)
+    return most
 
 
 def _words(tool: str, arguments: Json) -> str:

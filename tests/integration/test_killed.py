@@ -151,7 +151,7 @@ async def test_each_write_to_the_workspace_happens_once(forge: Forge, tmp_path: 
         home = Home(forge, tmp_path / str(number) / "home")
         home.directory.mkdir(parents=True)
         report = await home.to_its_end(flow(home, CODE[language]), *kills)
-        assert report["status"] == "succeeded", (kills, report)
+        assert report["status"] == "succeeded", f"{kills} {report}"
         assert await home.titles() == wanted, kills
         calls = await home.calls(report["run_id"])
         assert sum(call.error is None for call in calls) == WRITES, kills

@@ -290,13 +290,42 @@ async def test_a_new_write_waits_for_the_recorded_ones_of_other_threads(bench: B
     assert await asyncio.wait_for(new, 30) == "new was call 3"
 
 
+async def test_it_waits_as_long_as_calls_come(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 1.0)
+    first = await bench.attempt()
+    for number in range(8):
+        await first("write", number)
+    again = await bench.attempt()
+    new = asyncio.create_task(again("write", "new"))
+    for number in range(8):
+        await asyncio.sleep(0.2)
+        await again("write", number)
+    assert await asyncio.wait_for(new, 30) == "new was call 9"
+
+
+async def test_a_pool_that_has_fewer_threads_this_time_goes_on(bench: Bench, impatient: None) -> None:
+    """As many writes as were made at once, but one, may be made before one that had overtaken them."""
+    first = await bench.attempt()
+    await asyncio.gather(*(first("write", number) for number in range(3)))
+    again = await bench.attempt()
+    await asyncio.wait_for(asyncio.gather(again("write", "a"), again("write", "b")), 30)
+    assert await code_of(again("write", "c")) == "journal_mismatch"
+    for number in range(3):
+        await again("write", number)
+    assert len(write.made) == 5
+    other = await bench.attempt()
+    codes = [code_of(other("write", f"other {number}")) for number in range(4)]
+    assert await asyncio.gather(*codes) == ["journal_mismatch"] * 4
+    assert len(write.made) == 5
+
+
 async def test_it_waits_longer_for_what_came_late(bench: Bench, impatient: None) -> None:
     first = await bench.attempt()
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(1.5)
     await first("write", 1)
     again = await bench.attempt()
     new = asyncio.create_task(again("write", "new"))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     assert await again("write", 1) == "1 was call 1"
     assert await asyncio.wait_for(new, 30) == "new was call 2"
 

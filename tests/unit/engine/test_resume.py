@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from engine.flow_sources import RecordedFlows, UnrecordedFlowError
 from engine.heartbeat import Heartbeat, TakenOverError, is_abandoned
 from engine.progress import StepEnded
 from engine.records import Run
@@ -396,3 +397,13 @@ async def test_a_run_that_has_ended_is_not_taken_over(site: Site) -> None:
     plan = await second.runs.plan(second.load(FLOW), {}, Flows({}))
     with pytest.raises(AlreadyFinishedError):
         await second.runs.resume(plan, report.run, observer=Recorder())
+
+
+async def test_a_run_that_does_not_say_what_it_starts_is_refused(site: Site) -> None:
+    """It was begun by an older Stepbox."""
+    await site.begin(MAIN, PART)
+    second = await site.next_engine()
+    run = replace(await site.run(), subflows={})
+    source = RecordedFlows(second.store, second.language, run)
+    with pytest.raises(UnrecordedFlowError, match="which version of flow 'part'"):
+        await second.runs.plan(second.load(MAIN), run.inputs, source)

@@ -38,3 +38,12 @@ def test_owner_of_another_boot_of_this_machine_is_dead(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("text", ["", "evil", "a.b.c.d.e.f", "other.boot.namespace.1.1.1", "1.2.3.4.5.6.7"])
 def test_owner_that_can_not_be_seen_is_not_called_dead(text: str) -> None:
     assert not owner.is_dead(text)
+
+
+def test_a_process_is_described_by_where_it_is() -> None:
+    here = owner.identity()
+    machine, boot, namespace, *rest = here.split(".")
+    assert owner.describe(here) == f"process {os.getpid()} of this machine"
+    assert owner.describe(".".join((machine, boot, "1", *rest))).endswith("in another container of this machine")
+    assert owner.describe(".".join(("elsewhere", boot, namespace, *rest))).endswith("of another machine")
+    assert owner.describe("who") == "an unknown process"

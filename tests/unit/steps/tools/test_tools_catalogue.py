@@ -187,3 +187,30 @@ def test_the_catalogue_is_cheap_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "effect", "idempotent"),
+    [
+        ({}, "read", True),
+        ({"method": "HEAD"}, "read", True),
+        ({"method": "PUT"}, "write", True),
+        ({"method": "DELETE"}, "write", True),
+        ({"method": "POST"}, "write", False),
+        ({"method": "PATCH", "headers": {"accept": "*/*"}}, "write", False),
+        ({"method": "POST", "headers": {"Idempotency-KEY": "k"}}, "write", True),
+        ({"method": "POST", "idempotent": True}, "write", True),
+        ({"method": "POST", "headers": {"idempotency-key": "k"}, "idempotent": False}, "write", False),
+        ({"method": "DELETE", "idempotent": False}, "write", False),
+    ],
+)
+def test_what_a_request_means_depends_on_it(given: dict[str, Json], effect: str, idempotent: bool) -> None:  # noqa: FBT001
+    nature = BUILT_IN["http.request"].spec.nature({"url": "https://example.com/", **given})
+    assert (nature.effect, nature.idempotent) == (effect, idempotent)
+
+
+def test_what_changes_only_the_workspace_is_committed_with_its_record() -> None:
+    """But for what reads many files of the host, which would hold up all other writers."""
+    outside = {name for name, tool in BUILT_IN.items() if not tool.spec.in_store}
+    assert {name for name in outside if name.startswith("workspace.")} == {"workspace.import_files"}
+    assert {name for name in BUILT_IN if not name.startswith("workspace.")} <= outside
