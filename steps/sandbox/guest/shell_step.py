@@ -3,7 +3,7 @@
 The command of an image runs in another container, which shares the work directory: prepared and read alike.
 """
 
-# ruff: noqa: PTH102, PTH120, PTH123 - pathlib and contextlib would slow each start
+# ruff: noqa: PTH102, PTH120, PTH123, PLC0415 - pathlib, contextlib and seldom imports would slow each start
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, st
         "BASH_ENV": f"{os.path.dirname(__file__)}/shell_env.sh",
     }
     return environment, ["/bin/bash", "-e", "-o", "pipefail", "-c", code, job["filename"]]
+
+
+def prepare_elsewhere(job: dict[str, Any], inputs: bytes) -> None:
+    """Write what code in another container finds in the work directory."""
+    keep_inputs(inputs, SHARED_FOLDER)
+    if "network" in job and job["network"]["authorities"]:
+        from steps.sandbox.guest import proxy
+
+        proxy.keep_bundle(job["network"]["authorities"].encode(), proxy.SHARED_AUTHORITIES)
 
 
 def keep_inputs(inputs: bytes, folder: str) -> None:
@@ -176,14 +185,22 @@ class Listener:
         os.close(line)
 
 
-def tell_line(send: Send) -> None:
+def tell_end(job: dict[str, Any], send: Send, *, succeeded: bool) -> None:
+    """Send what the code left in $RESULT, or where it failed."""
+    if succeeded:
+        _tell_result(send, SHARED_FOLDER if job["elsewhere"] else FOLDER, job["result_limit"])
+    elif not job["elsewhere"]:
+        _tell_line(send)
+
+
+def _tell_line(send: Send) -> None:
     """Send the line on which the script failed, where it is known."""
     line = _read(LINE, 20)
     if line is not None and line.isdigit():
         _fail(send, {"code": "exit_status", "line": int(line)})
 
 
-def tell_result(send: Send, folder: str, limit: int) -> None:
+def _tell_result(send: Send, folder: str, limit: int) -> None:
     """Send what the code left in $RESULT, if anything."""
     data = _read(f"{folder}/result.json", limit + WHITE_SPACE)
     if data is None:

@@ -395,7 +395,9 @@ def main() -> None:
             return
     status = Relay(user, language, listener, proxy).run()
     if language == "shell":
-        tell_shell_result(job, succeeded=status == 0)
+        from steps.sandbox.guest import shell_step
+
+        shell_step.tell_end(job, send, succeeded=status == 0)
     leaves = job["artifacts"] is not None and left_something()
     send({"kind": "exit", "status": status, "artifacts": leaves})
     if leaves:
@@ -420,24 +422,11 @@ def start_shell(job: dict[str, Any], code: str, inputs: bytes) -> tuple[UserProc
 
 def start_elsewhere(job: dict[str, Any], inputs: bytes) -> tuple[UserProcess, Any]:
     """Let the host start code in another container, which finds in the work directory what it needs."""
-    from steps.sandbox.guest import proxy, shell_step
-
-    shell_step.keep_inputs(inputs, shell_step.SHARED_FOLDER)
-    if "network" in job and job["network"]["authorities"]:
-        proxy.keep_bundle(job["network"]["authorities"].encode(), proxy.SHARED_AUTHORITIES)
-    send({"kind": "prepared"})
-    return UserProcess(NOBODY, -1, -1, {}), None
-
-
-def tell_shell_result(job: dict[str, Any], *, succeeded: bool) -> None:
     from steps.sandbox.guest import shell_step
 
-    if succeeded:
-        shell_step.tell_result(
-            send, shell_step.SHARED_FOLDER if job["elsewhere"] else shell_step.FOLDER, job["result_limit"]
-        )
-    elif not job["elsewhere"]:
-        shell_step.tell_line(send)
+    shell_step.prepare_elsewhere(job, inputs)
+    send({"kind": "prepared"})
+    return UserProcess(NOBODY, -1, -1, {}), None
 
 
 def take_job() -> tuple[dict[str, Any], bytes, Any] | None:
