@@ -1,7 +1,7 @@
 """Runs."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,14 @@ _FINISH = update(_TABLE).where(_THIS, _TABLE.c.status.in_(_UNFINISHED))
 _START = _FINISH.values(
     status=RunStatus.RUNNING.value,
     started_at=func.coalesce(_TABLE.c.started_at, bindparam("now", type_=UtcDateTime())),
+)
+_CLAIM = (
+    update(_TABLE)
+    .where(_THIS, _TABLE.c.status == RunStatus.QUEUED.value)
+    .values(status=RunStatus.RUNNING.value, started_at=bindparam("now", type_=UtcDateTime()))
+)
+_REQUEST_CANCEL = _FINISH.values(
+    cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, bindparam("now", type_=UtcDateTime()))
 )
 _GET = select(_TABLE).where(_THIS)
 _STATUS = select(_TABLE.c.status).where(_THIS)
@@ -128,6 +136,45 @@ class Runs:
             end_calls(connection, run_id, now)
 
         await self._change(run_id, _FINISH, values, end_what_is_open)
+
+    async def claim(self, run_id: str) -> bool:
+        """Mark a queued run as running, for who drives it from now on; False where it isn't queued any more."""
+        return await self._database.write(
+            lambda connection: connection.execute(_CLAIM, {"this": run_id, "now": datetime.now(UTC)}).rowcount == 1
+        )
+
+    async def queued(self, *, workspace: str = DEFAULT_WORKSPACE, limit: int = 100) -> tuple[str, ...]:
+        """The ids of the runs that wait to be driven, the oldest first."""
+        query = (
+            select(col(RunTable.id))
+            .where(col(RunTable.workspace) == workspace, col(RunTable.status) == RunStatus.QUEUED.value)
+            .order_by(col(RunTable.id))
+            .limit(limit)
+        )
+        return tuple(row.id for row in await self._database.rows(query))
+
+    async def count(self, status: RunStatus, *, workspace: str = DEFAULT_WORKSPACE) -> int:
+        """How many runs have that status."""
+        query = select(func.count().label("runs")).where(
+            col(RunTable.workspace) == workspace, col(RunTable.status) == status.value
+        )
+        return int((await self._database.rows(query))[0].runs)
+
+    async def request_cancel(self, run_id: str) -> None:
+        """Ask whoever drives the run to cancel it.
+
+        Raises:
+            UnknownRecordError: there is no such run.
+            AlreadyFinishedError: it has ended.
+        """
+        await self._change(run_id, _REQUEST_CANCEL, {"now": datetime.now(UTC)})
+
+    async def to_cancel(self, run_ids: Collection[str]) -> tuple[str, ...]:
+        """Those of the runs that somebody asked to cancel."""
+        query = select(col(RunTable.id)).where(
+            col(RunTable.id).in_(run_ids), col(RunTable.cancel_requested_at).is_not(None)
+        )
+        return tuple(row.id for row in await self._database.rows(query))
 
     async def get(self, run_id: str) -> Run:
         """The run of that full id.

@@ -15,15 +15,17 @@ from engine.store.egress import Egress
 from engine.store.flows import Flows
 from engine.store.logs import Logs
 from engine.store.runs import Runs
+from engine.store.start_keys import StartKeys
 from engine.store.steps import Steps
+from engine.store.tokens import Tokens
 from flows.errors import InvalidCallError
 
 
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network)
-    and ``content`` (the workspaces' documents, tasks and files).
+    ``flows``, ``runs``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``egress`` (requests over the network),
+    ``start_keys``, ``tokens`` (with their principals) and ``content`` (the workspaces' documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
@@ -34,6 +36,8 @@ class Store:
         self.logs = Logs(database)
         self.calls = Calls(database)
         self.egress = Egress(database)
+        self.start_keys = StartKeys(database)
+        self.tokens = Tokens(database)
         self.content = Content(database, blobs)
 
     @classmethod
