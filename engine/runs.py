@@ -118,6 +118,12 @@ class Runs:
         trigger = {"trigger": {"kind": "flow", "run": parent.id}}
         return await self._run(plan, NoObserver(), trigger, host_directories, parent)
 
+    async def drive(self, run: Run, plan: Plan, *, observer: Observer) -> Run:
+        """Run to its end what was recorded before and is marked as running; as :meth:`run`."""
+        self._expect(plan.definition)
+        with Interruption() as interruption:
+            return await self._to_its_end(run, plan, Undisturbed(observer), (), interruption)
+
     async def _run(
         self,
         plan: Plan,
@@ -126,36 +132,49 @@ class Runs:
         host_directories: tuple[Path, ...],
         parent: Run | None,
     ) -> Run:
-        definition, observer = plan.definition, Undisturbed(observer)
-        for step in definition.flow.steps:
-            if step.for_each is None:
-                self._executors[type(step)].expect(step, 1)
+        definition = plan.definition
+        self._expect(definition)
         version = await self._store.flows.put_version(
             self._workspace, definition.flow.flow, definition.text, definition.files, definition.digest
         )
-        refusal: StepboxError | None = None
         with Interruption() as interruption:
             parent_id = None if parent is None else parent.id
             creating = self._store.runs.create(version, plan.inputs, trigger=trigger, parent_id=parent_id, running=True)
             run = await interruption.outlast(creating)
-            observer.notice(RunStarted(run=run))
-            execution = self._execution(plan, run, observer, host_directories)
-            if interruption.came:
-                execution.cancel()
-            try:
-                outcome = await self._driver.run(execution)
-            except asyncio.CancelledError as problem:
-                interruption.came_with(problem)
-                outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
-            except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-                outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
-                if isinstance(problem, StepboxError):
-                    refusal = problem
-                else:
-                    _log.exception("run %s failed inside Stepbox", run.id)
-            await interruption.after(self._close(execution, outcome))
-            ended = await self._store.runs.get(run.id)
-            observer.notice(RunEnded(run=ended))
+            return await self._to_its_end(run, plan, Undisturbed(observer), host_directories, interruption)
+
+    def _expect(self, definition: Definition) -> None:
+        for step in definition.flow.steps:
+            if step.for_each is None:
+                self._executors[type(step)].expect(step, 1)
+
+    async def _to_its_end(
+        self,
+        run: Run,
+        plan: Plan,
+        observer: Observer,
+        host_directories: tuple[Path, ...],
+        interruption: Interruption,
+    ) -> Run:
+        refusal: StepboxError | None = None
+        observer.notice(RunStarted(run=run))
+        execution = self._execution(plan, run, observer, host_directories)
+        if interruption.came:
+            execution.cancel()
+        try:
+            outcome = await self._driver.run(execution)
+        except asyncio.CancelledError as problem:
+            interruption.came_with(problem)
+            outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
+        except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
+            outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
+            if isinstance(problem, StepboxError):
+                refusal = problem
+            else:
+                _log.exception("run %s failed inside Stepbox", run.id)
+        await interruption.after(self._close(execution, outcome))
+        ended = await self._store.runs.get(run.id)
+        observer.notice(RunEnded(run=ended))
         if refusal is not None:
             raise refusal
         return ended

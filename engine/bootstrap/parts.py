@@ -30,8 +30,11 @@ WORKSPACE = "default"
 class Parts:
     """Everything a local service is made of."""
 
-    def __init__(self, *, settings: Settings, language: Language) -> None:
+    def __init__(self, *, settings: Settings, language: Language, ready: int = 0) -> None:
+        """``ready`` is how many sandboxes a service keeps ready, at most, for each kind of step that comes."""
         self.language = language
+        self._ready = ready
+        self._open_sandboxes: Sandboxes | None = None
         self._settings = settings
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -66,11 +69,19 @@ class Parts:
             private=(self._settings.home.home,),
         )
 
+    async def sandboxes(self) -> Sandboxes:
+        """The pool of sandboxes, of which there is one."""
+        async with self._opening:
+            if self._open_sandboxes is None:
+                isolation = self._settings.runner
+                runner = await self.runner(isolation.runner)
+                self._open_sandboxes = Sandboxes(runner, concurrency=isolation.concurrency, ceiling=self._ready)
+                self._stack.push_async_callback(self._open_sandboxes.close)
+            return self._open_sandboxes
+
     async def runs(self, driver: Driver) -> Runs:
         store = await self.store()
-        isolation = self._settings.runner
-        sandboxes = Sandboxes(await self.runner(isolation.runner), concurrency=isolation.concurrency)
-        self._stack.push_async_callback(sandboxes.close)
+        sandboxes = await self.sandboxes()
         network = self._settings.network
         code = CodeExecutor(
             sandboxes,
@@ -107,15 +118,20 @@ class LateOrchestrator:
     async def run(self, execution: Execution) -> RunOutcome:
         """See :class:`engine.runs.Driver`. Cancelled while prefect is imported, the run still gets its ``finally``."""
         with Interruption() as interruption:
-            async with self._opening:
-                if self._orchestrator is None:
-                    home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
-                    prepare(home, api_url)
-                    importing = asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
-                    gears: Any = await interruption.outlast(importing)
-                    orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
-                    self._orchestrator = await self._stack.enter_async_context(orchestrator)
-            assert self._orchestrator is not None
+            orchestrator = await self.open(interruption)
             if interruption.came:
                 execution.cancel()
-            return await self._orchestrator.run(execution)
+            return await orchestrator.run(execution)
+
+    async def open(self, interruption: Interruption) -> Driver:
+        """The orchestrator; a service opens it beforehand."""
+        async with self._opening:
+            if self._orchestrator is None:
+                home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
+                prepare(home, api_url)
+                importing = asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
+                gears: Any = await interruption.outlast(importing)
+                orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
+                self._orchestrator = await self._stack.enter_async_context(orchestrator)
+            assert self._orchestrator is not None
+            return self._orchestrator

@@ -49,10 +49,20 @@ _CLAIM = (
     .where(_THIS, _TABLE.c.status == RunStatus.QUEUED.value)
     .values(status=RunStatus.RUNNING.value, started_at=bindparam("now", type_=UtcDateTime()))
 )
+_CANCEL_QUEUED = (
+    update(_TABLE)
+    .where(_THIS, _TABLE.c.status == RunStatus.QUEUED.value)
+    .values(
+        status=RunStatus.CANCELLED.value,
+        error=bindparam("error", type_=_TABLE.c.error.type),
+        ended_at=bindparam("now", type_=UtcDateTime()),
+    )
+)
 _REQUEST_CANCEL = _FINISH.values(
     cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, bindparam("now", type_=UtcDateTime()))
 )
 _GET = select(_TABLE).where(_THIS)
+_SUMMARY_OF = select(*SUMMARY_COLUMNS).where(_THIS)
 _STATUS = select(_TABLE.c.status).where(_THIS)
 
 
@@ -160,6 +170,12 @@ class Runs:
         )
         return int((await self._database.rows(query))[0].runs)
 
+    async def cancel_queued(self, run_id: str) -> bool:
+        """End a run as cancelled that nobody drives yet; False where somebody does, or it has ended."""
+        error = error_to_json(StepError(code="run_cancelled", message="the run was cancelled before it began"))
+        values = {"this": run_id, "now": datetime.now(UTC), "error": error}
+        return await self._database.write(lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1)
+
     async def request_cancel(self, run_id: str) -> None:
         """Ask whoever drives the run to cancel it.
 
@@ -186,6 +202,13 @@ class Runs:
         if not rows:
             raise _unknown(run_id)
         return _run(rows[0])
+
+    async def summary(self, run_id: str) -> RunSummary:
+        """The run of that full id, without its inputs and its output. Raises :class:`UnknownRecordError`."""
+        rows = await self._database.rows(_SUMMARY_OF, {"this": run_id})
+        if not rows:
+            raise _unknown(run_id)
+        return summary(rows[0])
 
     async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> Run:
         """The one run whose id begins with ``prefix``, in either case.
@@ -253,7 +276,7 @@ class Runs:
             status = connection.scalar(_STATUS, {"this": run_id})
             if status is None:
                 raise _unknown(run_id)
-            raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")
+            raise AlreadyFinishedError(f"run {run_id} has already ended as {status}; a finished run is never changed")
 
         await self._database.write(change)
 

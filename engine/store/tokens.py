@@ -53,6 +53,7 @@ class Tokens:
     ) -> TokenRecord:
         """Keep a token of a principal, who is made where there is none of that name. It replaces one of the same id."""
         now = datetime.now(UTC)
+        expires_at = None if expires_at is None else expires_at.astimezone(UTC)
 
         def create(connection: Connection) -> TokenRecord:
             upsert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(PrincipalTable)
