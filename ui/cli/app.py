@@ -2,7 +2,7 @@
 
 import typer
 
-from ui.cli import doctor, execute, flows, images, init, run, runs, schema, validate
+from ui.cli import doctor, execute, flows, images, init, run, runs, schema, serve, tokens, validate
 from ui.cli.options import common
 
 app = typer.Typer(
@@ -18,8 +18,10 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("exec")(execute.execute)
+app.command("serve")(serve.serve)
 app.add_typer(flows.app, name="flows")
 app.add_typer(runs.app, name="runs")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(images.app, name="images")
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

@@ -121,6 +121,8 @@ def show_error(problem: StepboxError, output: Output) -> None:
     if output is Output.JSON:
         error: dict[str, Json] = {"code": problem.code, "message": problem.message, "fix": problem.fix}
         if isinstance(problem, InvalidFlowError):
+            from engine.documents import problem_document
+
             error["problems"] = [problem_document(one) for one in problem.problems]
         print_json({"error": error})
     elif isinstance(problem, InvalidFlowError):
@@ -130,18 +132,6 @@ def show_error(problem: StepboxError, output: Output) -> None:
         console.print(f"[bold red]error[/] [dim]{problem.code}[/]: {literal(problem.message)}")
         if problem.fix:
             console.print(f"  [green]fix:[/] {literal(problem.fix)}")
-
-
-def problem_document(problem: Problem) -> "dict[str, Json]":
-    """A problem of a definition as JSON."""
-    return {
-        "file": problem.path,
-        "line": problem.line,
-        "column": problem.column,
-        "code": problem.code,
-        "message": problem.message,
-        "fix": problem.fix,
-    }
 
 
 def show_problems(problems: Iterable[Problem]) -> None:
