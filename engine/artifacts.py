@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.store.contents import ArtifactContents
 from flows.contracts import Artifact, CollectedFile, StepResult, WorkFile
 from flows.errors import StepboxError
 from flows.values import Json
+
+if TYPE_CHECKING:
+    from engine.store.contents import ArtifactContents
 
 ALL = "*"
 """As the name of an artifact: all of the step's."""
@@ -66,7 +69,7 @@ class RunArtifacts:
 class AttemptArtifacts:
     """What one attempt takes and leaves: a directory of its own while it goes on, and nothing of it afterwards."""
 
-    def __init__(self, earlier: RunArtifacts, contents: ArtifactContents) -> None:
+    def __init__(self, earlier: RunArtifacts, contents: "ArtifactContents") -> None:
         self._earlier = earlier
         self._contents = contents
         self._made: list[Path] = []

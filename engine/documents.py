@@ -1,10 +1,26 @@
 """What the doors show of runs, flows and logs, as JSON documents."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
-from engine.report import error_document, step_document
+from engine.records import (
+    ArtifactRecord,
+    EgressRecord,
+    FlowDetail,
+    FlowSummary,
+    FlowVersion,
+    LogLine,
+    Run,
+    RunSummary,
+    SecretSummary,
+    StepRun,
+    TokenRecord,
+    ToolCall,
+)
+from engine.report import RunReport, error_document, step_document
+from engine.service import AppliedFlow
 from flows.contracts import StepResult
+from flows.errors import Problem
 from flows.values import Json
 
 if TYPE_CHECKING:
@@ -27,9 +43,103 @@ def run_document(run: RunSummary) -> dict[str, Json]:
         "parent_id": run.parent_id,
         "abandoned": run.abandoned,
         "created_at": run.created_at.isoformat(),
-        "started_at": None if run.started_at is None else run.started_at.isoformat(),
-        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+        "started_at": _time(run.started_at),
+        "ended_at": _time(run.ended_at),
         "duration_ms": None if run.took is None else round(run.took * 1000, 3),
+    }
+
+
+def report_document(report: RunReport) -> dict[str, Json]:
+    """A run with all that is known of it: as listings show it, and its inputs, output and steps."""
+    return {**report.document(), **run_document(report.run), "inputs": dict(report.run.inputs)}
+
+
+def started_document(run: Run) -> dict[str, Json]:
+    """A run that was just asked for, in the same shape."""
+    return report_document(RunReport(run=run, steps={}))
+
+
+def attempt_document(attempt: StepRun, *, result: bool = True) -> dict[str, Json]:
+    """One attempt of a step; ``attempt`` is 0 where nothing was executed: a skipped step, the sum of items."""
+    document = step_document(attempt, ())
+    document.pop("attempts")
+    document.pop("artifacts")
+    if not result:
+        document.pop("result")
+    return {
+        "id": attempt.id,
+        "step": attempt.step_id,
+        "item": attempt.item,
+        "attempt": attempt.attempt,
+        **document,
+        "image": attempt.image,
+        "peak_memory": attempt.peak_memory,
+        "started_at": attempt.started_at.isoformat(),
+        "ended_at": _time(attempt.ended_at),
+    }
+
+
+def call_document(call: ToolCall) -> dict[str, Json]:
+    """A call of a tool; ``result`` and ``error`` are null while it goes on."""
+    return {
+        "id": call.id,
+        "step": call.step_id,
+        "item": call.item,
+        "attempt": call.attempt,
+        "tool": call.tool,
+        "arguments": call.arguments,
+        "result": call.result,
+        "error": error_document(call.error),
+        "started_at": call.started_at.isoformat(),
+        "ended_at": _time(call.ended_at),
+    }
+
+
+def token_document(token: TokenRecord) -> dict[str, Json]:
+    """What is known of a token, whose text nobody can read again."""
+    return {
+        "token_id": token.id,
+        "name": token.principal,
+        "role": token.role,
+        "workspace": token.workspace,
+        "created_at": token.created_at.isoformat(),
+        "expires_at": _time(token.expires_at),
+        "revoked_at": _time(token.revoked_at),
+        "last_used_at": _time(token.last_used_at),
+    }
+
+
+def applied_document(applied: AppliedFlow) -> dict[str, Json]:
+    """What applying a flow did, or would do."""
+    return {
+        "flow": applied.flow,
+        "change": applied.change,
+        "version": applied.version,
+        "previous": applied.previous,
+        "digest": applied.digest,
+        "diff": applied.diff,
+    }
+
+
+def detail_document(detail: FlowDetail) -> dict[str, Json]:
+    """A flow with its current version."""
+    return {
+        **version_document(detail.version),
+        "state": detail.state,
+        "versions": detail.versions,
+        "updated_at": detail.updated_at.isoformat(),
+    }
+
+
+def problem_document(problem: Problem) -> dict[str, Json]:
+    """A problem of a definition."""
+    return {
+        "file": problem.path,
+        "line": problem.line,
+        "column": problem.column,
+        "code": problem.code,
+        "message": problem.message,
+        "fix": problem.fix,
     }
 
 
@@ -37,6 +147,7 @@ def flow_document(summary: FlowSummary) -> dict[str, Json]:
     """A flow as listings show it."""
     return {
         "flow": summary.flow,
+        "state": summary.state,
         "version": summary.number,
         "versions": summary.versions,
         "digest": summary.digest,
@@ -100,7 +211,7 @@ def egress_document(record: EgressRecord) -> dict[str, Json]:
         "sent": record.sent,
         "received": record.received,
         "started_at": record.started_at.isoformat(),
-        "ended_at": None if record.ended_at is None else record.ended_at.isoformat(),
+        "ended_at": _time(record.ended_at),
     }
 
 
@@ -123,3 +234,7 @@ def upcoming_document(time: "Upcoming") -> dict[str, Json]:
         "due_at": time.due_at.isoformat(),
         "timezone": time.zone.key,
     }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

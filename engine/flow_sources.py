@@ -5,6 +5,7 @@ from typing import Protocol
 
 from engine.language import Language
 from engine.records import Run
+from engine.service import FlowDisabledError
 from engine.store import Store
 from flows.definition import Definition
 from flows.errors import InvalidCallError
@@ -25,6 +26,7 @@ class FlowSource(Protocol):
 
         Raises:
             InvalidFlowError: there is one, but it is not valid.
+            FlowDisabledError: there is one, but it is disabled.
             MisnamedFlowError: its file holds another flow.
         """
 
@@ -39,9 +41,12 @@ class StoredFlows:
 
     async def find(self, name: str) -> Definition | None:
         """See :class:`FlowSource`."""
-        version = await self._store.flows.current(name, workspace=self._workspace)
-        if version is None:
+        detail = await self._store.flows.detail(name, workspace=self._workspace)
+        if detail is None:
             return None
+        if detail.state == "disabled":
+            raise FlowDisabledError(f"flow '{name}' is disabled", fix=f"enable it: stepbox flows enable {name}")
+        version = detail.version
         return self._language.load_stored(version.text, dict(version.files), path=f"{name} v{version.number}")
 
 

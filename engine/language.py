@@ -54,7 +54,7 @@ class Language:
 
         return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
 
-    def load_stored(self, text: str, files: dict[str, str], *, path: str) -> Definition:
+    def load_stored(self, text: str | bytes, files: dict[str, str], *, path: str) -> Definition:
         """Load a version that the store has kept, with the files it had then."""
 
         def read(relative: str) -> bytes:

@@ -1,203 +1,429 @@
 """The service on this machine's own installation."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import snippets
-from engine.bootstrap.parts import WORKSPACE, Parts
+from engine import flow_changes, snippets, starts
+from engine.bootstrap.parts import Parts
+from engine.dispatcher import Dispatcher
+from engine.feed import Feed
 from engine.flow_sources import RecordedFlows, SiblingFlows, StoredFlows
+from engine.following import FINAL, Position, follow
 from engine.heartbeat import is_abandoned, looked_after
-from engine.progress import Notice, Observer
+from engine.language import Language
+from engine.policy import Action, require
+from engine.principal import Principal
+from engine.progress import NoObserver, Notice, Observer, Observers
 from engine.records import (
     ArtifactRecord,
     EgressRecord,
+    FlowDetail,
     FlowSummary,
     FlowVersion,
     LogLine,
+    Page,
     Run,
     RunSummary,
     SecretSummary,
+    StepRun,
+    TokenRecord,
+    ToolCall,
 )
 from engine.report import RunReport, report
-from engine.runs import NotResumableError, Plan, Runs, UnknownFlowError
-from engine.service import FlowText, ImageSnippet, Snippet
+from engine.runs import NotResumableError, Plan, UnknownFlowError
+from engine.service import (
+    AppliedFlow,
+    FlowText,
+    ImageSnippet,
+    InvalidPositionError,
+    Precondition,
+    PreconditionFailedError,
+    RunEvent,
+    ShuttingDownError,
+    Snippet,
+    StartedRun,
+    Target,
+)
 from engine.snippets import DirectDriver, snippet_definition
-from engine.store.errors import RunDrivenError
+from engine.starts import unknown_flow
+from engine.store import Store
+from engine.store.errors import RunDrivenError, UnknownRecordError
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
-from flows.errors import InvalidFlowError, Problem
+from flows.errors import InvalidCallError
+from flows.names import NAME
 from flows.values import Json, RunStatus, StepStatus
 from steps.code import PythonStep
 from steps.sandbox import interpreter
 
 if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
+    from engine.tokens import IssuedToken
     from steps.sandbox.select import RunnerName
+
+_PAGE = 1000
 
 
 class LocalService:
-    """Everything in this process, on the home directory of the settings. Parts are opened when first needed."""
+    """Everything in this process, on the home directory of the settings. Parts are opened when first needed.
 
-    def __init__(self, parts: Parts) -> None:
+    With a ``dispatcher``, which drives the runs that are started here. ``feed`` hears of what happens in runs, and
+    ``observer`` of code that is executed by itself.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        principal: Principal,
+        *,
+        dispatcher: Dispatcher | None = None,
+        feed: Feed | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self._parts = parts
         self._language = parts.language
-        self._driven_by_prefect: Runs | None = None
-
-    async def close(self) -> None:
-        """Close what was opened, the last first."""
-        await self._parts.close()
+        self._principal = principal
+        self._workspace = principal.workspace
+        self._dispatcher = dispatcher
+        self._feed = feed or Feed()
+        self._observer = observer or NoObserver()
 
     def load(self, flow: FlowText) -> Definition:
-        return self._language.load_text(flow.text, path=flow.path, directory=flow.directory)
+        self._may("flows.read")
+        return flow_changes.load(flow, self._language)
 
     async def run(
         self, definition: Definition, inputs: Mapping[str, Json], observer: Observer, *, directory: Path
     ) -> RunReport:
-        store = await self._parts.store()
-        source = SiblingFlows(directory, self._language, StoredFlows(store, self._language, WORKSPACE))
-        runs = await self._runs()
+        self._may("runs.start")
+        source = SiblingFlows(directory, self._language, await self._stored())
+        runs = await self._parts.runs()
         plan = await runs.plan(definition, inputs, source)
-        await _prepare_interpreter(plan, observer)
+        await prepare_interpreter(plan, observer)
         own = await asyncio.to_thread(directory.resolve)
         return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(own,))
 
+    async def definition(self, flow: str) -> Definition:
+        self._may("flows.read")
+        return await starts.known(await self._stored(), flow)
+
+    async def run_known(self, flow: str, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
+        self._may("runs.start")
+        definition = await starts.known(await self._stored(), flow)
+        runs = await self._parts.runs()
+        plan = await runs.plan(definition, inputs, await self._stored())
+        await prepare_interpreter(plan, observer)
+        return await runs.run(plan, observer=observer, trigger=_BY_HAND)
+
+    async def start(self, target: Target, inputs: Mapping[str, Json], *, key: str | None = None) -> StartedRun:
+        self._may("runs.start")
+        if self._dispatcher is not None and self._dispatcher.stopping:
+            raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
+        started = await starts.start(self._parts, self._principal, target, inputs, key=key)
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
+        return started
+
+    async def wait(self, run: str, seconds: float) -> Run:
+        self._may("runs.read")
+        store, found = await self._run(run)
+        deadline = asyncio.get_running_loop().time() + seconds
+        with self._feed.follower(found.id) as follower:
+            while (await store.runs.summary(found.id)).status not in FINAL:
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    break
+                await follower.wait(min(left, 1.0))
+        return await store.runs.get(found.id)
+
+    async def cancel(self, run: str) -> Run:
+        self._may("runs.cancel")
+        store, found = await self._run(run)
+        if not await store.runs.cancel_queued(found.id):
+            await store.runs.request_cancel(found.id)
+        if self._dispatcher is not None:
+            self._dispatcher.cancel(found.id)
+        return await store.runs.get(found.id)
+
+    async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:
+        self._may("runs.read")
+        position = Position.parse(after)
+        store, found = await self._run(run)
+        return follow(store, self._feed, found.id, position)
+
     async def definition_of(self, run: str) -> Definition:
-        store = await self._parts.store()
-        found = await store.runs.find(run, workspace=WORKSPACE)
-        return await self._recorded(found)
+        self._may("runs.read")
+        store, found = await self._run(run)
+        return await recorded_definition(store, self._language, found)
 
     async def resume(self, run: str, observer: Observer) -> RunReport:
-        store = await self._parts.store()
-        found = await store.runs.find(run, workspace=WORKSPACE)
-        await self._refuse_to_resume(found)
-        runs = await self._runs()
-        plan = await runs.plan(await self._recorded(found), found.inputs, RecordedFlows(store, self._language, found))
-        await _prepare_interpreter(plan, observer)
+        self._may("runs.start")
+        store, found = await self._run(run)
+        _refuse_to_resume(found)
+        runs = await self._parts.runs()
+        definition = await recorded_definition(store, self._language, found)
+        plan = await runs.plan(definition, found.inputs, RecordedFlows(store, self._language, found))
+        await prepare_interpreter(plan, observer)
         return await runs.resume(plan, found, observer=observer)
 
     async def abandoned(self) -> Sequence[RunSummary]:
-        store = await self._parts.store()
-        found: list[RunSummary] = []
-        cursor: str | None = None
-        while True:
-            page = await store.runs.list(workspace=WORKSPACE, status=RunStatus.RUNNING, limit=200, cursor=cursor)
-            found += [looked_after(run) for run in page.items if run.parent_id is None]
-            cursor = page.next
-            if cursor is None:
-                return [run for run in reversed(found) if run.abandoned]
-
-    async def _recorded(self, run: Run) -> Definition:
-        version = await (await self._parts.store()).flows.get(run.flow_version_id)
-        return self._language.load_stored(version.text, dict(version.files), path=f"{run.flow} v{version.number}")
-
-    async def _refuse_to_resume(self, run: Run) -> None:
-        if run.ended_at is not None:
-            raise NotResumableError(
-                f"run {run.id} has already {run.status.value}", fix=f"see it with: stepbox runs show {run.id}"
-            )
-        if run.parent_id is not None:
-            raise NotResumableError(
-                f"run {run.id} is a part of run {run.parent_id}", fix=f"stepbox runs resume {run.parent_id}"
-            )
-        if run.status is RunStatus.RUNNING and not is_abandoned(run):
-            raise RunDrivenError(run.id, run.owner)
-
-    async def _runs(self) -> Runs:
-        if self._driven_by_prefect is None:
-            self._driven_by_prefect = await self._parts.runs(self._parts.orchestrator)
-        return self._driven_by_prefect
+        self._may("runs.read")
+        return await abandoned_runs(await self._parts.store(), self._workspace)
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
+        self._may("code.execute")
         definition = snippet_definition(snippet, self._language)
         driver = DirectDriver()
         runs = await self._parts.runs(driver)
-        stored = StoredFlows(await self._parts.store(), self._language, WORKSPACE)
-        plan = await runs.plan(definition, snippet.inputs, stored)
-        await _prepare_interpreter(plan, observer)
-        outcome = await runs.run(plan, observer=observer, trigger=_BY_HAND)
+        plan = await runs.plan(definition, snippet.inputs, await self._stored())
+        await prepare_interpreter(plan, observer)
+        outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=_BY_HAND)
         return driver.result or StepResult(status=StepStatus.FAILED, error=outcome.run.error)
 
-    async def apply(self, flows: Sequence[FlowText]) -> Sequence[FlowVersion]:
-        definitions: list[Definition] = []
-        problems: list[Problem] = []
-        for flow in flows:
-            try:
-                definitions.append(self.load(flow))
-            except InvalidFlowError as invalid:
-                problems.extend(invalid.problems)
-        if problems:
-            raise InvalidFlowError(problems)
+    async def apply(
+        self, flows: Sequence[FlowText], *, dry_run: bool = False, precondition: Precondition | None = None
+    ) -> Sequence[AppliedFlow]:
+        self._may("flows.change")
+        definitions = await flow_changes.gather(flows, self._language)
         store = await self._parts.store()
-        return await store.flows.put_versions(WORKSPACE, definitions)
 
-    async def flows(self) -> Sequence[FlowSummary]:
-        summaries = await (await self._parts.store()).flows.list(workspace=WORKSPACE)
-        return [summary for summary in summaries if summary.flow != snippets.FLOW]
+        async def is_known(name: str) -> bool:
+            return await store.flows.current(name, workspace=self._workspace) is not None
 
-    async def flow(self, name: str) -> FlowVersion:
-        version = await (await self._parts.store()).flows.current(name, workspace=WORKSPACE)
+        changes: list[AppliedFlow] = []
+        async with store.transaction():
+            await store.flows.lock(self._workspace)
+            await flow_changes.refuse_unknown(definitions, is_known)
+            for name, one in definitions.items():
+                before = await store.flows.detail(name, workspace=self._workspace)
+                if precondition is not None:
+                    _require(precondition, name, before)
+                number: int | None = None
+                if not dry_run:
+                    version = await store.flows.put_version(
+                        self._workspace, name, one.text, one.files, one.digest, apply=True
+                    )
+                    number = version.number
+                changes.append(flow_changes.change(one, before, version=number))
+        return changes
+
+    async def flows(self, *, limit: int | None = None, cursor: str | None = None) -> Page[FlowSummary]:
+        self._may("flows.read")
+        if cursor is not None and not NAME.fullmatch(cursor):
+            raise _no_cursor(cursor)
+        store = await self._parts.store()
+        more = None if limit is None else limit + 1
+        found = await store.flows.list(workspace=self._workspace, limit=more, after=cursor, hidden=(snippets.FLOW,))
+        items = found[:limit]
+        return Page(items=items, next=items[-1].flow if len(found) > len(items) else None)
+
+    async def flow(self, name: str) -> FlowDetail:
+        self._may("flows.read")
+        return await self._detail(name)
+
+    async def flow_versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Page[FlowVersion]:
+        self._may("flows.read")
+        await self._detail(name)
+        before = None if cursor is None else _number(cursor)
+        store = await self._parts.store()
+        return await store.flows.versions(name, workspace=self._workspace, limit=limit, before=before)
+
+    async def flow_version(self, name: str, number: int) -> FlowVersion:
+        self._may("flows.read")
+        store = await self._parts.store()
+        version = await store.flows.version(name, number, workspace=self._workspace)
         if version is None:
-            raise UnknownFlowError(f"there is no flow '{name}'", fix="see the names with: stepbox flows list")
+            await self._detail(name)
+            raise UnknownFlowError(
+                f"flow '{name}' has no version {number}", fix=f"see the versions with: stepbox flows versions {name}"
+            )
         return version
 
-    async def runs(self, *, flow: str | None, status: RunStatus | None, limit: int) -> Sequence[RunSummary]:
+    async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
+        self._may("flows.change")
         store = await self._parts.store()
-        page = await store.runs.list(workspace=WORKSPACE, flow=flow, status=status, limit=limit)
-        return [looked_after(run) for run in page.items]
+        if not await store.flows.enable(name, enabled=enabled, workspace=self._workspace):
+            await self._detail(name)
+            raise InvalidCallError(f"flow '{name}' was never applied", fix="apply it: stepbox flows apply FILE")
+        return await self._detail(name)
+
+    async def delete_flow(self, name: str) -> None:
+        self._may("flows.change")
+        store = await self._parts.store()
+        if not await store.flows.delete(name, workspace=self._workspace):
+            raise unknown_flow(name)
+
+    async def runs(
+        self, *, flow: str | None, status: RunStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[RunSummary]:
+        self._may("runs.read")
+        store = await self._parts.store()
+        page = await store.runs.list(workspace=self._workspace, flow=flow, status=status, limit=limit, cursor=cursor)
+        return Page(items=tuple(looked_after(run) for run in page.items), next=page.next)
 
     async def run_report(self, run: str) -> RunReport:
-        store = await self._parts.store()
-        found = await store.runs.find(run, workspace=WORKSPACE)
+        self._may("runs.read")
+        store, found = await self._run(run)
         return report(looked_after(found), await store.steps.summaries(found.id))
 
-    async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
-        store = await self._parts.store()
-        found = await store.runs.find(run, workspace=WORKSPACE)
+    async def run_attempts(self, run: str) -> Sequence[StepRun]:
+        self._may("runs.read")
+        store, found = await self._run(run)
+        return await store.steps.list(found.id)
+
+    async def run_logs(
+        self, run: str, *, step: str | None, limit: int | None = None, cursor: str | None = None
+    ) -> Page[LogLine]:
+        self._may("runs.read")
+        after = None if cursor is None else _number(cursor)
+        store, found = await self._run(run)
+        if limit is not None:
+            return await store.logs.list(found.id, step_id=step, limit=limit, cursor=after)
         lines: list[LogLine] = []
-        cursor: int | None = None
         while True:
-            page = await store.logs.list(found.id, step_id=step, cursor=cursor)
+            page = await store.logs.list(found.id, step_id=step, limit=_PAGE, cursor=after)
             lines.extend(page.items)
             if page.next is None:
-                return lines
-            cursor = int(page.next)
+                return Page(items=tuple(lines))
+            after = int(page.next)
+
+    async def run_calls(self, run: str) -> Sequence[ToolCall]:
+        self._may("runs.read")
+        store, found = await self._run(run)
+        return await store.calls.list(found.id)
 
     async def run_egress(self, run: str) -> Sequence[EgressRecord]:
-        store = await self._parts.store()
-        found = await store.runs.find(run, workspace=WORKSPACE)
+        self._may("runs.read")
+        store, found = await self._run(run)
         return await store.egress.list(found.id)
 
     async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
-        return await (await self._parts.secrets()).put(WORKSPACE, name, value, keep_old=keep_old)
+        self._may("secrets.change")
+        return await (await self._parts.secrets()).put(self._workspace, name, value, keep_old=keep_old)
 
     async def secrets(self) -> Sequence[SecretSummary]:
-        return await (await self._parts.secrets()).list(WORKSPACE)
+        self._may("secrets.read")
+        return await (await self._parts.secrets()).list(self._workspace)
 
     async def delete_secret(self, name: str, *, old_only: bool) -> int:
-        return await (await self._parts.secrets()).delete(WORKSPACE, name, old_only=old_only)
+        self._may("secrets.change")
+        return await (await self._parts.secrets()).delete(self._workspace, name, old_only=old_only)
 
     async def run_artifacts(self, run: str) -> Sequence[ArtifactRecord]:
-        store = await self._parts.store()
-        found = await store.runs.find(run, workspace=WORKSPACE)
+        self._may("runs.read")
+        store, found = await self._run(run)
         return await store.artifacts.list(found.id)
 
     async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
+        self._may("runs.read")
         contents = (await self._parts.store()).artifacts.contents
         return await contents.fetch(artifacts, contents.spool.directory)
+
+    async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
+        from engine.tokens import issue  # noqa: PLC0415 - argon2, which other use cases don't need
+
+        self._may("tokens.change")
+        if not NAME.fullmatch(principal):
+            raise InvalidCallError(
+                f"{principal[:100]!r} is no name", fix="use lower-case letters, digits and _, from a letter on"
+            )
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise InvalidCallError("the token would have expired already", fix="give a time to come")
+        store = await self._parts.store()
+        return await issue(store, principal=principal, workspace=self._workspace, expires_at=expires_at)
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        self._may("tokens.read")
+        return await (await self._parts.store()).tokens.list(workspace=self._workspace)
+
+    async def revoke_token(self, token: str) -> TokenRecord:
+        self._may("tokens.change")
+        record = await (await self._parts.store()).tokens.revoke(token, workspace=self._workspace)
+        if record is None:
+            raise UnknownRecordError(f"there is no token {token[:100]!r}", fix="see the ids: stepbox tokens list")
+        return record
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it
 
+        self._may("installation.examine")
         return await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
+
+    def _may(self, action: Action) -> None:
+        require(self._principal, action)
+
+    async def _run(self, run: str) -> tuple[Store, Run]:
+        store = await self._parts.store()
+        return store, await store.runs.find(run, workspace=self._workspace)
+
+    async def _stored(self) -> StoredFlows:
+        return StoredFlows(await self._parts.store(), self._language, self._workspace)
+
+    async def _detail(self, name: str) -> FlowDetail:
+        detail = await (await self._parts.store()).flows.detail(name, workspace=self._workspace)
+        if detail is None:
+            raise unknown_flow(name)
+        return detail
 
 
 _BY_HAND: Mapping[str, Json] = {"trigger": {"kind": "manual"}}
 
 
-async def _prepare_interpreter(plan: Plan, observer: Observer) -> None:
+async def prepare_interpreter(plan: Plan, observer: Observer) -> None:
     """Build the environment of Python steps where the flow has some and it isn't there yet."""
     definitions = (plan.definition, *plan.subflows.values())
     if any(isinstance(step, PythonStep) for one in definitions for step in one.steps.values()):
         await interpreter.ensure(lambda message: observer.notice(Notice(kind="setup", message=message)))
+
+
+def _require(precondition: Precondition, name: str, before: FlowDetail | None) -> None:
+    current = None if before is None else before.tag
+    if current != precondition.tag:
+        now = "there is one already" if precondition.tag is None else "it has changed, or is gone"
+        raise PreconditionFailedError(
+            f"flow '{name}' is not as the request expects it: {now}", fix="read it again and decide anew"
+        )
+
+
+def _number(cursor: str) -> int:
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:  # noqa: PLR2004 - within 64 bit
+        raise _no_cursor(cursor)
+    return int(cursor)
+
+
+def _no_cursor(cursor: str) -> InvalidPositionError:
+    return InvalidPositionError(f"{cursor[:100]!r} is no cursor", fix="give the `next` of the page before")
+
+
+async def recorded_definition(store: Store, language: Language, run: Run) -> Definition:
+    """The definition that a run is of, as it was when the run began."""
+    version = await store.flows.get(run.flow_version_id)
+    return language.load_stored(version.text, dict(version.files), path=f"{run.flow} v{version.number}")
+
+
+async def abandoned_runs(store: Store, workspace: str) -> Sequence[RunSummary]:
+    """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
+    found: list[RunSummary] = []
+    cursor: str | None = None
+    while True:
+        page = await store.runs.list(workspace=workspace, status=RunStatus.RUNNING, limit=200, cursor=cursor)
+        found += [looked_after(run) for run in page.items if run.parent_id is None]
+        cursor = page.next
+        if cursor is None:
+            return [run for run in reversed(found) if run.abandoned]
+
+
+def _refuse_to_resume(run: Run) -> None:
+    if run.ended_at is not None:
+        raise NotResumableError(
+            f"run {run.id} has already {run.status.value}", fix=f"see it with: stepbox runs show {run.id}"
+        )
+    if run.parent_id is not None:
+        raise NotResumableError(
+            f"run {run.id} is a part of run {run.parent_id}", fix=f"stepbox runs resume {run.parent_id}"
+        )
+    if run.status is RunStatus.RUNNING and not is_abandoned(run):
+        raise RunDrivenError(run.id, run.owner)

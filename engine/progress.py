@@ -82,6 +82,17 @@ class Undisturbed:
             _log.exception("an observer failed on %s", type(progress).__name__)
 
 
+class Observers:
+    """Tells several observers, whatever becomes of each."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = [Undisturbed(observer) for observer in observers]
+
+    def notice(self, progress: Progress) -> None:
+        for observer in self._observers:
+            observer.notice(progress)
+
+
 class NoObserver:
     """Watches nothing."""
 

@@ -1,34 +1,58 @@
 """The use cases every door calls, and the values they take and give.
 
-One protocol, so that a command works on this machine's installation or on a remote service alike. Nothing here
+One protocol, so that a command works on this machine's installation or on a remote service alike. A service acts for
+one :class:`engine.principal.Principal`, and every use case asks :func:`engine.policy.require` first. Nothing here
 imports prefect or the database.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from engine.progress import Observer
-from engine.records import ArtifactRecord, EgressRecord, FlowSummary, FlowVersion, LogLine, RunSummary, SecretSummary
+from engine.records import (
+    ArtifactRecord,
+    EgressRecord,
+    FlowDetail,
+    FlowSummary,
+    FlowVersion,
+    LogLine,
+    Page,
+    Run,
+    RunSummary,
+    SecretSummary,
+    StepRun,
+    TokenRecord,
+    ToolCall,
+)
 from engine.report import RunReport
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
+from flows.errors import InvalidCallError, StepboxError
 from flows.values import Json, RunStatus
 from steps.sandbox.limits import Language as CodeLanguage
 
 if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
+    from engine.principal import Principal
+    from engine.tokens import IssuedToken
     from steps.sandbox.select import RunnerName
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowText:
-    """A flow as a caller hands it over. ``directory`` is where its ``file:`` paths and its subflows are looked for."""
+    """A flow as a caller hands it over.
+
+    ``directory`` is where its ``file:`` paths and its subflows are looked for; without one, ``files`` are the texts of
+    its files by path.
+    """
 
     text: bytes
     path: str
-    directory: Path
+    directory: Path | None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +88,78 @@ class ImageSnippet:
     memory: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Precondition:
+    """What must hold for a flow to be applied: its current :attr:`FlowDetail.tag`, or, for None, that there is none."""
+
+    tag: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedFlow:
+    """What applying a flow does, or would do: ``version`` is the number that it has then, None where only asked.
+
+    ``previous`` is the number of the version before. ``diff`` is that of its text and files, in the unified format.
+    """
+
+    flow: str
+    change: Literal["created", "updated", "unchanged"]
+    version: int | None
+    previous: int | None
+    digest: str
+    diff: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedRun:
+    """A run that was asked for. ``repeated``: the same request, by its key, had started it before."""
+
+    run: Run
+    repeated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvent:
+    """Something that happened in a run. ``position`` continues the stream after it."""
+
+    position: str
+    what: RunSummary | StepRun | LogLine
+
+
+Target: TypeAlias = str | FlowText
+"""A flow that is known, by its name, or one that is handed over."""
+
+
+class PreconditionFailedError(InvalidCallError):
+    """The flow is another one by now than the caller has seen."""
+
+    code = "precondition_failed"
+
+
+class FlowDisabledError(InvalidCallError):
+    """The flow is disabled: nothing starts it."""
+
+    code = "flow_disabled"
+
+
+class StartKeyReusedError(InvalidCallError):
+    """The idempotency key was used before, to ask for something else."""
+
+    code = "idempotency_key_reused"
+
+
+class ShuttingDownError(StepboxError):
+    """The service ends and starts nothing more."""
+
+    code = "shutting_down"
+
+
+class InvalidPositionError(InvalidCallError):
+    """The position in a stream or a listing is none that was given."""
+
+    code = "invalid_position"
+
+
 class Service(Protocol):
     """What the doors can ask for."""
 
@@ -74,6 +170,49 @@ class Service(Protocol):
         self, definition: Definition, inputs: Mapping[str, Json], observer: Observer, *, directory: Path
     ) -> RunReport:
         """Run a flow to its end; see :meth:`engine.runs.Runs.run`. ``directory`` is as in :class:`FlowText`."""
+
+    async def definition(self, flow: str) -> Definition:
+        """The current version of a known flow. Raises :class:`engine.runs.UnknownFlowError` where there is none."""
+
+    async def run_known(self, flow: str, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
+        """Run the current version of a known flow to its end.
+
+        Raises:
+            UnknownFlowError: there is no such flow.
+            FlowDisabledError: it is disabled.
+        """
+
+    async def start(self, target: Target, inputs: Mapping[str, Json], *, key: str | None = None) -> StartedRun:
+        """Record a run, for a dispatcher to drive. The same ``key`` gives the same run again.
+
+        Raises:
+            InvalidCallError: the flow doesn't exist or is disabled, the inputs don't fit, or the key was used for
+                something else.
+            InvalidFlowError: the flow that was handed over is not valid.
+            RefusedError: a step asks for what can't be had or enforced here.
+            ShuttingDownError: the service starts nothing more.
+        """
+
+    async def wait(self, run: str, seconds: float) -> Run:
+        """The run as it has ended, or as it is after so many seconds."""
+
+    async def cancel(self, run: str) -> Run:
+        """Have a run cancelled; gives it as it is. Of a run that goes on, ``finally`` runs before it ends.
+
+        Asked for once more, that is cut short.
+
+        Raises:
+            AlreadyFinishedError: it has ended.
+        """
+
+    async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:
+        """What happens in a run until it has ended, from its beginning or after a position on.
+
+        A line comes once. An attempt comes when it begins and when it ends, and after a position perhaps once more.
+
+        Raises:
+            InvalidPositionError: ``after`` is no position.
+        """
 
     async def definition_of(self, run: str) -> Definition:
         """The definition that a run is of, as it was when the run began. Raises as :meth:`run_report`."""
@@ -97,27 +236,55 @@ class Service(Protocol):
             RefusedError: what it asks for can't be had or enforced here.
         """
 
-    async def apply(self, flows: Sequence[FlowText]) -> Sequence[FlowVersion]:
-        """Keep flows as new versions, all of them or none. An unchanged flow keeps its version.
+    async def apply(
+        self, flows: Sequence[FlowText], *, dry_run: bool = False, precondition: Precondition | None = None
+    ) -> Sequence[AppliedFlow]:
+        """Put flows into service, all of them or none, with the subflows beside them. Unchanged ones keep theirs.
+
+        ``precondition`` is for a call with one flow. With ``dry_run`` nothing is kept.
 
         Raises:
             InvalidFlowError: one or more are not valid; the problems of all of them.
+            UnknownFlowError: one starts a flow that is neither among them nor known.
+            PreconditionFailedError: the precondition doesn't hold.
         """
 
-    async def flows(self) -> Sequence[FlowSummary]:
+    async def flows(self, *, limit: int | None = None, cursor: str | None = None) -> Page[FlowSummary]:
         """The flows that the installation knows, by name."""
 
-    async def flow(self, name: str) -> FlowVersion:
-        """The latest version of a flow. Raises :class:`flows.errors.InvalidCallError` where there is none."""
+    async def flow(self, name: str) -> FlowDetail:
+        """A flow with its current version. Raises :class:`engine.runs.UnknownFlowError` where there is none."""
 
-    async def runs(self, *, flow: str | None, status: RunStatus | None, limit: int) -> Sequence[RunSummary]:
+    async def flow_versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Page[FlowVersion]:
+        """The versions of a flow, the newest first."""
+
+    async def flow_version(self, name: str, number: int) -> FlowVersion:
+        """A version of a flow, by its number."""
+
+    async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
+        """Let an applied flow start, or not."""
+
+    async def delete_flow(self, name: str) -> None:
+        """Forget a flow. Its runs stay, with the versions that they ran."""
+
+    async def runs(
+        self, *, flow: str | None, status: RunStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[RunSummary]:
         """Runs, the newest first."""
 
     async def run_report(self, run: str) -> RunReport:
         """A run and its steps, by id or by enough of its beginning. Raises InvalidCallError where there is none."""
 
-    async def run_logs(self, run: str, *, step: str | None) -> Sequence[LogLine]:
-        """What the code of a run printed, in order."""
+    async def run_attempts(self, run: str) -> Sequence[StepRun]:
+        """Every attempt of every step of a run, in the order in which they began."""
+
+    async def run_logs(
+        self, run: str, *, step: str | None, limit: int | None = None, cursor: str | None = None
+    ) -> Page[LogLine]:
+        """What the code of a run printed, in order; all of it without a limit."""
+
+    async def run_calls(self, run: str) -> Sequence[ToolCall]:
+        """The tool calls of a run, in order."""
 
     async def run_egress(self, run: str) -> Sequence[EgressRecord]:
         """What the code of a run asked of the network, in order."""
@@ -141,8 +308,48 @@ class Service(Protocol):
             StepboxError: a content can't be had, or is damaged.
         """
 
+    async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
+        """Make a token of a principal, who is made where there is none of that name."""
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        """All tokens of the workspace, the oldest first."""
+
+    async def revoke_token(self, token: str) -> TokenRecord:
+        """Make a token open nothing from now on."""
+
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.
 
         ``notice`` hears of each guarantee once it is tried; ``runner`` is the only one to examine.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """Whether a service takes work. ``checks`` are by name None, or what is wrong."""
+
+    checks: Mapping[str, str | None]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(self.checks.values())
+
+
+class Serving(Protocol):
+    """A service that goes on, as the doors that it serves see it."""
+
+    async def authenticate(self, token: str) -> "Principal":
+        """Who is behind a token. Raises :class:`engine.tokens.UnauthenticatedError`."""
+
+    def service(self, principal: "Principal") -> Service:
+        """The service, acting for a principal."""
+
+    async def readiness(self) -> Readiness:
+        """Whether it takes work."""
+
+    async def metrics(self) -> bytes:
+        """What Prometheus reads."""
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered; ``route`` is its path with names for what varies."""

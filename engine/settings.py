@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flows.contracts import Isolation
 from flows.errors import InvalidCallError
+from flows.values import ByteSize, Duration
 from steps.addresses import Endpoint
 
 _PREFIX: Final = "STEPBOX_"
 
+
+SHORTEST_TOKEN: Final = 32
+"""Characters of a token that somebody else chose: those of 128 random bits in hexadecimal."""
 
 _Concern = TypeVar("_Concern", bound=BaseSettings)
 
@@ -161,6 +165,39 @@ class PrefectSettings(_Settings):
     """``STEPBOX_PREFECT_API_URL``; left out: runs are driven in this process."""
 
 
+class ServeSettings(_Settings):
+    """How ``stepbox serve`` works."""
+
+    concurrent_runs: int = Field(default=20, ge=1, le=1000)
+    """``STEPBOX_CONCURRENT_RUNS``: runs that go on at once; further ones are queued."""
+    shutdown_grace: Duration = 30.0
+    """``STEPBOX_SHUTDOWN_GRACE``: how long what runs may take to end once the service is told to."""
+    max_body: ByteSize = Field(default=10_000_000, ge=1000)
+    """``STEPBOX_MAX_BODY``: bytes of the body of a request."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """``STEPBOX_LOG_FORMAT``: ``auto`` is for people on a terminal and JSON lines elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """``STEPBOX_LOG_LEVEL``."""
+    admin_token: SecretStr | None = None
+    """``STEPBOX_ADMIN_TOKEN``: presets the admin token; at least 32 characters that nobody can guess."""
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not (len(token) >= SHORTEST_TOKEN and token.get_secret_value().isascii()):
+            raise ValueError(f"must be at least {SHORTEST_TOKEN} ASCII characters, and hard to guess")
+        return token
+
+
+class ClientSettings(_Settings):
+    """Which service the commands talk to."""
+
+    url: str | None = Field(default=None, pattern=r"^https?://[^/?#\s]+/?$")
+    """``STEPBOX_URL``: such as ``https://stepbox.example.com``; left out: the installation in the home."""
+    token: SecretStr | None = None
+    """``STEPBOX_TOKEN``."""
+
+
 class InvalidSettingsError(InvalidCallError):
     """Environment variables whose values mean nothing."""
 
@@ -180,11 +217,15 @@ class Settings:
         home, store = _read(HomeSettings, problems), _read(StoreSettings, problems)
         artifacts, runner = _read(ArtifactSettings, problems), _read(RunnerSettings, problems)
         network, prefect = _read(NetworkSettings, problems), _read(PrefectSettings, problems)
-        docker = _read(DockerSettings, problems)
+        docker, serve = _read(DockerSettings, problems), _read(ServeSettings, problems)
+        client = _read(ClientSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
+            raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
+        if not (serve and client):
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
+        self.serve, self.client = serve, client
 
     @property
     def database_url(self) -> str:
@@ -207,10 +248,23 @@ def _read(concern: type[_Concern], problems: list[str]) -> _Concern | None:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for detail in error.errors():
-        yield f"{_PREFIX}{str(detail['loc'][0]).upper()}={detail['input']!r}: {detail['msg']}"
+        name = str(detail["loc"][0])
+        given = "" if name in _SECRET else f"={detail['input']!r}"
+        yield f"{_PREFIX}{name.upper()}{given}: {detail['msg']}"
 
 
-_CONCERNS = (HomeSettings, StoreSettings, ArtifactSettings, RunnerSettings, NetworkSettings, PrefectSettings)
+_CONCERNS = (
+    HomeSettings,
+    StoreSettings,
+    ArtifactSettings,
+    RunnerSettings,
+    NetworkSettings,
+    PrefectSettings,
+    ServeSettings,
+    ClientSettings,
+)
+_SECRET = {"admin_token", "token", "database_url"}
+"""What no message shows."""
 
 
 def _misspelt() -> Iterator[str]:

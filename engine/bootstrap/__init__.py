@@ -17,7 +17,11 @@ from flows.registry import registry
 from steps.tools.catalogue import ToolCatalogue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.installation import Installation
+    from engine.local_serving import LocalServing
+    from engine.settings import Settings
     from steps.sandbox.docker.image import BuiltImage
 
 
@@ -28,20 +32,78 @@ def language() -> Language:
 
 
 @asynccontextmanager
-async def open_service(*, lasting: bool = False) -> AsyncIterator[Service]:
-    """The service on this machine's installation; closed, with all it started, at the end.
+async def open_service() -> AsyncIterator[Service]:
+    """The service that ``STEPBOX_URL`` names, else this machine's installation, for who may use its home.
 
-    A ``lasting`` one keeps sandboxes ready for runs that may come (``STEPBOX_READY_MIN``, ``STEPBOX_READY_MAX``).
+    Closed, with all it started, at the end.
     """
-    from engine.bootstrap.parts import Parts  # noqa: PLC0415 - validate and help must not pay for the database
+    from engine.settings import Settings  # noqa: PLC0415 - validate and help must not pay for it
+
+    settings = Settings()
+    async with _remote_service(settings) if settings.client.url else _local_service(settings) as service:
+        yield service
+
+
+@asynccontextmanager
+async def _remote_service(settings: "Settings") -> AsyncIterator[Service]:
+    from engine.remote.client import Client  # noqa: PLC0415 - httpx, which work on this machine doesn't need
+    from engine.remote.service import RemoteService  # noqa: PLC0415 - the same
+
+    token = settings.client.token
+    client = Client(str(settings.client.url), None if token is None else token.get_secret_value())
+    try:
+        yield RemoteService(client, language())
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def _local_service(settings: "Settings") -> AsyncIterator[Service]:
+    from engine.bootstrap.parts import Parts  # noqa: PLC0415 - the same
     from engine.local_service import LocalService  # noqa: PLC0415 - the same
+    from engine.principal import LOCAL_ADMIN  # noqa: PLC0415 - the same
+
+    parts = Parts(settings=settings, language=language())
+    try:
+        yield LocalService(parts, LOCAL_ADMIN)
+    finally:
+        await parts.close()
+
+
+@asynccontextmanager
+async def open_serving() -> "AsyncIterator[LocalServing]":
+    """The service of this machine's installation, going on: it drives the runs that are queued.
+
+    Closed, with all it started, at the end; what it still drives then is cancelled.
+
+    Raises:
+        AlreadyServedError: another process drives the runs of this SQLite database.
+        StepboxError: the database can't be opened, or no runner can be had.
+    """
+    from engine.bootstrap.parts import Parts  # noqa: PLC0415 - the same
+    from engine.local_serving import LocalServing  # noqa: PLC0415 - the same
+    from engine.serve_lock import ServeLock  # noqa: PLC0415 - the same
     from engine.settings import Settings  # noqa: PLC0415 - the same
 
-    service = LocalService(Parts(settings=Settings(), language=language(), lasting=lasting))
-    try:
-        yield service
-    finally:
-        await service.close()
+    settings = Settings()
+    parts = Parts(settings=settings, language=language(), lasting=True)
+    settings.home.make()
+    with ServeLock(settings.database_url):
+        try:
+            serving = await LocalServing.open(parts)
+            try:
+                yield serving
+            finally:
+                await serving.end()
+        finally:
+            await parts.close()
+
+
+async def keep_applied(service: Service, directory: "Path") -> None:
+    """Keep the flows of a directory applied; see :func:`engine.flow_watch.keep_applied`."""
+    from engine import flow_watch  # noqa: PLC0415 - the same
+
+    await flow_watch.keep_applied(service, directory)
 
 
 async def initialise(observer: Observer, *, example: str | None) -> "Installation":

@@ -38,6 +38,8 @@ class Parts:
     def __init__(self, *, settings: Settings, language: Language, lasting: bool = False) -> None:
         """``lasting`` says that runs may come at any time, so that sandboxes are kept ready for them."""
         self.language = language
+        self._open_sandboxes: Sandboxes | None = None
+        self._runs: Runs | None = None
         self._settings = settings
         self._lasting = lasting
         self._stack = AsyncExitStack()
@@ -82,19 +84,34 @@ class Parts:
             private=(self._settings.home.home,),
         )
 
-    async def runs(self, driver: Driver) -> Runs:
+    async def sandboxes(self) -> Sandboxes:
+        """The pool of sandboxes, of which there is one."""
+        async with self._opening:
+            if self._open_sandboxes is None:
+                isolation = self._settings.runner
+                self._open_sandboxes = Sandboxes(
+                    await self.runner(isolation.runner),
+                    concurrency=isolation.concurrency,
+                    floor=isolation.ready_min if self._lasting else 0,
+                    ceiling=isolation.ready_max if self._lasting else 0,
+                )
+                self._stack.push_async_callback(self._open_sandboxes.close)
+                self._open_sandboxes.warm()
+            return self._open_sandboxes
+
+    async def runs(self, driver: Driver | None = None) -> Runs:
+        """What sees runs to their end by a driver; by Prefect, of which there is one, where none is given."""
+        if driver is not None:
+            return await self._make_runs(driver)
+        if self._runs is None:
+            self._runs = await self._make_runs(self.orchestrator)
+        return self._runs
+
+    async def _make_runs(self, driver: Driver) -> Runs:
         store = await self.store()
         await store.artifacts.contents.probe()
+        sandboxes = await self.sandboxes()
         isolation = self._settings.runner
-        runner = await self.runner(isolation.runner)
-        sandboxes = Sandboxes(
-            runner,
-            concurrency=isolation.concurrency,
-            floor=isolation.ready_min if self._lasting else 0,
-            ceiling=isolation.ready_max if self._lasting else 0,
-        )
-        sandboxes.warm()
-        self._stack.push_async_callback(sandboxes.close)
         network = self._settings.network
         given: dict[str, Any] = {
             "min_isolation": isolation.min_isolation,
@@ -106,7 +123,7 @@ class Parts:
             PythonStep: code,
             JavaScriptStep: code,
             ShellStep: code,
-            ImageStep: ImageExecutor(sandboxes, containers_of(runner), **given),
+            ImageStep: ImageExecutor(sandboxes, containers_of(sandboxes.runner), **given),
             ToolStep: ToolExecutor(),
             SubflowStep: SubflowExecutor(),
         }
@@ -132,15 +149,20 @@ class LateOrchestrator:
     async def run(self, execution: Execution) -> RunOutcome:
         """See :class:`engine.runs.Driver`. Cancelled while prefect is imported, the run still gets its ``finally``."""
         with Interruption() as interruption:
-            async with self._opening:
-                if self._orchestrator is None:
-                    home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
-                    prepare(home, api_url)
-                    importing = asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
-                    gears: Any = await interruption.outlast(importing)
-                    orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
-                    self._orchestrator = await self._stack.enter_async_context(orchestrator)
-            assert self._orchestrator is not None
+            orchestrator = await self.open(interruption)
             if interruption.came:
                 execution.cancel()
-            return await self._orchestrator.run(execution)
+            return await orchestrator.run(execution)
+
+    async def open(self, interruption: Interruption) -> Driver:
+        """The orchestrator; a service opens it beforehand."""
+        async with self._opening:
+            if self._orchestrator is None:
+                home, api_url = self._settings.home.home, self._settings.prefect.prefect_api_url
+                prepare(home, api_url)
+                importing = asyncio.to_thread(importlib.import_module, "engine.orchestrator.prefect_gears")
+                gears: Any = await interruption.outlast(importing)
+                orchestrator = gears.Orchestrator(api_url=api_url, cache_dir=home / "cache")
+                self._orchestrator = await self._stack.enter_async_context(orchestrator)
+            assert self._orchestrator is not None
+            return self._orchestrator

@@ -1,21 +1,31 @@
 """Flows and their versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, update
+from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import col
 from ulid import ULID
 
-from engine.records import FlowSummary, FlowVersion, RunSummary
+from engine.records import FlowDetail, FlowState, FlowSummary, FlowVersion, Page, RunSummary
 from engine.store.database import Database
 from engine.store.errors import UnknownRecordError
 from engine.store.runs import SUMMARY_COLUMNS, summary
 from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable
 from flows.definition import Definition
+
+_LOCK = sql("SELECT pg_advisory_xact_lock(hashtextextended(:workspace, 2))")
+_VERSIONS = (
+    select(func.count())
+    .where(col(FlowVersionTable.flow_id) == col(FlowTable.id))
+    .correlate(FlowTable)
+    .scalar_subquery()
+    .label("versions")
+)
 
 
 class Flows:
@@ -25,34 +35,92 @@ class Flows:
         self._database = database
 
     async def put_version(
-        self, workspace: str, flow: str, text: str, files: Mapping[str, str], digest: str
+        self, workspace: str, flow: str, text: str, files: Mapping[str, str], digest: str, *, apply: bool = False
     ) -> FlowVersion:
-        """Make this text the flow's current version.
+        """Keep this text as a version of the flow.
 
         Text and files that the flow had before (the same ``digest``) are the version that they were then; new ones get
-        the next number, counted from 1.
+        the next number, counted from 1. The version becomes the current one where it is to be applied, or where the
+        flow never was: a draft that is tried out doesn't change what is in service.
         """
         return await self._database.write(
-            lambda connection: _put(connection, workspace, flow, text=text, files=files, digest=digest)
+            lambda connection: _put(connection, workspace, flow, text=text, files=files, digest=digest, apply=apply)
         )
 
     async def put_versions(self, workspace: str, definitions: Sequence[Definition]) -> Sequence[FlowVersion]:
-        """Make these the current versions of their flows, all or none; see :meth:`put_version`."""
+        """Keep these versions, for runs of them, all or none; see :meth:`put_version`."""
         return await self._database.write(
             lambda connection: [
-                _put(connection, workspace, one.flow.flow, text=one.text, files=one.files, digest=one.digest)
+                _put(
+                    connection,
+                    workspace,
+                    one.flow.flow,
+                    text=one.text,
+                    files=one.files,
+                    digest=one.digest,
+                    apply=False,
+                )
                 for one in definitions
             ]
         )
 
+    async def lock(self, workspace: str) -> None:
+        """Keep others from changing the flows of a workspace until the transaction ends."""
+
+        def lock(connection: Connection) -> None:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_LOCK, {"workspace": workspace})
+
+        await self._database.write(lock)
+
+    async def enable(self, flow: str, *, enabled: bool, workspace: str = DEFAULT_WORKSPACE) -> bool:
+        """Let a flow start, or not; whether there is such a flow that was applied."""
+        return await self._change(workspace, flow, enabled=enabled)
+
+    async def delete(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> bool:
+        """Forget a flow but for its runs and their versions; whether there was one."""
+        return await self._change(workspace, flow, drafts=True, deleted_at=datetime.now(UTC), applied=False)
+
+    async def _change(self, workspace: str, flow: str, *, drafts: bool = False, **values: object) -> bool:
+        change = update(FlowTable).where(
+            col(FlowTable.workspace) == workspace, col(FlowTable.name) == flow, col(FlowTable.deleted_at).is_(None)
+        )
+        if not drafts:
+            change = change.where(col(FlowTable.applied))
+        return await self._database.write(lambda connection: connection.execute(change.values(values)).rowcount == 1)
+
+    async def detail(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowDetail | None:
+        """A flow with its current version, None where there is no such flow."""
+        rows = await self._database.rows(
+            _versions()
+            .add_columns(_VERSIONS, col(FlowTable.updated_at), col(FlowTable.applied), col(FlowTable.enabled))
+            .where(*_is_current(workspace, flow))
+        )
+        if not rows:
+            return None
+        row = rows[0]
+        return FlowDetail(version=_version(row), versions=row.versions, state=_state(row), updated_at=row.updated_at)
+
+    async def versions(
+        self, flow: str, *, workspace: str = DEFAULT_WORKSPACE, limit: int = 50, before: int | None = None
+    ) -> Page[FlowVersion]:
+        """The versions of a flow, the newest first, those with a number under ``before``."""
+        query = _versions().where(*_is_known(workspace, flow)).order_by(col(FlowVersionTable.number).desc())
+        if before is not None:
+            query = query.where(col(FlowVersionTable.number) < before)
+        rows = await self._database.rows(query.limit(limit + 1))
+        items = tuple(_version(row) for row in rows[:limit])
+        return Page(items=items, next=str(items[-1].number) if len(rows) > limit else None)
+
+    async def version(self, flow: str, number: int, *, workspace: str = DEFAULT_WORKSPACE) -> FlowVersion | None:
+        """The version of that number, None where there is none."""
+        query = _versions().where(*_is_known(workspace, flow), col(FlowVersionTable.number) == number)
+        rows = await self._database.rows(query)
+        return _version(rows[0]) if rows else None
+
     async def current(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowVersion | None:
         """The version that was put last, None where there is no such flow."""
-        query = _versions().where(
-            col(FlowTable.workspace) == workspace,
-            col(FlowTable.name) == flow,
-            col(FlowVersionTable.number) == col(FlowTable.current),
-        )
-        rows = await self._database.rows(query)
+        rows = await self._database.rows(_versions().where(*_is_current(workspace, flow)))
         return _version(rows[0]) if rows else None
 
     async def get(self, version_id: str) -> FlowVersion:
@@ -66,14 +134,15 @@ class Flows:
             raise UnknownRecordError(f"there is no flow version {version_id!r}")
         return _version(rows[0])
 
-    async def list(self, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[FlowSummary, ...]:
-        """All flows of a workspace by name, each with its current version and its newest run."""
-        versions = (
-            select(func.count())
-            .where(col(FlowVersionTable.flow_id) == col(FlowTable.id))
-            .correlate(FlowTable)
-            .scalar_subquery()
-        )
+    async def list(
+        self,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        limit: int | None = None,
+        after: str | None = None,
+        hidden: Collection[str] = (),
+    ) -> tuple[FlowSummary, ...]:
+        """The flows of a workspace by name, from ``after`` on, each with its current version and its newest run."""
         newest_run = (
             select(func.max(RunTable.id))
             .where(col(RunTable.workspace) == col(FlowTable.workspace), col(RunTable.flow) == col(FlowTable.name))
@@ -87,7 +156,9 @@ class Flows:
                 col(FlowVersionTable.id).label("version_id"),
                 col(FlowVersionTable.number).label("number"),
                 col(FlowVersionTable.digest).label("digest"),
-                versions.label("versions"),
+                _VERSIONS,
+                col(FlowTable.applied),
+                col(FlowTable.enabled),
                 newest_run.label("newest_run"),
             )
             .join_from(
@@ -96,9 +167,17 @@ class Flows:
                 (col(FlowVersionTable.flow_id) == col(FlowTable.id))
                 & (col(FlowVersionTable.number) == col(FlowTable.current)),
             )
-            .where(col(FlowTable.workspace) == workspace)
+            .where(
+                col(FlowTable.workspace) == workspace,
+                col(FlowTable.deleted_at).is_(None),
+            )
             .order_by(col(FlowTable.name))
+            .limit(limit)
         )
+        if after is not None:
+            query = query.where(col(FlowTable.name) > after)
+        if hidden:
+            query = query.where(col(FlowTable.name).not_in(hidden))
 
         def read(connection: Connection) -> tuple[Sequence[Row[*tuple[Any, ...]]], dict[str, RunSummary]]:
             rows = connection.execute(query).all()
@@ -116,6 +195,7 @@ class Flows:
                 digest=row.digest,
                 versions=row.versions,
                 updated_at=row.updated_at,
+                state=_state(row),
                 last_run=runs.get(row.newest_run),
             )
             for row in rows
@@ -123,15 +203,15 @@ class Flows:
 
 
 def _put(
-    connection: Connection, workspace: str, flow: str, *, text: str, files: Mapping[str, str], digest: str
+    connection: Connection, workspace: str, flow: str, *, apply: bool, text: str, files: Mapping[str, str], digest: str
 ) -> FlowVersion:
     now = datetime.now(UTC)
     upsert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(FlowTable)
     # The upsert also locks the flow's row, so that two versions never take one number.
-    flow_id, current = connection.execute(
+    flow_id, current, applied, deleted_at = connection.execute(
         upsert.values(id=str(ULID()), workspace=workspace, name=flow, current=0, updated_at=now)
         .on_conflict_do_update(index_elements=["workspace", "name"], set_={"name": upsert.excluded.name})
-        .returning(col(FlowTable.id), col(FlowTable.current))
+        .returning(col(FlowTable.id), col(FlowTable.current), col(FlowTable.applied), col(FlowTable.deleted_at))
     ).one()
     known = connection.execute(
         _versions().where(col(FlowVersionTable.flow_id) == flow_id, col(FlowVersionTable.digest) == digest)
@@ -161,11 +241,34 @@ def _put(
                 created_at=now,
             )
         )
-    if current != version.number:
-        connection.execute(
-            update(FlowTable).where(col(FlowTable.id) == flow_id).values(current=version.number, updated_at=now)
-        )
+    changes: dict[str, object] = {}
+    if current != version.number and (apply or not applied):
+        changes |= {"current": version.number, "updated_at": now}
+    if deleted_at is not None:
+        changes |= {"deleted_at": None, "enabled": True}
+    if apply and not applied:
+        changes |= {"applied": True}
+    if changes:
+        connection.execute(update(FlowTable).where(col(FlowTable.id) == flow_id).values(changes))
     return version
+
+
+def _is_known(workspace: str, flow: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(FlowTable.workspace) == workspace,
+        col(FlowTable.name) == flow,
+        col(FlowTable.deleted_at).is_(None),
+    )
+
+
+def _is_current(workspace: str, flow: str) -> tuple[ColumnElement[bool], ...]:
+    return (*_is_known(workspace, flow), col(FlowVersionTable.number) == col(FlowTable.current))
+
+
+def _state(row: Row[Any]) -> FlowState:
+    if not row.applied:
+        return "draft"
+    return "enabled" if row.enabled else "disabled"
 
 
 def _versions() -> Select[*tuple[Any, ...]]:

@@ -1,7 +1,7 @@
 """Runs."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -52,7 +52,22 @@ _START = _UNFINISHED.values(
     owner=_ENGINE,
     lease_until=bindparam("until", type_=UtcDateTime()),
 )
+_CANCEL_QUEUED = (
+    update(_TABLE)
+    .where(_THIS, _TABLE.c.status == RunStatus.QUEUED.value)
+    .values(
+        status=RunStatus.CANCELLED.value,
+        error=bindparam("error", type_=_TABLE.c.error.type),
+        ended_at=bindparam("now", type_=UtcDateTime()),
+    )
+)
+_REQUEST_CANCEL = (
+    update(_TABLE)
+    .where(_THIS, _TABLE.c.status.in_(UNFINISHED))
+    .values(cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())))
+)
 _GET = select(_TABLE).where(_THIS)
+_SUMMARY_OF = select(*SUMMARY_COLUMNS).where(_THIS)
 _STATUS = select(_TABLE.c.status).where(_THIS)
 
 
@@ -167,6 +182,50 @@ class Runs:
         query = select(*SUMMARY_COLUMNS).where(col(RunTable.parent_id) == run_id).order_by(col(RunTable.id))
         return tuple(summary(row) for row in await self._database.rows(query))
 
+    async def queued(self, *, workspace: str = DEFAULT_WORKSPACE, limit: int = 100) -> tuple[str, ...]:
+        """The ids of the runs that wait to be driven, the oldest first."""
+        query = (
+            select(col(RunTable.id))
+            .where(col(RunTable.workspace) == workspace, col(RunTable.status) == RunStatus.QUEUED.value)
+            .order_by(col(RunTable.id))
+            .limit(limit)
+        )
+        return tuple(row.id for row in await self._database.rows(query))
+
+    async def count(self, status: RunStatus, *, workspace: str = DEFAULT_WORKSPACE) -> int:
+        """How many runs have that status."""
+        query = select(func.count().label("runs")).where(
+            col(RunTable.workspace) == workspace, col(RunTable.status) == status.value
+        )
+        return int((await self._database.rows(query))[0].runs)
+
+    async def cancel_queued(self, run_id: str) -> bool:
+        """End a run as cancelled that nobody drives yet; False where somebody does, or it has ended."""
+        error = error_to_json(StepError(code="run_cancelled", message="the run was cancelled before it began"))
+        values = {"this": run_id, "now": datetime.now(UTC), "error": error}
+        return await self._database.write(lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1)
+
+    async def request_cancel(self, run_id: str) -> None:
+        """Ask whoever drives the run to cancel it.
+
+        Raises:
+            UnknownRecordError: there is no such run.
+            AlreadyFinishedError: it has ended.
+        """
+
+        def change(connection: Connection) -> None:
+            if connection.execute(_REQUEST_CANCEL, {"this": run_id, "now": datetime.now(UTC)}).rowcount != 1:
+                raise _ended(connection, run_id)
+
+        await self._database.write(change)
+
+    async def to_cancel(self, run_ids: Collection[str]) -> tuple[str, ...]:
+        """Those of the runs that somebody asked to cancel."""
+        query = select(col(RunTable.id)).where(
+            col(RunTable.id).in_(run_ids), col(RunTable.cancel_requested_at).is_not(None)
+        )
+        return tuple(row.id for row in await self._database.rows(query))
+
     async def get(self, run_id: str) -> Run:
         """The run of that full id.
 
@@ -177,6 +236,13 @@ class Runs:
         if not rows:
             raise _unknown(run_id)
         return _run(rows[0])
+
+    async def summary(self, run_id: str) -> RunSummary:
+        """The run of that full id, without its inputs and its output. Raises :class:`UnknownRecordError`."""
+        rows = await self._database.rows(_SUMMARY_OF, {"this": run_id})
+        if not rows:
+            raise _unknown(run_id)
+        return summary(rows[0])
 
     async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> Run:
         """The one run whose id begins with ``prefix``, in either case.
@@ -242,14 +308,19 @@ class Runs:
             if connection.execute(unfinished, given).rowcount == 1:
                 also(connection)
                 return
-            status = connection.scalar(_STATUS, {"this": run_id})
-            if status is None:
-                raise _unknown(run_id)
-            if status in UNFINISHED:
-                raise LeaseLostError(run_id)
-            raise AlreadyFinishedError(f"run {run_id} has already {status}; a finished run is never changed")
+            raise _ended(connection, run_id)
 
         await self._database.write(change)
+
+
+def _ended(connection: Connection, run_id: str) -> Exception:
+    """Why a run could not be changed."""
+    status = connection.scalar(_STATUS, {"this": run_id})
+    if status is None:
+        return _unknown(run_id)
+    if status in UNFINISHED:
+        return LeaseLostError(run_id)
+    return AlreadyFinishedError(f"run {run_id} has already ended as {status}; a finished run is never changed")
 
 
 def _unknown(run_id: str) -> UnknownRecordError:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -38,6 +38,14 @@ _END_OPEN = (
     )
 )
 _OF_RUN = select(_TABLE).where(_TABLE.c.run_id == bindparam("run")).order_by(_TABLE.c.id)
+_CHANGED = (
+    select(*(column for column in _TABLE.columns if column.name != "result"), null().label("result"))
+    .where(
+        _TABLE.c.run_id == bindparam("run"),
+        func.coalesce(_TABLE.c.ended_at, _TABLE.c.started_at) >= bindparam("since", type_=UtcDateTime()),
+    )
+    .order_by(_TABLE.c.id)
+)
 _OF_STEPS = _OF_RUN.where(_TABLE.c.item == NO_ITEM)
 _EXECUTED = _TABLE.c.attempt > 0
 _TALLIES = (
@@ -125,6 +133,11 @@ class Steps:
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
         return tuple(_step(row) for row in await self._database.rows(_OF_RUN, {"run": run_id}))
+
+    async def changed(self, run_id: str, since: datetime) -> tuple[StepRun, ...]:
+        """The attempts of a run that began or ended at ``since`` or later, without their results."""
+        rows = await self._database.rows(_CHANGED, {"run": run_id, "since": since})
+        return tuple(_step(row) for row in rows)
 
     async def summaries(self, run_id: str) -> tuple[StepSummary, ...]:
         """The steps of a run, in the order in which they began; of the items of a for-each only their numbers."""

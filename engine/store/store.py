@@ -20,7 +20,9 @@ from engine.store.leases import Leases
 from engine.store.logs import Logs
 from engine.store.runs import Runs
 from engine.store.secrets import Secrets
+from engine.store.start_keys import StartKeys
 from engine.store.steps import Steps
+from engine.store.tokens import Tokens
 from flows.errors import InvalidCallError
 from steps.sandbox import owner
 
@@ -28,9 +30,10 @@ from steps.sandbox import owner
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``steps`` (attempts), ``logs``, ``calls`` (of
-    tools), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events``
-    (what came in, and what became of it) and ``content`` (the workspaces' documents, tasks and files).
+    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
+    ``calls`` (of tools), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
+    (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their principals) and ``content``
+    (the workspaces' documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -47,6 +50,8 @@ class Store:
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)
         self.events = Events(database)
+        self.start_keys = StartKeys(database)
+        self.tokens = Tokens(database)
         self.content = Content(database, blobs)
 
     @classmethod

@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     text,
+    true,
 )
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
@@ -57,8 +58,38 @@ class WorkspaceTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class PrincipalTable(Table, table=True):
+    """Who acts, by name in a workspace."""
+
+    __tablename__ = "principal"
+    __table_args__ = (UniqueConstraint("workspace", "name"),)
+    id: str = Field(primary_key=True)
+    workspace: str = Field(foreign_key="workspace.id")
+    name: str = Field(sa_type=_KEY)
+    role: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class TokenTable(Table, table=True):
+    """A token of a principal. ``id`` is the public part of its text, ``digest`` the argon2 hash of the whole."""
+
+    __tablename__ = "token"
+    __table_args__ = (Index(None, "principal_id", "id"),)
+    id: str = Field(primary_key=True)
+    principal_id: str = Field(foreign_key="principal.id")
+    digest: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
 class FlowTable(Table, table=True):
-    """A flow by name; ``current`` is the number of the version that was put last."""
+    """A flow by name; ``current`` is the number of its current version.
+
+    ``applied`` says that somebody put it into service, ``enabled`` that it may start. A deleted flow keeps its row
+    for its runs.
+    """
 
     __tablename__ = "flow"
     __table_args__ = (UniqueConstraint("workspace", "name"),)
@@ -67,6 +98,9 @@ class FlowTable(Table, table=True):
     name: str = Field(sa_type=_KEY)
     current: int
     updated_at: datetime = Field(sa_type=UtcDateTime)
+    applied: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    enabled: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class FlowVersionTable(Table, table=True):
@@ -115,6 +149,17 @@ class RunTable(Table, table=True):
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     subflows: dict[str, str] | None = Field(default=None, sa_type=Payload)
     directories: list[str] | None = Field(default=None, sa_type=Payload)
+    cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class StartKeyTable(Table, table=True):
+    """The key under which a caller asked for a run. ``digest`` is that of what was asked for."""
+
+    __tablename__ = "start_key"
+    workspace: str = Field(primary_key=True, foreign_key="workspace.id")
+    key: str = Field(primary_key=True, sa_type=_KEY)
+    digest: str
+    run_id: str = Field(foreign_key="run.id", index=True)
 
 
 class StepRunTable(Table, table=True):

@@ -93,6 +93,7 @@ class Stepbox:
         return path.name
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, these share one, and so one installation."""
     here = Path(__file__).parent

@@ -16,9 +16,18 @@ COMMANDS = (
     ("flows", "list"),
     ("flows", "show"),
     ("flows", "apply"),
+    ("flows", "versions"),
+    ("flows", "enable"),
+    ("flows", "disable"),
+    ("flows", "delete"),
     ("runs", "list"),
     ("runs", "show"),
     ("runs", "logs"),
+    ("runs", "cancel"),
+    ("serve",),
+    ("tokens", "create"),
+    ("tokens", "list"),
+    ("tokens", "revoke"),
     ("schema",),
     ("doctor",),
 )
@@ -71,7 +80,8 @@ def test_shell_completion(stepbox: Stepbox, shell: str) -> None:
     assert "_STEPBOX_COMPLETE" in outcome.stdout
 
 
-HEAVY = ("prefect", "sqlalchemy", "httpx")
+SERVICE = ("fastapi", "starlette", "uvicorn", "structlog", "prometheus_client", "argon2", "watchfiles")
+HEAVY = ("prefect", "sqlalchemy", "httpx", *SERVICE)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +90,9 @@ HEAVY = ("prefect", "sqlalchemy", "httpx")
         (("--help",), (*HEAVY, "pydantic_core", "ruamel", "rich.live")),
         (("schema",), HEAVY),
         (("validate", "ok.yaml"), (*HEAVY, "rich.live")),
-        (("exec", "-l", "python", "-f", "ok.py"), ("prefect",)),
+        (("exec", "-l", "python", "-f", "ok.py"), ("prefect", *SERVICE)),
+        (("flows", "list"), ("prefect", "httpx", *SERVICE)),
+        (("tokens", "list"), ("prefect", "httpx", "fastapi", "uvicorn", "structlog", "argon2")),
     ],
     ids=lambda value: value[0],
 )

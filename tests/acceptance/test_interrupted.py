@@ -72,7 +72,7 @@ class Interrupted:
     def shown(self, run_id: str) -> Json:
         """The same from the store."""
         document = self.stepbox("runs", "show", run_id, "--output", "json").json()
-        assert document.pop("egress") == []
+        assert (document.pop("egress"), document.pop("abandoned")) == ([], False)
         return document
 
     def runs(self) -> list[Json]:

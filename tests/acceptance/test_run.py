@@ -192,7 +192,11 @@ def test_runs_list_show_and_logs(stepbox: Stepbox) -> None:
     assert [run["flow"] for run in stepbox("runs", "list", "--flow", "sum", "--output", "json").json()] == ["sum"]
     assert [run["flow"] for run in stepbox("runs", "list", "--status", "failed", "--output", "json").json()] == ["bad"]
     assert len(stepbox("runs", "list", "--limit", "1", "--output", "json").json()) == 1
-    assert stepbox("runs", "show", ran["run_id"], "--output", "json").json() == {**ran, "egress": []}
+    assert stepbox("runs", "show", ran["run_id"], "--output", "json").json() == {
+        **ran,
+        "egress": [],
+        "abandoned": False,
+    }
     (line,) = stepbox("runs", "logs", ran["run_id"], "--step", "add", "--output", "json").json()
     assert (line["step"], line["stream"], line["line"]) == ("add", "stdout", "adding 3")
     text = stepbox("runs", "show", ran["run_id"])

@@ -117,7 +117,7 @@ def test_an_interrupted_run_prints_its_one_document(stepbox: Stepbox, how: signa
     assert document["steps"]["wait"]["status"] == "cancelled"
     assert document["steps"]["tidy"]["status"] == "succeeded"
     shown = stepbox("runs", "show", document["run_id"], "--output", "json").json()
-    assert (shown.pop("egress"), shown) == ([], document)
+    assert (shown.pop("egress"), shown.pop("abandoned"), shown) == ([], False, document)
     assert "Traceback" not in stderr
 
 

@@ -44,9 +44,10 @@ def wide_flow() -> str:
 
 
 async def run_flow(text: str, expected: Any) -> None:
-    flow = FlowText(text=text.encode(), path="flow.yaml", directory=Path(tempfile.gettempdir()))
+    directory = Path(tempfile.gettempdir())
+    flow = FlowText(text=text.encode(), path="flow.yaml", directory=directory)
     async with open_service() as service:
-        report = await service.run(service.load(flow), {}, NoObserver(), directory=flow.directory)
+        report = await service.run(service.load(flow), {}, NoObserver(), directory=directory)
     assert report.run.output == expected, report
 
 

@@ -171,14 +171,14 @@ async def test_a_run_whose_command_was_killed_is_resumed(
     pid = killed.begin(command)
     monkeypatch.setenv("STEPBOX_HOME", str(tmp_path / "home"))
     async with open_service() as service:
-        part, main = await service.runs(flow=None, status=None, limit=10)
+        part, main = (await service.runs(flow=None, status=None, limit=10)).items
         assert (main.status, main.abandoned, part.parent_id) == (RunStatus.RUNNING, False, main.id)
         assert await service.abandoned() == []
         with pytest.raises(RunDrivenError, match=f"is driven by process {pid} of this machine"):
             await service.resume(main.id, NoObserver())
         killed.kill()
         assert [run.id for run in await service.abandoned()] == [main.id]
-        assert [run.abandoned for run in await service.runs(flow=None, status=None, limit=10)] == [True, True]
+        assert [run.abandoned for run in (await service.runs(flow=None, status=None, limit=10)).items] == [True, True]
         with pytest.raises(NotResumableError, match=f"is a part of run {main.id}") as refused:
             await service.resume(part.id, NoObserver())
         assert refused.value.fix == f"stepbox runs resume {main.id}"
@@ -191,7 +191,7 @@ async def test_a_run_whose_command_was_killed_is_resumed(
         assert (document["run_id"], document["status"], document["output"]) == (main.id, "succeeded", "hi!")
         attempts = {name: step["attempts"] for name, step in document["steps"].items()}
         assert attempts == {"load": 1, "part": 2, "load_more": 1}
-        after = await service.runs(flow=None, status=None, limit=10)
+        after = (await service.runs(flow=None, status=None, limit=10)).items
         assert [(run.id, run.status) for run in after] == [(run.id, RunStatus.SUCCEEDED) for run in (part, main)]
         with pytest.raises(NotResumableError, match="has already succeeded"):
             await service.resume(main.id, NoObserver())

@@ -24,13 +24,20 @@ EXIT_STATUS = {"succeeded": 0, "failed": 1, "cancelled": INTERRUPTED, "waiting":
 
 
 def run(
-    flow: Annotated[Path, typer.Argument(metavar="FLOW.yaml", help="The flow's file; `-` reads standard input.")],
+    flow: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FLOW", help="The flow's file, such as flow.yaml, or `-`; or the name of a flow that was applied."
+        ),
+    ],
     input_: InputOption = None,
     inputs: InputsOption = None,
     output: OutputOption = Output.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only the outcome.")] = False,
 ) -> None:
     """Run a flow and show its steps and logs as they happen.
+
+    What looks like a name and is no file here, such as `close_stale_tasks`, is a flow that the installation knows.
 
     Exit status: 0 succeeded, 1 the run failed, 2 the flow or the call is invalid, 3 a guarantee or limit can't be
     enforced here, 4 parked, 130 interrupted.
@@ -40,13 +47,20 @@ def run(
 
     def work() -> "Coroutine[None, None, int]":
         once(flow, inputs)
-        return _run(read_flow(flow), read_inputs(inputs), split_inputs(input_), output, quiet=quiet)
+        target = str(flow) if _is_name(flow) else read_flow(flow)
+        return _run(target, read_inputs(inputs), split_inputs(input_), output, quiet=quiet)
 
     leave(work, output)
 
 
+def _is_name(flow: Path) -> bool:
+    from flows.names import NAME
+
+    return NAME.fullmatch(str(flow)) is not None and not flow.exists()
+
+
 async def _run(
-    text: "FlowText", given: "dict[str, Json]", pairs: dict[str, str], output: Output, *, quiet: bool
+    target: "str | FlowText", given: "dict[str, Json]", pairs: dict[str, str], output: Output, *, quiet: bool
 ) -> int:
     import asyncio
 
@@ -62,12 +76,14 @@ async def _run(
 
     try:
         async with open_service() as service:
-            definition = service.load(text)
+            definition = await service.definition(target) if isinstance(target, str) else service.load(target)
             for name, value in pairs.items():
                 given[name] = parse_input(definition.flow.inputs.get(name, {}), value)
 
             async def run(observer: "Observer") -> "RunReport":
-                return await service.run(definition, given, observer, directory=text.directory)
+                if isinstance(target, str):
+                    return await service.run_known(target, given, observer)
+                return await service.run(definition, given, observer, directory=target.directory or Path())
 
             await watch_run(service, definition, run, done, lines=output is Output.TEXT, quiet=quiet)
     except asyncio.CancelledError:

@@ -59,7 +59,7 @@ def list_(
 
         wanted = None if status is None else _status(status)
         async with open_service() as service:
-            runs = await service.runs(flow=flow, status=wanted, limit=limit)
+            runs = (await service.runs(flow=flow, status=wanted, limit=limit)).items
         if output is Output.JSON:
             print_json([run_document(run) for run in runs])
             return 0
@@ -205,7 +205,7 @@ def logs(
         from engine.documents import line_document
 
         async with open_service() as service:
-            lines = await service.run_logs(run, step=step)
+            lines = (await service.run_logs(run, step=step)).items
         if output is Output.JSON:
             print_json([line_document(line) for line in lines])
             return 0
@@ -214,6 +214,30 @@ def logs(
             style = "dim" if line.stream == "stderr" else ""
             at = f"{line.at:%H:%M:%S.%f}"[:-3]
             console.print(Text.assemble((f"{at} ", "dim"), (f"{line.label} │ ", "cyan"), (plain(line.line), style)))
+        return 0
+
+    leave(work, output)
+
+
+@app.command()
+def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
+    """Cancel a run: its steps are killed, then its `finally` runs. Asked for once more, that is cut short as well.
+
+    Example: `stepbox runs cancel 01JD`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+        from engine.documents import run_document
+
+        async with open_service() as service:
+            cancelled = await service.cancel(run)
+        if output is Output.JSON:
+            print_json(run_document(cancelled))
+        elif cancelled.status == "cancelled":
+            out().print(styled(cancelled.status), f"run {cancelled.id} had not begun")
+        else:
+            out().print(styled(cancelled.status), f"run {cancelled.id} is asked to end")
         return 0
 
     leave(work, output)

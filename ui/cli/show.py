@@ -134,20 +134,10 @@ def error_document(problem: StepboxError) -> "dict[str, Json]":
     """An error of a call as JSON."""
     error: dict[str, Json] = {"code": problem.code, "message": problem.message, "fix": problem.fix}
     if isinstance(problem, InvalidFlowError):
+        from engine.documents import problem_document
+
         error["problems"] = [problem_document(one) for one in problem.problems]
     return error
-
-
-def problem_document(problem: Problem) -> "dict[str, Json]":
-    """A problem of a definition as JSON."""
-    return {
-        "file": problem.path,
-        "line": problem.line,
-        "column": problem.column,
-        "code": problem.code,
-        "message": problem.message,
-        "fix": problem.fix,
-    }
 
 
 def show_problems(problems: Iterable[Problem]) -> None:

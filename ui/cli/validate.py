@@ -8,7 +8,7 @@ import typer
 from flows.errors import InvalidCallError, InvalidFlowError, Problem
 from ui.cli.doors import leave
 from ui.cli.options import STANDARD_INPUT, Output, OutputOption, once, read_flow
-from ui.cli.show import err, literal, out, print_json, problem_document, show_problems
+from ui.cli.show import err, literal, out, print_json, show_problems
 
 if TYPE_CHECKING:
     from flows.values import Json
@@ -36,6 +36,7 @@ def validate(
 
 def _validate(files: list[Path], output: Output) -> int:
     from engine.bootstrap import language
+    from engine.documents import problem_document
 
     documents: list[Json] = []
     count = 0
@@ -45,7 +46,7 @@ def _validate(files: list[Path], output: Output) -> int:
         summary = None
         try:
             text = read_flow(file)
-            definition = language().load_text(text.text, path=text.path, directory=text.directory)
+            definition = language().load_text(text.text, path=text.path, directory=text.directory or Path())
             summary = f"flow {definition.flow.flow}, {len(definition.flow.steps)} steps"
         except InvalidFlowError as invalid:
             problems = invalid.problems

@@ -68,6 +68,37 @@ def test_a_misspelt_guarantee_is_not_silently_dropped(monkeypatch: pytest.Monkey
 
 
 def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STEPBOX_URL", "STEPBOX_TOKEN", "STEPBOX_ADMIN_TOKEN", "STEPBOX_TEST_POSTGRES_URL"):
+    for name in ("STEPBOX_TEST_POSTGRES_URL", "STEPBOX_OF_A_SCRIPT"):
         monkeypatch.setenv(name, "x")
     Settings()
+
+
+def test_how_a_service_works_is_said_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Settings().serve.concurrent_runs, Settings().serve.shutdown_grace) == (20, 30.0)
+    assert (Settings().serve.admin_token, Settings().client.url) == (None, None)
+    for name, value in {
+        "CONCURRENT_RUNS": "3",
+        "SHUTDOWN_GRACE": "1m30s",
+        "MAX_BODY": "2MB",
+        "LOG_FORMAT": "json",
+        "ADMIN_TOKEN": "t" * 32,
+        "URL": "https://stepbox.example.com/",
+        "TOKEN": "stp_x",
+    }.items():
+        monkeypatch.setenv(f"STEPBOX_{name}", value)
+    serve = Settings().serve
+    assert (serve.concurrent_runs, serve.shutdown_grace, serve.max_body) == (3, 90.0, 2_000_000)
+    assert "t" * 32 not in repr(serve)
+    assert Settings().client.url == "https://stepbox.example.com/"
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPBOX_ADMIN_TOKEN", "hunter2")
+    monkeypatch.setenv("STEPBOX_SHUTDOWN_GRACE", "soon")
+    monkeypatch.setenv("STEPBOX_URL", "ftp://x")
+    with pytest.raises(InvalidSettingsError) as caught:
+        Settings()
+    assert "STEPBOX_ADMIN_TOKEN: Value error, must be at least 32" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    for name in ("STEPBOX_SHUTDOWN_GRACE='soon'", "STEPBOX_URL='ftp://x'"):
+        assert name in str(caught.value)

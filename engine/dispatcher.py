@@ -1,0 +1,149 @@
+"""Drives queued runs in this process: the oldest first, so many at once."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
+
+from flows.errors import StepboxError
+
+_log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 2.0
+"""Seconds after which the queue is read without having been told: another process may have queued a run."""
+ASKED_TO_CANCEL = 1.0
+"""Seconds between two looks whether somebody asked to cancel what is driven."""
+
+
+class Queue(Protocol):
+    """The runs that wait, as the store has them."""
+
+    async def queued(self, *, limit: int) -> Sequence[str]:
+        """The ids of runs that wait to be driven, the oldest first."""
+
+    async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
+        """Those that somebody asked to cancel."""
+
+
+class Dispatcher:
+    """Takes queued runs and drives each in a task of its own, ``concurrency`` at most at once.
+
+    ``drive`` takes the id of a run, claims it, since another process may have been faster, and sees it to its end.
+    """
+
+    def __init__(self, *, queue: Queue, drive: Callable[[str], Awaitable[None]], concurrency: int) -> None:
+        self._queue = queue
+        self._drive = drive
+        self._concurrency = concurrency
+        self._driven: dict[str, asyncio.Task[None]] = {}
+        self._news = asyncio.Event()
+        self._asked: set[str] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self.stopping = False
+        """Whether nothing more is started."""
+
+    @property
+    def active(self) -> int:
+        """How many runs are driven now."""
+        return len(self._driven)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes runs."""
+        return bool(self._loops) and not any(loop.done() for loop in self._loops)
+
+    def start(self) -> None:
+        """Begin with what is queued."""
+        self._loops = [asyncio.create_task(self._dispatch()), asyncio.create_task(self._obey())]
+
+    def wake(self) -> None:
+        """Say that a run was queued."""
+        self._news.set()
+
+    def cancel(self, run_id: str) -> bool:
+        """Cancel a run that is driven here, again with each call; False where it isn't."""
+        task = self._driven.get(run_id)
+        if task is None:
+            return False
+        self._asked.add(run_id)
+        task.cancel()
+        return True
+
+    async def stop(self, grace: float) -> int:
+        """Start nothing more, and let what is driven end within ``grace`` seconds; how many were cancelled then.
+
+        Cancelling this leaves what is driven to :meth:`end`.
+        """
+        self.stopping = True
+        await self._end_loops()
+        if self._driven:
+            await asyncio.wait(self._driven.values(), timeout=grace)
+        cut = self.active
+        await self.end()
+        return cut
+
+    async def end(self) -> None:
+        """Start nothing more, cancel what is driven, unless that was done before, and wait for its end."""
+        self.stopping = True
+        await self._end_loops()
+        for run_id in self._driven.keys() - self._asked:
+            self.cancel(run_id)
+        while self._driven:
+            await asyncio.wait(self._driven.values())
+
+    async def _end_loops(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    async def _dispatch(self) -> None:
+        while True:
+            self._news.clear()
+            try:
+                await self._take()
+            except StepboxError:
+                _log.warning("the queue can't be read", exc_info=True)
+            try:
+                await asyncio.wait_for(self._news.wait(), LOOK_AGAIN)
+            except TimeoutError:
+                continue
+
+    async def _take(self) -> None:
+        if self.active >= self._concurrency:
+            return
+        # What is driven here may still be queued in the store: its task has just begun.
+        for run_id in await self._queue.queued(limit=self._concurrency + self.active):
+            if self.active >= self._concurrency:
+                return
+            if run_id not in self._driven:
+                task = asyncio.create_task(self._see_to_its_end(run_id), name=f"run {run_id}")
+                self._driven[run_id] = task
+                task.add_done_callback(lambda _task, run_id=run_id: self._over(run_id))  # type: ignore[misc]
+
+    def _over(self, run_id: str) -> None:
+        self._driven.pop(run_id, None)
+        self._asked.discard(run_id)
+        self._news.set()
+
+    async def _see_to_its_end(self, run_id: str) -> None:
+        try:
+            await self._drive(run_id)
+        except asyncio.CancelledError:
+            _log.info("run %s was cancelled", run_id)
+        except StepboxError as problem:
+            _log.warning("run %s: %s", run_id, problem)
+        except Exception:  # noqa: BLE001 - logged: one run's bug is no other's
+            _log.exception("run %s failed inside Stepbox", run_id)
+
+    async def _obey(self) -> None:
+        """Cancel what another process was asked to cancel."""
+        while True:
+            await asyncio.sleep(ASKED_TO_CANCEL)
+            unasked = self._driven.keys() - self._asked
+            if not unasked:
+                continue
+            try:
+                for run_id in await self._queue.to_cancel(unasked):
+                    self.cancel(run_id)
+            except StepboxError:
+                _log.warning("can't read whether runs are to be cancelled", exc_info=True)

@@ -1,0 +1,168 @@
+"""A service that goes on, in this process: its dispatcher, who may talk to it, and what it tells of itself."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from engine.bootstrap.parts import WORKSPACE, Parts
+from engine.cancellation import Interruption
+from engine.dispatcher import Dispatcher
+from engine.execution import why_ended
+from engine.feed import Feed
+from engine.flow_sources import RecordedFlows
+from engine.local_service import LocalService, abandoned_runs, prepare_interpreter, recorded_definition
+from engine.metrics import Metrics
+from engine.principal import LOCAL_ADMIN, Principal
+from engine.progress import Observers
+from engine.records import Run
+from engine.runs import Plan, Runs
+from engine.service import Readiness, Service
+from engine.store import Store
+from engine.store.errors import AlreadyFinishedError, RunDrivenError
+from engine.tokens import PRESET, Authenticator, issue
+from flows.errors import StepboxError
+from flows.values import RunStatus
+from steps.sandbox.pool import Sandboxes
+
+_log = logging.getLogger(__name__)
+
+LOOK_FOR_ABANDONED = 5.0
+"""Seconds between two looks for runs whose engine has ended; a lease lasts six times as long."""
+ANSWER_WITHIN = 5.0
+"""Seconds after which a database that says nothing counts as gone."""
+
+
+class LocalServing:
+    """Implements :class:`engine.service.Serving`. :meth:`open` makes it ready, :meth:`stop` ends its runs."""
+
+    def __init__(self, parts: Parts, store: Store, sandboxes: Sandboxes) -> None:
+        self._parts = parts
+        self._store = store
+        self._feed = Feed()
+        self._dispatcher = Dispatcher(
+            queue=Undriven(store), drive=self._drive, concurrency=parts.settings.serve.concurrent_runs
+        )
+        self._metrics = Metrics(
+            {
+                "stepbox_driven_runs": ("Runs that are driven now.", lambda: self._dispatcher.active),
+                "stepbox_ready_sandboxes": ("Sandboxes that wait for a job.", lambda: sandboxes.ready),
+                "stepbox_waiting_jobs": ("Jobs that wait for others to end.", lambda: sandboxes.queued),
+            }
+        )
+        self._observer = Observers(self._feed, self._metrics)
+        self._authenticator = Authenticator(store)
+
+    @classmethod
+    async def open(cls, parts: Parts) -> "LocalServing":
+        """Open what runs need, and begin with those that are queued."""
+        serving = cls(parts, await parts.store(), await parts.sandboxes())
+        with Interruption() as interruption:
+            await parts.orchestrator.open(interruption)
+        serving._dispatcher.start()
+        return serving
+
+    async def first_token(self) -> str | None:
+        """The text of an admin token, made because there is none; None where there is one, or it is preset."""
+        preset = self._parts.settings.serve.admin_token
+        if preset is not None:
+            await self._preset(preset.get_secret_value())
+            return None
+        now = datetime.now(UTC)
+        if any(token.is_valid(now) for token in await self._store.tokens.list(workspace=WORKSPACE)):
+            return None
+        return (await issue(self._store, principal="admin", workspace=WORKSPACE)).text
+
+    async def _preset(self, text: str) -> None:
+        record = await self._store.tokens.find(PRESET)
+        if (
+            record is not None
+            and record.is_valid(datetime.now(UTC))
+            and await self._authenticator.is_text_of(text, record)
+        ):
+            return
+        await issue(self._store, principal="admin", workspace=WORKSPACE, preset=text)
+
+    async def authenticate(self, token: str) -> Principal:
+        return await self._authenticator.authenticate(token)
+
+    def service(self, principal: Principal = LOCAL_ADMIN) -> Service:
+        return LocalService(
+            self._parts, principal, dispatcher=self._dispatcher, feed=self._feed, observer=self._observer
+        )
+
+    async def readiness(self) -> Readiness:
+        checks: dict[str, str | None] = {"database": None, "dispatcher": None}
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._store.runs.count(RunStatus.QUEUED)
+        except (StepboxError, TimeoutError):
+            checks["database"] = "the database doesn't answer"
+        if self._dispatcher.stopping:
+            checks["dispatcher"] = "the service is shutting down"
+        elif not self._dispatcher.is_alive:
+            checks["dispatcher"] = "runs are not driven any more"
+        return Readiness(checks=checks)
+
+    async def metrics(self) -> bytes:
+        self._metrics.queued.set(await self._store.runs.count(RunStatus.QUEUED, workspace=WORKSPACE))
+        return self._metrics.text()
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._metrics.requested(method, route, status, seconds)
+
+    @property
+    def active(self) -> int:
+        """How many runs are driven now."""
+        return self._dispatcher.active
+
+    async def stop(self) -> int:
+        """Start nothing more and let what runs end, for as long as the settings say; how many runs were cut short."""
+        return await self._dispatcher.stop(self._parts.settings.serve.shutdown_grace)
+
+    async def end(self) -> None:
+        """End at once: what is driven is cancelled."""
+        await self._dispatcher.end()
+
+    async def _drive(self, run_id: str) -> None:
+        """Take over a run that no engine drives and see it to its end; where another is faster, it is that one's."""
+        runs = await self._parts.runs()
+        run = await self._store.runs.get(run_id)
+        try:
+            plan = await self._plan(runs, run)
+        except Exception as problem:
+            if run.status is RunStatus.QUEUED:
+                await self._store.runs.finish(run_id, RunStatus.FAILED, error=why_ended(problem))
+            raise
+        try:
+            await runs.resume(plan, run, observer=self._observer)
+        except (RunDrivenError, AlreadyFinishedError) as elsewhere:
+            _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
+
+    async def _plan(self, runs: Runs, run: Run) -> Plan:
+        language = self._parts.language
+        definition = await recorded_definition(self._store, language, run)
+        plan = await runs.plan(definition, run.inputs, RecordedFlows(self._store, language, run))
+        await prepare_interpreter(plan, self._observer)
+        return plan
+
+
+class Undriven:
+    """The runs that no engine drives: those that are queued, and those whose engine has ended."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._look_at = 0.0
+
+    async def queued(self, *, limit: int) -> Sequence[str]:
+        """See :class:`engine.dispatcher.Queue`. What was begun goes first."""
+        now = asyncio.get_running_loop().time()
+        left: list[str] = []
+        if now >= self._look_at:
+            self._look_at = now + LOOK_FOR_ABANDONED
+            left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
+        return [*left, *await self._store.runs.queued(limit=limit)]
+
+    async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
+        """See :class:`engine.dispatcher.Queue`."""
+        return await self._store.runs.to_cancel(run_ids)

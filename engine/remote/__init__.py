@@ -1,0 +1,1 @@
+"""A service elsewhere, over its HTTP API (``STEPBOX_URL``)."""

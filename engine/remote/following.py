@@ -1,0 +1,124 @@
+"""A run that goes on elsewhere, as progress here."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from typing import Final
+
+import httpx
+
+from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer, RunEnded, StepEnded
+from engine.records import LogLine, Run, RunSummary, StepRun
+from engine.remote import records
+from engine.remote.client import Client, ServiceUnreachableError
+from engine.service import RunEvent
+from flows.values import StepStatus
+
+RECONNECTIONS: Final = 5
+"""How often, one after the other, a connection may be lost without an event between."""
+
+ENDED: Final = "-end"
+"""How the position of a run's last event ends."""
+
+_FINE: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
+
+
+async def follow(client: Client, run_id: str, observer: Observer) -> None:
+    """Tell an observer what happens in a run until it has ended, over lost connections.
+
+    Raises:
+        ServiceUnreachableError: the service is gone for good.
+    """
+    telling = _Telling(observer)
+    async for event in events(client, run_id, None):
+        telling.tell(event.what)
+
+
+async def events(client: Client, run_id: str, after: str | None) -> AsyncIterator[RunEvent]:
+    """What happens in a run, as :meth:`engine.service.Service.follow` has it, over lost connections.
+
+    Raises:
+        ServiceUnreachableError: the service is gone for good.
+    """
+    lost = 0
+    while after is None or not after.endswith(ENDED):
+        try:
+            async with client.stream(f"/runs/{run_id}/events", after=after) as lines:
+                async for event in _parse(run_id, lines):
+                    after, lost = event.position, 0
+                    yield event
+            # The service ends: what goes on there is told by the next one.
+            problem: httpx.HTTPError | None = None
+        except httpx.HTTPError as reason:
+            problem = reason
+        if after is None or not after.endswith(ENDED):
+            lost += 1
+            if lost > RECONNECTIONS:
+                raise ServiceUnreachableError(
+                    f"the connection is lost: {str(problem or '') or type(problem).__name__}",
+                    fix=f"the run goes on there: stepbox runs show {run_id}",
+                ) from problem
+            await asyncio.sleep(0.2 * 2**lost)
+
+
+async def _parse(run_id: str, lines: AsyncIterator[str]) -> AsyncIterator[RunEvent]:
+    """Server-sent events from their lines."""
+    fields: dict[str, str] = {}
+    async for line in lines:
+        if line:
+            name, _colon, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            document = json.loads(fields["data"])
+            what: RunSummary | StepRun | LogLine
+            if fields["event"] == "log":
+                what = records.line(run_id, document)
+            elif fields["event"] == "step":
+                what = records.attempt(run_id, document)
+            else:
+                what = records.run_summary(document)
+            yield RunEvent(position=fields["id"], what=what)
+            fields = {}
+
+
+class _Telling:
+    """Makes progress of events.
+
+    Whether a failed attempt is its step's end, or another one follows, only the next event tells.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._told: dict[str, StepStatus] = {}
+        self._failed: StepRun | None = None
+
+    def tell(self, what: RunSummary | StepRun | LogLine) -> None:
+        if isinstance(what, LogLine):
+            self._observer.notice(LineLogged(line=what))
+        elif isinstance(what, StepRun):
+            if self._told.get(what.id) is not what.status:
+                self._told[what.id] = what.status
+                self._attempt(what)
+        elif what.ended_at is not None:
+            self._settle(None)
+            ended = {each.name: getattr(what, each.name) for each in dataclasses.fields(what)}
+            self._observer.notice(RunEnded(run=Run(**ended, inputs={})))
+
+    def _attempt(self, attempt: StepRun) -> None:
+        self._settle(attempt)
+        if attempt.status is StepStatus.RUNNING:
+            self._observer.notice(AttemptStarted(attempt=attempt))
+        elif attempt.item is not None:
+            self._observer.notice(AttemptEnded(attempt=attempt, retrying=False))
+        elif attempt.status in _FINE or attempt.attempt == 0:
+            self._observer.notice(StepEnded(attempt=attempt))
+        else:
+            self._failed = attempt
+
+    def _settle(self, following: StepRun | None) -> None:
+        failed, self._failed = self._failed, None
+        if failed is None:
+            return
+        again = following is not None and following.step_id == failed.step_id and following.attempt > failed.attempt
+        self._observer.notice(AttemptEnded(attempt=failed, retrying=True) if again else StepEnded(attempt=failed))

@@ -1,0 +1,241 @@
+"""The documents of the API as the values that they were made from (:mod:`engine.documents`)."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+from engine.records import (
+    EgressRecord,
+    FlowDetail,
+    FlowSummary,
+    FlowVersion,
+    LogLine,
+    Run,
+    RunSummary,
+    StepRun,
+    StepSummary,
+    TokenRecord,
+    ToolCall,
+)
+from engine.report import RunReport
+from engine.service import AppliedFlow
+from flows.contracts import Artifact, StepError, StepResult
+from flows.values import Json, RunStatus, StepStatus
+
+Document = Mapping[str, Json]
+
+_WORKSPACE = "default"
+
+
+def run_summary(one: Document) -> RunSummary:
+    return RunSummary(**_run(one))
+
+
+def run(one: Document) -> Run:
+    return Run(**_run(one), inputs=one["inputs"], output=one["output"])
+
+
+def report(one: Document) -> RunReport:
+    found = run(one)
+    steps = {name: _step_summary(found, name, step) for name, step in one["steps"].items()}
+    return RunReport(run=found, steps=steps)
+
+
+def attempt(run_id: str, one: Document) -> StepRun:
+    return StepRun(
+        id=one["id"],
+        run_id=run_id,
+        step_id=one["step"],
+        item=one["item"],
+        attempt=one["attempt"],
+        status=StepStatus(one["status"]),
+        result=one.get("result"),
+        error=_error(one["error"]),
+        isolation=one["isolation"],
+        duration=one["duration_ms"] / 1000,
+        tool_calls=one["tool_calls"],
+        egress=one["egress"],
+        peak_memory=one["peak_memory"],
+        image=one["image"],
+        started_at=_at(one["started_at"]),
+        ended_at=_time(one["ended_at"]),
+    )
+
+
+def line(run_id: str, one: Document) -> LogLine:
+    return LogLine(
+        run_id=run_id,
+        step_id=one["step"],
+        item=one["item"],
+        attempt=one["attempt"],
+        stream=one["stream"],
+        line=one["line"],
+        at=_at(one["at"]),
+    )
+
+
+def call(run_id: str, one: Document) -> ToolCall:
+    return ToolCall(
+        id=one["id"],
+        run_id=run_id,
+        step_id=one["step"],
+        item=one["item"],
+        attempt=one["attempt"],
+        tool=one["tool"],
+        arguments=one["arguments"],
+        arguments_digest="",
+        idempotency_key=one["id"],
+        result=one["result"],
+        error=_error(one["error"]),
+        started_at=_at(one["started_at"]),
+        ended_at=_time(one["ended_at"]),
+    )
+
+
+def egress(run_id: str, one: Document) -> EgressRecord:
+    names = ("item", "attempt", "host", "port", "address", "allowed", "reason", "sent", "received")
+    return EgressRecord(
+        id="",
+        run_id=run_id,
+        step_id=one["step"],
+        started_at=_at(one["started_at"]),
+        ended_at=_time(one["ended_at"]),
+        **{name: one[name] for name in names},
+    )
+
+
+def flow_version(one: Document) -> FlowVersion:
+    return FlowVersion(
+        id="",
+        workspace=_WORKSPACE,
+        flow=one["flow"],
+        number=one["version"],
+        digest=one["digest"],
+        text=one["text"],
+        files=one["files"],
+        created_at=_at(one["created_at"]),
+    )
+
+
+def flow_detail(one: Document) -> FlowDetail:
+    return FlowDetail(
+        version=flow_version(one), versions=one["versions"], state=one["state"], updated_at=_at(one["updated_at"])
+    )
+
+
+def flow_summary(one: Document) -> FlowSummary:
+    return FlowSummary(
+        flow=one["flow"],
+        workspace=_WORKSPACE,
+        version_id="",
+        number=one["version"],
+        digest=one["digest"],
+        versions=one["versions"],
+        updated_at=_at(one["updated_at"]),
+        state=one["state"],
+        last_run=None if one["last_run"] is None else run_summary(one["last_run"]),
+    )
+
+
+def applied(one: Document) -> AppliedFlow:
+    return AppliedFlow(
+        flow=one["flow"],
+        change=one["change"],
+        version=one["version"],
+        previous=one["previous"],
+        digest=one["digest"],
+        diff=one["diff"],
+    )
+
+
+def token(one: Document) -> TokenRecord:
+    return TokenRecord(
+        id=one["token_id"],
+        workspace=one["workspace"],
+        principal_id="",
+        principal=one["name"],
+        role=one["role"],
+        digest="",
+        created_at=_at(one["created_at"]),
+        expires_at=_time(one["expires_at"]),
+        revoked_at=_time(one["revoked_at"]),
+        last_used_at=_time(one["last_used_at"]),
+    )
+
+
+def snippet_result(one: Document) -> StepResult:
+    return StepResult(
+        status=StepStatus(one["status"]),
+        result=one["result"],
+        error=_error(one["error"]),
+        isolation=one["isolation"],
+        duration=one["duration_ms"] / 1000,
+        tool_calls=one["tool_calls"],
+        egress=one["egress"],
+        stdout=one["stdout"],
+        stderr=one["stderr"],
+    )
+
+
+def printed(outcome: StepResult) -> Iterator[LogLine]:
+    """The lines that code printed that was executed by itself: those of each stream in order."""
+    now = datetime.now(UTC)
+    streams: tuple[tuple[Literal["stdout", "stderr"], str], ...] = (
+        ("stdout", outcome.stdout),
+        ("stderr", outcome.stderr),
+    )
+    for stream, text in streams:
+        for line in text.splitlines():
+            yield LogLine(run_id="", step_id="code", attempt=1, stream=stream, line=line, at=now)
+
+
+def _run(one: Document) -> dict[str, Json]:
+    trigger = one["trigger"]
+    return {
+        "id": one["run_id"],
+        "workspace": _WORKSPACE,
+        "flow": one["flow"],
+        "flow_version_id": "",
+        "status": RunStatus(one["status"]),
+        "trigger": {} if trigger is None else {"trigger": trigger},
+        "error": _error(one["error"]),
+        "parent_id": one["parent_id"],
+        "created_at": _at(one["created_at"]),
+        "started_at": _time(one["started_at"]),
+        "ended_at": _time(one["ended_at"]),
+        "abandoned": one["abandoned"],
+    }
+
+
+def _step_summary(of: Run, step_id: str, one: Document) -> StepSummary:
+    final = StepRun(
+        id="",
+        run_id=of.id,
+        step_id=step_id,
+        attempt=one["attempts"],
+        status=StepStatus(one["status"]),
+        result=one["result"],
+        error=_error(one["error"]),
+        isolation=one["isolation"],
+        duration=one["duration_ms"] / 1000,
+        started_at=of.started_at or of.created_at,
+    )
+    return StepSummary(
+        final=final,
+        attempts=one["attempts"],
+        tool_calls=one["tool_calls"],
+        egress=one["egress"],
+        artifacts=tuple(Artifact(**each) for each in one["artifacts"]),
+    )
+
+
+def _error(one: Document | None) -> StepError | None:
+    return None if one is None else StepError(**one)
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else _at(text)

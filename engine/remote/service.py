@@ -1,0 +1,263 @@
+"""The service elsewhere, as commands see it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ulid import ULID
+
+from engine import flow_changes
+from engine.cancellation import Interruption
+from engine.language import Language
+from engine.progress import LineLogged, NoObserver, Observer, RunStarted
+from engine.records import (
+    ArtifactRecord,
+    EgressRecord,
+    FlowDetail,
+    FlowSummary,
+    FlowVersion,
+    LogLine,
+    Page,
+    Run,
+    RunSummary,
+    SecretSummary,
+    StepRun,
+    TokenRecord,
+    ToolCall,
+)
+from engine.remote import records
+from engine.remote.client import Client
+from engine.remote.following import events, follow
+from engine.report import RunReport
+from engine.service import (
+    AppliedFlow,
+    FlowText,
+    ImageSnippet,
+    Precondition,
+    RunEvent,
+    Snippet,
+    StartedRun,
+    Target,
+)
+from flows.contracts import Artifact, StepResult
+from flows.definition import Definition
+from flows.errors import InvalidCallError
+from flows.values import Json, RunStatus
+
+if TYPE_CHECKING:
+    from engine.diagnosis import Diagnosis, Tried
+    from engine.tokens import IssuedToken
+    from steps.sandbox.select import RunnerName
+
+
+class OnlyThereError(InvalidCallError):
+    """What only the machine of the service can do, or only a program that speaks to its API."""
+
+    code = "only_there"
+
+
+class RemoteService:
+    """Implements :class:`engine.service.Service` over HTTP. Flows are read, and checked first, on this machine."""
+
+    def __init__(self, client: Client, language: Language) -> None:
+        self._client = client
+        self._language = language
+
+    def load(self, flow: FlowText) -> Definition:
+        return flow_changes.load(flow, self._language)
+
+    async def definition(self, flow: str) -> Definition:
+        version = (await self.flow(flow)).version
+        return self._language.load_stored(version.text, dict(version.files), path=f"{flow} v{version.number}")
+
+    async def run(
+        self, definition: Definition, inputs: Mapping[str, Json], observer: Observer, *, directory: Path
+    ) -> RunReport:
+        del directory  # the service sees nothing of this machine but the flow and its files
+        flow = {"text": definition.text, "files": dict(definition.files)}
+        return await self._run("/runs", {"flow": flow, "inputs": dict(inputs)}, observer)
+
+    async def run_known(self, flow: str, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
+        return await self._run(f"/flows/{quote(flow)}/runs", {"inputs": dict(inputs)}, observer)
+
+    async def _run(self, path: str, body: Json, observer: Observer) -> RunReport:
+        """Start a run and see it to its end; where this is cancelled, so is the run."""
+        started = await self._client.call("POST", path, body=body, headers={"Idempotency-Key": str(ULID())})
+        run = records.run(started)
+        observer.notice(RunStarted(run=run))
+        with Interruption() as interruption:
+            try:
+                await follow(self._client, run.id, observer)
+            except asyncio.CancelledError as problem:
+                interruption.came_with(problem)
+                await self.cancel(run.id)
+                await follow(self._client, run.id, observer)
+            return await self.run_report(run.id)
+
+    async def start(self, target: Target, inputs: Mapping[str, Json], *, key: str | None = None) -> StartedRun:
+        body: dict[str, Json] = {"inputs": dict(inputs)}
+        path = "/runs"
+        if isinstance(target, str):
+            path = f"/flows/{quote(target)}/runs"
+        else:
+            definition = self.load(target)
+            body["flow"] = {"text": definition.text, "files": dict(definition.files)}
+        answer = await self._client.send("POST", path, body=body, headers={"Idempotency-Key": key or str(ULID())})
+        return StartedRun(run=records.run(answer.json()), repeated="Idempotency-Replayed" in answer.headers)
+
+    async def wait(self, run: str, seconds: float) -> Run:
+        try:
+            async with asyncio.timeout(seconds):
+                await follow(self._client, run, NoObserver())
+        except TimeoutError:
+            pass
+        return (await self.run_report(run)).run
+
+    async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:
+        return events(self._client, run, after)
+
+    async def cancel(self, run: str) -> Run:
+        cancelled = await self._client.call("POST", f"/runs/{quote(run)}/cancel")
+        return records.run({**cancelled, "inputs": {}, "output": None})
+
+    async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
+        if isinstance(snippet, ImageSnippet):
+            raise self._only_there("stepbox run")
+        body: dict[str, Json] = {
+            "language": snippet.language,
+            "code": snippet.code,
+            "inputs": dict(snippet.inputs),
+            "network": snippet.network if isinstance(snippet.network, str) else list(snippet.network),
+            "tools": list(snippet.tools),
+            "timeout": snippet.timeout,
+            "memory": snippet.memory,
+        }
+        outcome = records.snippet_result(await self._client.call("POST", "/execute", body=body))
+        # Its output comes with the outcome.
+        for line in records.printed(outcome):
+            observer.notice(LineLogged(line=line))
+        return outcome
+
+    async def apply(
+        self, flows: Sequence[FlowText], *, dry_run: bool = False, precondition: Precondition | None = None
+    ) -> Sequence[AppliedFlow]:
+        if precondition is not None:
+            raise OnlyThereError("commands apply flows without conditions", fix="use the API: PUT /api/v1/flows/…")
+        definitions = await flow_changes.gather(flows, self._language)
+        texts = [{"text": one.text, "files": dict(one.files)} for one in definitions.values()]
+        done = await self._client.call("POST", "/flows", body={"flows": texts, "dry_run": dry_run})
+        return [records.applied(one) for one in done["items"]]
+
+    async def flows(self, *, limit: int | None = None, cursor: str | None = None) -> Page[FlowSummary]:
+        if limit is None:
+            found = await self._client.pages("/flows")
+            return Page(items=tuple(records.flow_summary(one) for one in found))
+        page = await self._client.call("GET", "/flows", query={"limit": limit, "cursor": cursor})
+        return Page(items=tuple(records.flow_summary(one) for one in page["items"]), next=page["next"])
+
+    async def flow(self, name: str) -> FlowDetail:
+        return records.flow_detail(await self._client.call("GET", f"/flows/{quote(name)}"))
+
+    async def flow_versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Page[FlowVersion]:
+        query = {"limit": limit, "cursor": cursor}
+        page = await self._client.call("GET", f"/flows/{quote(name)}/versions", query=query)
+        return Page(items=tuple(records.flow_version(one) for one in page["items"]), next=page["next"])
+
+    async def flow_version(self, name: str, number: int) -> FlowVersion:
+        return records.flow_version(await self._client.call("GET", f"/flows/{quote(name)}/versions/{number}"))
+
+    async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
+        action = "enable" if enabled else "disable"
+        return records.flow_detail(await self._client.call("POST", f"/flows/{quote(name)}/{action}"))
+
+    async def delete_flow(self, name: str) -> None:
+        await self._client.call("DELETE", f"/flows/{quote(name)}")
+
+    async def runs(
+        self, *, flow: str | None, status: RunStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[RunSummary]:
+        query = {"flow": flow, "status": status, "limit": limit, "cursor": cursor}
+        page = await self._client.call("GET", "/runs", query=query)
+        return Page(items=tuple(records.run_summary(one) for one in page["items"]), next=page["next"])
+
+    async def run_report(self, run: str) -> RunReport:
+        return records.report(await self._client.call("GET", f"/runs/{quote(run)}"))
+
+    async def run_attempts(self, run: str) -> Sequence[StepRun]:
+        found = await self._client.pages(f"/runs/{quote(run)}/steps")
+        return [records.attempt(run, one) for one in found]
+
+    async def run_logs(
+        self, run: str, *, step: str | None, limit: int | None = None, cursor: str | None = None
+    ) -> Page[LogLine]:
+        path = f"/runs/{quote(run)}/logs"
+        if limit is None:
+            found = await self._client.pages(path, query={"step": step})
+            return Page(items=tuple(records.line(run, one) for one in found))
+        page = await self._client.call("GET", path, query={"step": step, "limit": limit, "cursor": cursor})
+        return Page(items=tuple(records.line(run, one) for one in page["items"]), next=page["next"])
+
+    async def run_calls(self, run: str) -> Sequence[ToolCall]:
+        found = await self._client.pages(f"/runs/{quote(run)}/tool-calls")
+        return [records.call(run, one) for one in found]
+
+    async def run_egress(self, run: str) -> Sequence[EgressRecord]:
+        found = await self._client.pages(f"/runs/{quote(run)}/egress")
+        return [records.egress(run, one) for one in found]
+
+    async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
+        from engine.tokens import IssuedToken  # noqa: PLC0415 - argon2, which other use cases don't need
+
+        body = {"name": principal, "expires_at": None if expires_at is None else expires_at.isoformat()}
+        made = await self._client.call("POST", "/tokens", body=body)
+        return IssuedToken(record=records.token(made), text=made["token"])
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        return [records.token(one) for one in (await self._client.call("GET", "/tokens"))["items"]]
+
+    async def revoke_token(self, token: str) -> TokenRecord:
+        return records.token(await self._client.call("DELETE", f"/tokens/{quote(token)}"))
+
+    async def definition_of(self, run: str) -> Definition:
+        raise self._only_there(f"stepbox runs resume {run}")
+
+    async def resume(self, run: str, observer: Observer) -> RunReport:
+        del observer
+        raise self._only_there(f"stepbox runs resume {run}")
+
+    async def abandoned(self) -> Sequence[RunSummary]:
+        raise self._only_there("stepbox runs resume")
+
+    async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
+        del value, keep_old
+        raise self._only_there(f"stepbox secrets set {name}")
+
+    async def secrets(self) -> Sequence[SecretSummary]:
+        raise self._only_there("stepbox secrets list")
+
+    async def delete_secret(self, name: str, *, old_only: bool) -> int:
+        del old_only
+        raise self._only_there(f"stepbox secrets delete {name}")
+
+    async def run_artifacts(self, run: str) -> Sequence[ArtifactRecord]:
+        raise self._only_there(f"stepbox runs artifacts {run}")
+
+    async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
+        del artifacts
+        raise self._only_there("stepbox runs download")
+
+    @staticmethod
+    def _only_there(command: str) -> OnlyThereError:
+        return OnlyThereError(
+            "the API of this version doesn't do that",
+            fix=f"run `{command}` on the service's machine, without STEPBOX_URL",
+        )
+
+    async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
+        del notice, runner
+        raise OnlyThereError(
+            "a machine is examined on that machine", fix="run stepbox doctor there, or unset STEPBOX_URL"
+        )

@@ -1,0 +1,99 @@
+"""Recording runs that are asked for, each once, for a dispatcher to drive."""
+
+from collections.abc import Mapping
+
+from engine import flow_changes
+from engine.bootstrap.parts import Parts
+from engine.flow_sources import FlowSource, StoredFlows
+from engine.principal import Principal
+from engine.runs import Plan, UnknownFlowError
+from engine.service import StartedRun, StartKeyReusedError, Target
+from engine.store import Store
+from engine.store.calls import arguments_digest
+from flows.definition import Definition
+from flows.values import Json
+
+
+async def start(
+    parts: Parts, principal: Principal, target: Target, inputs: Mapping[str, Json], *, key: str | None
+) -> StartedRun:
+    """Record a run; see :meth:`engine.service.Service.start`."""
+    store, workspace = await parts.store(), principal.workspace
+    asked = _digest(target, inputs)
+    if key is not None and (earlier := await _started_before(store, workspace, key, asked)) is not None:
+        return earlier
+    source = StoredFlows(store, parts.language, workspace)
+    if isinstance(target, str):
+        definition = await known(source, target)
+    else:
+        definition = flow_changes.load(target, parts.language)
+    runs = await parts.runs()
+    plan = await runs.plan(definition, inputs, source)
+    started = await _record(store, principal, plan, key, asked)
+    if started is None:
+        # Two requests with one key at once: the other one was faster.
+        started = await _started_before(store, workspace, str(key), asked)
+        assert started is not None
+    return started
+
+
+async def known(source: FlowSource, name: str) -> Definition:
+    """The current version of a flow.
+
+    Raises:
+        UnknownFlowError: there is no such flow.
+        FlowDisabledError: it is disabled.
+    """
+    definition = await source.find(name)
+    if definition is None:
+        raise unknown_flow(name)
+    return definition
+
+
+def unknown_flow(name: str) -> UnknownFlowError:
+    """Says that there is no such flow."""
+    return UnknownFlowError(f"there is no flow '{name}'", fix="see the names with: stepbox flows list")
+
+
+class _KeyTakenError(Exception):
+    """Somebody used the key meanwhile; what was written in the transaction is undone."""
+
+
+async def _record(store: Store, principal: Principal, plan: Plan, key: str | None, asked: str) -> StartedRun | None:
+    """Record the run and its key together; None where the key has a run."""
+    definition, workspace = plan.definition, principal.workspace
+    by: dict[str, Json] = {"kind": "api" if principal.kind == "token" else "manual", "principal": principal.name}
+    try:
+        async with store.transaction():
+            version, *of_subflows = await store.flows.put_versions(workspace, [definition, *plan.subflows.values()])
+            subflows = {each.flow: each.id for each in of_subflows}
+            run = await store.runs.create(version, plan.inputs, trigger={"trigger": by}, subflows=subflows)
+            if key is not None:
+                await _claim(store, workspace, key, asked, run.id)
+    except _KeyTakenError:
+        return None
+    return StartedRun(run=run, repeated=False)
+
+
+async def _claim(store: Store, workspace: str, key: str, asked: str, run_id: str) -> None:
+    if not await store.start_keys.claim(workspace, key, asked, run_id):
+        raise _KeyTakenError
+
+
+async def _started_before(store: Store, workspace: str, key: str, asked: str) -> StartedRun | None:
+    found = await store.start_keys.find(workspace, key)
+    if found is None:
+        return None
+    digest, run_id = found
+    if digest != asked:
+        raise StartKeyReusedError(
+            f"the idempotency key {key!r} was used for another request", fix="use a new key for a new request"
+        )
+    return StartedRun(run=await store.runs.get(run_id), repeated=True)
+
+
+def _digest(target: Target, inputs: Mapping[str, Json]) -> str:
+    """What makes two requests the same."""
+    if isinstance(target, str):
+        return arguments_digest(target, dict(inputs))
+    return arguments_digest("", [target.text.decode(errors="replace"), dict(target.files), dict(inputs)])

@@ -1,0 +1,81 @@
+"""What is applied, disabled and deleted; a draft that is tried out changes nothing of it."""
+
+from engine.store import Store
+
+
+async def put(store: Store, text: str, *, apply: bool = False, flow: str = "flow") -> int:
+    return (await store.flows.put_version("default", flow, text, {}, f"digest of {text}", apply=apply)).number
+
+
+async def state(store: Store, flow: str = "flow") -> tuple[int, str] | None:
+    detail = await store.flows.detail(flow)
+    return None if detail is None else (detail.version.number, detail.state)
+
+
+async def test_a_flow_that_was_only_run_is_a_draft_and_its_last_version_the_current_one(store: Store) -> None:
+    await put(store, "one")
+    await put(store, "two")
+    assert await state(store) == (2, "draft")
+
+
+async def test_trying_out_a_draft_leaves_an_applied_flow_as_it_is(store: Store) -> None:
+    await put(store, "one", apply=True)
+    tag = (await store.flows.detail("flow") or 1 / 0).tag  # type: ignore[union-attr]
+    assert await put(store, "two") == 2
+    assert await state(store) == (1, "enabled")
+    assert (await store.flows.detail("flow")).tag == tag  # type: ignore[union-attr]
+    assert await put(store, "two", apply=True) == 2
+    assert await state(store) == (2, "enabled")
+    assert await put(store, "one", apply=True) == 1
+    assert await state(store) == (1, "enabled")
+
+
+async def test_disabling_outlasts_a_new_version_and_needs_an_applied_flow(store: Store) -> None:
+    assert not await store.flows.enable("flow", enabled=False)
+    await put(store, "one")
+    assert not await store.flows.enable("flow", enabled=False)
+    await put(store, "one", apply=True)
+    assert await store.flows.enable("flow", enabled=False)
+    await put(store, "two", apply=True)
+    assert await state(store) == (2, "disabled")
+    assert [(flow.number, flow.state) for flow in await store.flows.list()] == [(2, "disabled")]
+    assert await store.flows.enable("flow", enabled=True)
+    assert await state(store) == (2, "enabled")
+
+
+async def test_a_deleted_flow_is_gone_but_for_its_runs_and_comes_back_with_its_numbers(store: Store) -> None:
+    await put(store, "one", apply=True)
+    version = await store.flows.current("flow")
+    assert version is not None
+    run = await store.runs.create(version, {})
+    await store.flows.enable("flow", enabled=False)
+    assert await store.flows.delete("flow")
+    assert not await store.flows.delete("flow")
+    assert not await store.flows.enable("flow", enabled=True)
+    assert await state(store) is None
+    assert await store.flows.current("flow") is None
+    assert await store.flows.list() == ()
+    assert (await store.flows.versions("flow")).items == ()
+    assert await store.flows.version("flow", 1) is None
+    assert (await store.flows.get((await store.runs.get(run.id)).flow_version_id)).text == "one"
+    assert await put(store, "two") == 2
+    assert await state(store) == (2, "draft")
+    await store.flows.delete("flow")
+    await put(store, "one", apply=True)
+    assert await state(store) == (1, "enabled")
+
+
+async def test_flows_and_versions_are_listed_by_pages(store: Store) -> None:
+    for name in ("b", "a", "exec", "c"):
+        await put(store, name, flow=name)
+    listed = await store.flows.list(limit=2, hidden=("exec",))
+    assert [flow.flow for flow in listed] == ["a", "b"]
+    assert [flow.flow for flow in await store.flows.list(after="b", hidden=("exec",))] == ["c"]
+    for text in ("two", "three"):
+        await put(store, text, flow="a")
+    page = await store.flows.versions("a", limit=2)
+    assert ([version.number for version in page.items], page.next) == ([3, 2], "2")
+    page = await store.flows.versions("a", limit=2, before=2)
+    assert ([version.number for version in page.items], page.next) == ([1], None)
+    assert (await store.flows.version("a", 2) or page).text == "two"  # type: ignore[union-attr]
+    assert await store.flows.version("a", 9) is None

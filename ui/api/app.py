@@ -1,0 +1,36 @@
+"""The app: its routes, and what all of them pass."""
+
+import asyncio
+
+from fastapi import APIRouter, FastAPI, Security
+
+from engine.service import Serving
+from ui.api import events, flows, problems, runs, tokens
+from ui.api.guard import Guard
+from ui.api.health import health, metrics
+from ui.api.openapi import BEARER, describe
+
+PREFIX = "/api/v1"
+
+
+def create_app(serving: Serving, *, max_body: int) -> FastAPI:
+    """The API of a service that goes on.
+
+    ``app.state.closing`` is an :class:`asyncio.Event` that ends the streams which would not end by themselves.
+    """
+    app = FastAPI(
+        title="Stepbox", openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    app.state.serving = serving
+    app.state.closing = asyncio.Event()
+    app.add_middleware(Guard, serving=serving, max_body=max_body)
+    problems.install(app)
+    guarded = [Security(BEARER)]
+    api = APIRouter(prefix=PREFIX, dependencies=guarded)
+    for router in (flows.router, runs.router, events.router, tokens.router):
+        api.include_router(router)
+    app.include_router(api)
+    app.include_router(metrics, dependencies=guarded)
+    app.include_router(health)
+    describe(app)
+    return app

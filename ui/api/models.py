@@ -1,0 +1,356 @@
+"""What requests hold and answers give, for validation and for the OpenAPI document."""
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+
+from engine.records import FlowState, Role
+from flows.names import MAX_NAME, NAME
+from flows.values import ByteSize, Duration, Json, RunStatus, StepStatus
+
+Item = TypeVar("Item")
+
+FlowName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", max_length=MAX_NAME)]
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+
+RUN_ID = "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"
+FLOW_TEXT = """\
+flow: greet
+inputs:
+  who: {type: string}
+steps:
+  - id: hello
+    shell: echo "hello $INPUT_WHO"
+    with: {who: "${{ inputs.who }}"}
+"""
+
+
+class _In(BaseModel):
+    """Base of what requests hold: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class _Out(BaseModel):
+    """Base of what answers give."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class FlowIn(_In):
+    """A flow as it is written."""
+
+    text: Text = Field(examples=[FLOW_TEXT])
+    """The YAML."""
+    files: dict[FilePath, Text] = Field(default_factory=dict, examples=[{"step.py": "return 1"}], max_length=200)
+    """The texts of the files that its steps name by `file:`, by path."""
+
+
+class ApplyIn(_In):
+    """Flows to put into service, all or none."""
+
+    flows: list[FlowIn] = Field(min_length=1, max_length=500)
+    dry_run: StrictBool = False
+    """Only say what would change."""
+
+
+class StartIn(_In):
+    """What a run is given."""
+
+    inputs: dict[str, Json] = Field(default_factory=dict, examples=[{"who": "world"}])
+    """The flow's inputs by name."""
+
+
+class TrialIn(StartIn):
+    """A flow to run without putting it into service."""
+
+    flow: FlowIn
+
+
+class ExecuteIn(_In):
+    """Code to execute by itself."""
+
+    language: Literal["python", "javascript", "shell"] = Field(examples=["python"])
+    code: Text = Field(examples=['return sum(inputs["n"])'])
+    """A function body: `inputs` holds the inputs, `return` gives the result."""
+    inputs: dict[str, Json] = Field(default_factory=dict, examples=[{"n": [1, 2, 3]}])
+    network: Literal["none", "full"] | list[str] = Field(default="none", examples=["none"])
+    """`none`, `full`, or the hosts that it may reach."""
+    tools: list[str] = Field(default_factory=list, max_length=100, examples=[[]])
+    """The tools that it may call, by their full names."""
+    timeout: Duration | None = Field(default=None, examples=["30s"])
+    memory: ByteSize | None = Field(default=None, examples=["128MB"])
+
+
+class TokenIn(_In):
+    """A token to make."""
+
+    name: FlowName = Field(examples=["ci"])
+    """Who will use it."""
+    expires_at: AwareDatetime | None = Field(default=None, examples=["2030-01-01T00:00:00Z"])
+    """Left out: it doesn't expire."""
+
+
+class ErrorOut(_Out):
+    """Why a run or a step failed."""
+
+    code: str = Field(examples=["step_failed"])
+    """Stays the same over versions."""
+    message: str
+    line: int | None
+    """In the code of the step."""
+    traceback: str | None
+    fix: str | None
+
+
+class ArtifactOut(_Out):
+    """A file that a step left."""
+
+    id: str
+    path: str
+    """Below the step's ``artifacts``; of an item of a for-each with its number in front."""
+    size: int
+    """In bytes."""
+    sha256: str
+    media_type: str
+
+
+class StepOut(_Out):
+    """One step of a run, all its attempts together."""
+
+    status: StepStatus
+    result: Json
+    error: ErrorOut | None
+    attempts: int
+    isolation: Literal["jail", "container"] | None
+    duration_ms: float
+    tool_calls: int
+    egress: int
+    artifacts: list[ArtifactOut]
+
+
+class AttemptOut(_Out):
+    """One attempt of a step."""
+
+    id: str
+    step: str
+    item: int | None
+    """Which item of a for-each, from 0."""
+    attempt: int
+    """From 1; 0 for what was no execution."""
+    status: StepStatus
+    result: Json = None
+    error: ErrorOut | None
+    isolation: Literal["jail", "container"] | None
+    duration_ms: float
+    tool_calls: int
+    egress: int
+    image: str | None
+    peak_memory: int | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class RunOut(_Out):
+    """A run as listings show it."""
+
+    run_id: str = Field(examples=[RUN_ID])
+    flow: str = Field(examples=["greet"])
+    status: RunStatus
+    trigger: dict[str, Json] | None
+    """What started it."""
+    error: ErrorOut | None
+    parent_id: str | None
+    """The run whose step started it."""
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_ms: float | None
+    abandoned: bool
+    """Whether it has begun and no engine drives it."""
+
+
+class RunDetailOut(RunOut):
+    """A run with its inputs, its output and its steps by id."""
+
+    inputs: dict[str, Json]
+    output: Json
+    steps: dict[str, StepOut]
+
+
+class LineOut(_Out):
+    """A line that code printed."""
+
+    step: str
+    item: int | None
+    attempt: int
+    stream: Literal["stdout", "stderr"]
+    line: str
+    at: datetime
+
+
+class CallOut(_Out):
+    """A call of a tool."""
+
+    id: str
+    step: str
+    item: int | None
+    attempt: int
+    tool: str
+    arguments: Json
+    result: Json
+    error: ErrorOut | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class EgressOut(_Out):
+    """A request of code over the network."""
+
+    step: str
+    item: int | None
+    attempt: int
+    host: str
+    port: int
+    address: str | None
+    allowed: bool
+    reason: str | None
+    sent: int | None
+    received: int | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class ExecuteOut(StepOut):
+    """What code came to."""
+
+    stdout: str
+    stderr: str
+
+
+class ProblemPlaceOut(_Out):
+    """A problem of a flow, at its place."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    message: str
+    fix: str
+
+
+class ValidationOut(_Out):
+    """Whether a flow is right."""
+
+    valid: bool
+    flow: str | None
+    problems: list[ProblemPlaceOut]
+
+
+class FlowOut(_Out):
+    """A flow as listings show it."""
+
+    flow: str = Field(examples=["greet"])
+    state: FlowState
+    """A `draft` was only ever run from a file; a `disabled` flow starts no runs."""
+    version: int
+    versions: int
+    digest: str
+    updated_at: datetime
+    last_run: RunOut | None
+
+
+class VersionOut(_Out):
+    """A version of a flow; it never changes."""
+
+    flow: str
+    version: int
+    digest: str
+    """SHA-256 of the text and the files."""
+    created_at: datetime
+    text: str
+    files: dict[str, str]
+
+
+class FlowDetailOut(VersionOut):
+    """A flow with its current version."""
+
+    state: FlowState
+    versions: int
+    updated_at: datetime
+
+
+class AppliedOut(_Out):
+    """What applying a flow did, or would do."""
+
+    flow: str
+    change: Literal["created", "updated", "unchanged"]
+    version: int | None
+    """Null where it was only asked."""
+    previous: int | None
+    digest: str
+    diff: str
+    """Unified, of the text and the files."""
+
+
+class AppliedListOut(_Out):
+    """What applying flows did, or would do."""
+
+    items: list[AppliedOut]
+
+
+class TokenOut(_Out):
+    """What is known of a token."""
+
+    token_id: str = Field(examples=["k3j9x0q2m5zt"])
+    name: str = Field(examples=["ci"])
+    role: Role
+    workspace: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
+
+
+class IssuedTokenOut(TokenOut):
+    """A new token."""
+
+    token: str = Field(examples=["stp_k3j9x0q2m5zt_…"])
+    """Its text, which nobody can read again."""
+
+
+class PageOut(_Out, Generic[Item]):
+    """A part of a listing."""
+
+    items: list[Item]
+    next: str | None
+    """The `cursor` of the next page; null at the end."""
+
+
+class HealthOut(_Out):
+    """Whether the service works."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str | None] = Field(default_factory=dict)
+    """By name null, or what is wrong."""
+
+
+class ProblemOut(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str = Field(examples=["/problems/unknown_flow"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no flow 'greet'"])
+    code: str = Field(examples=["unknown_flow"])
+    """Stays the same over versions."""
+    fix: str | None = Field(default=None, examples=["see the names with: stepbox flows list"])
+    exit_status: int | None = Field(default=None, examples=[2])
+    """That of the command line for the same error: 2 the call is wrong, 3 it can't be had or enforced here."""
+    problems: list[dict[str, Json]] | None = None
+    """All that is wrong with a flow, or with the request."""

@@ -1,0 +1,75 @@
+"""What handlers take from a request."""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.service import Service, Serving
+from flows.names import MAX_NAME, NAME
+from flows.values import RunStatus
+from ui.api.models import RUN_ID, FlowName
+
+
+def _serving(request: Request) -> Serving:
+    serving: Serving = request.app.state.serving
+    return serving
+
+
+def _service(request: Request) -> Service:
+    return _serving(request).service(request.state.principal)
+
+
+TheServing = Annotated[Serving, Depends(_serving)]
+TheService = Annotated[Service, Depends(_service)]
+"""The service, acting for whose token it is."""
+
+FlowPath = Annotated[str, Path(alias="flow", pattern=f"^{NAME.pattern}$", max_length=MAX_NAME, examples=["greet"])]
+RunPath = Annotated[
+    str,
+    Path(
+        alias="run",
+        pattern="^[0-9A-Za-z]{1,26}$",
+        description="The run's id, or enough of its beginning.",
+        examples=[RUN_ID],
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,200}$",
+        description="Any text of yours: the same request with the same key starts one run, however often it is made.",
+    ),
+]
+Wait = Annotated[
+    float,
+    Query(
+        ge=0, le=60, description="Seconds to wait for the run to end: then the answer is 200, else 202.", examples=[0]
+    ),
+]
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Paging(_Query):
+    """Which part of a listing."""
+
+    limit: int = Field(default=50, ge=1, le=1000)
+    cursor: str | None = Field(default=None, pattern="^[A-Za-z0-9_]{1,100}$", description="`next` of the page before.")
+
+
+class RunsQuery(Paging):
+    """Which runs."""
+
+    flow: FlowName | None = Field(default=None, description="Only runs of this flow.")
+    status: RunStatus | None = Field(default=None, description="Only runs with this status.")
+
+
+class LogsQuery(Paging):
+    """Which lines."""
+
+    limit: int = Field(default=1000, ge=1, le=10_000)
+    step: str | None = Field(default=None, pattern="^[a-z][a-z0-9_]*$", max_length=MAX_NAME)
