@@ -95,6 +95,7 @@ async def main():
     artifacts = tuple(
         Artifact(id=str(n), path=f"{n:03}", size=n, sha256="00" * 32, media_type="text/plain") for n in range(500)
     )
+    await store.leases.take_over(sys.argv[3], dead=sys.argv[4])
     step = await store.steps.start(sys.argv[3], "make")
     await store.steps.finish(step.id, StepResult(status=StepStatus.SUCCEEDED, artifacts=artifacts))
     os.kill(os.getpid(), 9)
@@ -107,7 +108,7 @@ async def test_artifacts_survive_what_becomes_of_stepbox(
     store: Store, run: Run, database_url: str, files: Path
 ) -> None:
     process = await create_subprocess_exec(
-        *(sys.executable, "-c", CRASHES, database_url, str(files), run.id), stdout=PIPE, stderr=PIPE
+        *(sys.executable, "-c", CRASHES, database_url, str(files), run.id, store.engine), stdout=PIPE, stderr=PIPE
     )
     assert (await process.communicate(), process.returncode) == ((b"", b""), -9)
     assert [one.size for one in await store.artifacts.list(run.id)] == list(range(500))
