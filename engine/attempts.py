@@ -22,7 +22,7 @@ from engine.store import Store
 from engine.store.errors import LeaseLostError, StoreError
 from engine.store.leases import ENGINE_ENDED
 from engine.tool_calls import Caller, ToolCaller
-from flows.contracts import EgressDecision, StepError, StepExecutor, StepResult
+from flows.contracts import Asked, EgressDecision, Question, StepError, StepExecutor, StepResult
 from flows.errors import StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
@@ -39,7 +39,7 @@ INTERNAL_ERROR = "internal_error"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The attempt that starts a run of another flow. ``lost`` are the numbers of the lost ones right before it."""
+    """The attempt that starts a run of another flow. ``lost`` are the lost and the parked ones right before it."""
 
     step_id: str
     item: int | None
@@ -123,6 +123,7 @@ class Work:
         self.made = tries.made
         """Attempts made so far, which is the number of the last."""
         self._lost = len(tries.lost)
+        self._parked = len(tries.parked)
         self._just_lost = tries.just_lost
         # The steps of a subflow are counted in its own run.
         self._suspect = self._lost >= MAX_LOST and not isinstance(step, SubflowStep)
@@ -140,12 +141,12 @@ class Work:
 
     def worth_retrying(self, result: StepResult) -> bool:
         """Whether the step's ``retry`` wants another attempt after this outcome."""
-        return not self._suspect and wants_another(self.step.retry, result, self.made - self._lost)
+        return not self._suspect and wants_another(self.step.retry, result, self.made - self._lost - self._parked)
 
     @property
     def is_over(self) -> bool:
         """Whether no further attempt is to come: the last one succeeded, failed for good, or was cut off."""
-        if self.last is None or self.outcome is None:
+        if self.last is None or self.outcome is None or self.outcome.status is StepStatus.WAITING:
             return False
         return self.last.attempt == 0 or not self.worth_retrying(self.outcome)
 
@@ -328,6 +329,9 @@ class Call:
 
     async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
         await self._attempts.store.egress.finish(record, sent=sent, received=received, reason=reason)
+
+    async def ask(self, question: Question) -> Asked:
+        return await self._attempts.store.approvals.ask(self.run_id, self.step_id, question, item=self._work.item)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         return await self._attempts.children.run_child(name, inputs, self._origin)

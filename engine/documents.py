@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from engine.records import (
+    Approval,
     ArtifactRecord,
     EgressRecord,
     FlowDetail,
@@ -46,6 +47,28 @@ def run_document(run: RunSummary) -> dict[str, Json]:
         "started_at": _time(run.started_at),
         "ended_at": _time(run.ended_at),
         "duration_ms": None if run.took is None else round(run.took * 1000, 3),
+    }
+
+
+def approval_document(one: Approval) -> dict[str, Json]:
+    """A question and its decision: ``decision`` is null while nobody has decided; times are ISO 8601 in UTC."""
+    return {
+        "id": one.id,
+        "run_id": one.run_id,
+        "step": one.step_id,
+        "item": one.item,
+        "message": one.message,
+        "details": one.details,
+        "form": None if one.form is None else dict(one.form),
+        "approvers": list(one.approvers),
+        "requested_at": one.requested_at.isoformat(),
+        "expires_at": _time(one.expires_at),
+        "on_timeout": one.on_timeout,
+        "decision": one.decision,
+        "decided_at": _time(one.decided_at),
+        "by": one.decided_by,
+        "comment": one.comment,
+        "values": one.form_values,
     }
 
 

@@ -59,8 +59,16 @@ class Execution:
         self._observer = observer
         self._names = Names(run)
         self._ended: dict[str, Ended] = {}
+        self.parked: dict[str, StepError | None] = {}
+        """By step id, what the steps wait for that can't go on yet; None for one that needs such a step."""
+        self._has_parked = False
         self._cancelled = False
         self._reason = attempts.past.reason
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether a step could not go on yet, at some time: what it had started may still be parked."""
+        return self._has_parked
 
     @property
     def was_cancelled(self) -> bool:
@@ -81,6 +89,8 @@ class Execution:
             asyncio.CancelledError: the run was cancelled. Its running steps are, and every step has its end;
                 ``finally`` has run to its end, unless the run was cancelled once more.
             LeaseLostError: another engine drives it now.
+
+        A run with steps that can't go on yet, and no others that can, comes to ``WAITING``: with neither of the two.
         """
         self.entered = True
         flow = self.definition.flow
@@ -90,6 +100,8 @@ class Execution:
             if outcome.status is RunStatus.FAILED:
                 self._names.set_error(outcome.error)
                 await self._list(flow.on_failure, perform)
+            if self.parked:
+                return RunOutcome(status=RunStatus.WAITING)
         except asyncio.CancelledError as problem:
             with Interruption() as interruption:
                 await interruption.after(self.abandon(why_ended(problem)))
@@ -114,6 +126,8 @@ class Execution:
             await self._end_all(flow.steps, error)
         else:
             error = await self._list(flow.steps, perform, within=self._time_left())
+        if self.parked:
+            return RunOutcome(status=RunStatus.WAITING)
         if error is not None:
             return RunOutcome(status=RunStatus.FAILED, error=error)
         try:
@@ -179,7 +193,7 @@ class Execution:
         try:
             async with deadline:
                 await together(self._in_its_turn(step, ended, perform) for step in steps)
-            return self._failure(steps)
+            return None if self.parked else self._failure(steps)
         except asyncio.CancelledError as problem:
             await self._end_all(steps, why_ended(problem))
             raise
@@ -195,7 +209,10 @@ class Execution:
     async def _in_its_turn(self, step: StepConfig, ended: Mapping[str, asyncio.Event], perform: Performer) -> None:
         for need in self.definition.needs[step.id]:
             await ended[need].wait()
-        await self._step(step, perform)
+        if any(need in self.parked for need in self.definition.needs[step.id]):
+            self.parked[step.id] = None
+        else:
+            await self._step(step, perform)
         ended[step.id].set()
 
     def _failure(self, steps: Sequence[StepConfig]) -> StepError | None:
@@ -223,12 +240,22 @@ class Execution:
                 await self._end(step, StepResult(status=StepStatus.SKIPPED))
             elif step.for_each is not None:
                 items = Items(step, step.for_each, attempts=self.attempts, names=self._names)
-                await self._end(step, await items.run(perform))
+                await self._end_or_park(step, await items.run(perform))
             else:
                 work = self.attempts.work(step, resolve(step.with_, names))
-                await self._end(step, await perform(work), recorded=work.last)
+                await self._end_or_park(step, await perform(work), recorded=work.last)
         except StepboxError as problem:
             await self._end(step, unsuccessful(problem))
+
+    async def _end_or_park(self, step: StepConfig, result: StepResult, *, recorded: StepRun | None = None) -> None:
+        if result.status is not StepStatus.WAITING:
+            await self._end(step, result, recorded=recorded)
+            return
+        self._has_parked = True
+        if step in self.definition.flow.finally_:
+            await self._end(step, _cannot_wait())
+        else:
+            self.parked[step.id] = result.error
 
     async def _end(
         self, step: StepConfig, result: StepResult, *, recorded: StepRun | None = None, blocks: bool | None = None
@@ -253,6 +280,7 @@ class Execution:
         """Give the steps that a cancellation, a timeout or a bug left without an end one, to the last."""
         with Interruption() as interruption:
             for step in steps:
+                self.parked.pop(step.id, None)
                 if step.id not in self._ended:
                     await interruption.after(self._cut_off(step, reason))
 
@@ -301,6 +329,14 @@ def _run_timed_out(after: float | None) -> StepError:
         message=f"the run took longer than its timeout of {after or 0:g} s",
         fix="give the flow a longer `timeout`, or make its steps faster",
     )
+
+
+def _cannot_wait() -> StepResult:
+    message = (
+        "a step of `finally` can't wait: it is executed where the run was cancelled, too, and then nothing goes on"
+    )
+    error = StepError(code="cannot_wait", message=message, fix="wait in `steps` or in `on_failure`")
+    return StepResult(status=StepStatus.FAILED, error=error)
 
 
 def why_ended(problem: BaseException) -> StepError:

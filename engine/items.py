@@ -8,7 +8,7 @@ from engine.artifacts import of_item
 from engine.attempts import Attempts, Performer, unsuccessful
 from engine.cancellation import together
 from engine.names import Names
-from flows.contracts import Artifact, Isolation, StepError, StepResult
+from flows.contracts import Artifact, Isolation, StepError, StepResult, waiting
 from flows.errors import StepboxError
 from flows.explanations import type_name
 from flows.expressions import resolve
@@ -32,6 +32,7 @@ class Items:
         self._tool_calls = 0
         self._egress = 0
         self._artifacts: dict[int, tuple[Artifact, ...]] = {}
+        self._parked: dict[int, StepResult] = {}
 
     async def run(self, perform: Performer) -> StepResult:
         """Run the step for each item, and give the sum: the list of their results, null for one that failed.
@@ -50,6 +51,13 @@ class Items:
         began = asyncio.get_running_loop().time()
         pending = enumerate(items)
         await together(self._worker(pending, perform) for _ in range(min(self._each.concurrency, len(items))))
+        if self._parked and not self._stopped:
+            index, first = min(self._parked.items())
+            return waiting(f"item {index} {first.error.message if first.error else 'waits'}")
+        for index in self._parked:
+            error = StepError(code="cancelled", message="the step ended before the item did")
+            given_up = self._attempts.over(self._step, StepResult(status=StepStatus.CANCELLED, error=error), item=index)
+            await self._attempts.store.steps.add(given_up)
         return replace(self._sum(), duration=asyncio.get_running_loop().time() - began)
 
     async def _worker(self, pending: Iterator[tuple[int, Json]], perform: Performer) -> None:
@@ -75,6 +83,9 @@ class Items:
             return result
 
     def _take(self, index: int, result: StepResult) -> None:
+        if result.status is StepStatus.WAITING:
+            self._parked[index] = result
+            return
         if result.status is StepStatus.SUCCEEDED:
             self._results[index] = result.result
         elif self._failed is None or index < self._failed[0]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import flow_changes, snippets, starts
+from engine.approvals import Approvals, decider, form_values
 from engine.bootstrap.parts import Parts
 from engine.dispatcher import Dispatcher
 from engine.feed import Feed
@@ -18,7 +19,9 @@ from engine.policy import Action, require
 from engine.principal import Principal
 from engine.progress import NoObserver, Notice, Observer, Observers
 from engine.records import (
+    Approval,
     ArtifactRecord,
+    Decision,
     EgressRecord,
     FlowDetail,
     FlowSummary,
@@ -33,7 +36,7 @@ from engine.records import (
     ToolCall,
 )
 from engine.report import RunReport, report
-from engine.runs import NotResumableError, Plan, UnknownFlowError
+from engine.runs import NotResumableError, Plan, Runs, UnknownFlowError
 from engine.service import (
     AppliedFlow,
     FlowText,
@@ -142,6 +145,10 @@ class LocalService:
     async def cancel(self, run: str) -> Run:
         self._may("runs.cancel")
         store, found = await self._run(run)
+        if found.status is RunStatus.WAITING:
+            _refuse_to_resume(found)
+            runs, plan = await self._resumption(store, found, self._observer)
+            return (await runs.resume(plan, found, observer=self._observer, cancel=True)).run
         if not await store.runs.cancel_queued(found.id):
             await store.runs.request_cancel(found.id)
         if self._dispatcher is not None:
@@ -163,11 +170,31 @@ class LocalService:
         self._may("runs.start")
         store, found = await self._run(run)
         _refuse_to_resume(found)
-        runs = await self._parts.runs()
-        definition = await recorded_definition(store, self._language, found)
-        plan = await runs.plan(definition, found.inputs, RecordedFlows(store, self._language, found))
-        await prepare_interpreter(plan, observer)
+        runs, plan = await self._resumption(store, found, observer)
         return await runs.resume(plan, found, observer=observer)
+
+    async def _resumption(self, store: Store, run: Run, observer: Observer) -> tuple[Runs, Plan]:
+        runs = await self._parts.runs()
+        definition = await recorded_definition(store, self._language, run)
+        plan = await runs.plan(definition, run.inputs, RecordedFlows(store, self._language, run))
+        await prepare_interpreter(plan, observer)
+        return runs, plan
+
+    async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
+        self._may("runs.read")
+        return await Approvals(await self._parts.store(), self._workspace).list(run=run, undecided=undecided)
+
+    async def decide(
+        self, target: str, decision: Decision, *, pairs: Mapping[str, str], comment: str | None
+    ) -> tuple[Approval, str]:
+        self._may("approvals.decide")
+        approvals = Approvals(await self._parts.store(), self._workspace)
+        asked = await approvals.find(target)
+        values = form_values(asked, pairs)
+        decided = await approvals.decide(
+            asked.id, decision, by=decider(self._principal), comment=comment, values=values
+        )
+        return decided, await approvals.resumable(decided)
 
     async def abandoned(self) -> Sequence[RunSummary]:
         self._may("runs.read")

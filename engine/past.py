@@ -25,7 +25,7 @@ _RETRY_REASON: Final = {
     StepStatus.LIMIT_EXCEEDED: "limit_exceeded",
     StepStatus.KILLED: "killed",
 }
-_FUTILE: Final = frozenset({"journal_mismatch", "tool_outcome_unknown"})
+_FUTILE: Final = frozenset({"journal_mismatch", "tool_outcome_unknown", "approval_rejected", "approval_timed_out"})
 """Errors that a further attempt can only meet again."""
 
 Key = tuple[str, int | None]
@@ -43,17 +43,18 @@ class Tries:
     """The attempts that a step, or one of its items, has behind it.
 
     ``made`` is the number of the last one. ``lost`` are those, by number, during which the engine ended: they don't
-    count against ``retry``.
+    count against ``retry``. Nor do the ``parked`` ones.
     """
 
     made: int = 0
     lost: tuple[int, ...] = ()
+    parked: tuple[int, ...] = ()
 
     @property
     def just_lost(self) -> tuple[int, ...]:
-        """The lost attempts after the last that had an end of its own, the newest first."""
+        """The lost and the parked attempts after the last that had an end of its own, the newest first."""
         found: list[int] = []
-        for number in reversed(self.lost):
+        for number in sorted((*self.lost, *self.parked), reverse=True):
             if number != self.made - len(found):
                 break
             found.append(number)
@@ -102,6 +103,7 @@ class Past:
                 tries[key] = Tries(
                     made=max(row.attempt for row in attempts),
                     lost=tuple(sorted(row.attempt for row in attempts if is_lost(row))),
+                    parked=tuple(sorted(row.attempt for row in attempts if is_parked(row))),
                 )
                 cut_off = cut_off or attempts[-1].status is StepStatus.CANCELLED
             else:
@@ -129,14 +131,19 @@ def is_lost(row: StepRun) -> bool:
     )
 
 
+def is_parked(row: StepRun) -> bool:
+    """Whether the attempt ended since the step waits for something."""
+    return row.status is StepStatus.WAITING
+
+
 def _end(step: StepConfig, attempts: list[StepRun]) -> StepRun | None:
     last = max(attempts, key=lambda row: row.attempt)
     without_attempt = next((row for row in attempts if row.attempt == 0), None)
     if without_attempt is not None:
         return without_attempt
-    if is_lost(last) or last.status is StepStatus.CANCELLED:
+    if is_lost(last) or is_parked(last) or last.status is StepStatus.CANCELLED:
         return None
-    counted = sum(1 for row in attempts if not is_lost(row))
+    counted = sum(1 for row in attempts if not (is_lost(row) or is_parked(row)))
     result = StepResult(status=last.status, error=last.error)
     return None if wants_another(step.retry, result, counted) else last
 

@@ -13,6 +13,7 @@ Action: TypeAlias = Literal[
     "runs.read",
     "runs.start",
     "runs.cancel",
+    "approvals.decide",
     "code.execute",
     "secrets.read",
     "secrets.change",

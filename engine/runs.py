@@ -11,6 +11,7 @@ from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
+from engine.given import check_given
 from engine.heartbeat import Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
@@ -20,12 +21,11 @@ from engine.report import RunReport, report
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, LeaseLostError
 from engine.tool_calls import ToolCaller
-from flows.contracts import StepError, StepExecutor, StepResult
+from flows.contracts import StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
 from flows.errors import FeatureUnavailableError, InvalidCallError, RefusedError, StepboxError
-from flows.inputs import InvalidInputError, validate_inputs
+from flows.inputs import validate_inputs
 from flows.model import StepConfig
-from flows.templates import is_wired
 from flows.values import Json, RunStatus, StepStatus
 from steps.sandbox.owner import is_dead
 from steps.subflow import SubflowStep
@@ -126,8 +126,7 @@ class Runs:
         """Run a planned flow to its end. ``host_directories`` are those from which its tool steps may import files.
 
         Raises:
-            StepboxError: the driver can't run it; the run is recorded as failed.
-            TakenOverError: another engine drives the run now.
+            StepboxError: the driver can't run it; the run is recorded as failed. TakenOverError: see there.
             asyncio.CancelledError: the run was cancelled, and is recorded as such.
         """
         self._expect(plan.definition, NOTHING)
@@ -143,8 +142,10 @@ class Runs:
         )
         return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
 
-    async def resume(self, plan: Plan, run: Run, *, observer: Observer) -> RunReport:
+    async def resume(self, plan: Plan, run: Run, *, observer: Observer, cancel: bool = False) -> RunReport:
         """Take over a run that no engine drives, and continue it where it is unfinished. ``plan`` is of its version.
+
+        With ``cancel``, all that is left of it is its end as cancelled, with its ``finally``.
 
         Raises:
             AlreadyFinishedError: it has ended.
@@ -154,7 +155,7 @@ class Runs:
         """
         directories = tuple(Path(directory) for directory in run.directories)
         beginning = self._take_over(run, plan.definition)
-        return await self._report(self._drive(plan, beginning, Undisturbed(observer), directories))
+        return await self._report(self._drive(plan, beginning, Undisturbed(observer), directories, cancel=cancel))
 
     async def run_child(self, plan: Plan, *, parent: Run, origin: Origin, host_directories: tuple[Path, ...]) -> Run:
         """Run a subflow to its end, or continue the run of it that a lost attempt had started; as :meth:`run`."""
@@ -204,9 +205,13 @@ class Runs:
                     refusal = problem
                 else:
                     _log.exception("run %s failed inside Stepbox", run.id)
-            if begun.past is not NOTHING:
-                await interruption.after(self._end_children(run, plan, host_directories))
-            await interruption.after(self._close(execution, outcome))
+            if outcome.status is RunStatus.WAITING:
+                await interruption.after(self._park(execution))
+            else:
+                left = execution.has_parked or outcome.status is not RunStatus.SUCCEEDED
+                if begun.past is not NOTHING or (plan.subflows and left):
+                    await interruption.after(self._end_children(run, plan, host_directories))
+                await interruption.after(self._close(execution, outcome))
             ended = await self._store.runs.get(run.id)
             observer.notice(RunEnded(run=ended))
         if refusal is not None:
@@ -275,6 +280,8 @@ class Runs:
         for child in await self._store.runs.children(run.id):
             definition = plan.subflows.get(child.flow)
             if child.ended_at is None and definition is not None:
+                if child.owner is None:
+                    await self._store.leases.take_over(child.id)
                 of_child = Plan(definition=definition, inputs={}, subflows=plan.subflows)
                 beginning = self._recall(child.id, definition)
                 await self._drive(of_child, beginning, NoObserver(), host_directories, cancel=True)
@@ -295,6 +302,11 @@ class Runs:
             past=past,
         )
         return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
+
+    async def _park(self, execution: Execution) -> None:
+        with Interruption() as interruption:
+            await interruption.after(execution.attempts.logbook.close())
+            await interruption.after(self._store.runs.park(execution.run.id))
 
     async def _close(self, execution: Execution, outcome: RunOutcome) -> None:
         """Complete the record of a run, whatever happens meanwhile."""
@@ -362,21 +374,6 @@ class Runs:
             raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
 
 
-def check_given(subflow: Definition, step: SubflowStep) -> None:
-    """Check what a step gives to the flow that it starts, as far as that is known before the run.
-
-    Raises:
-        InvalidInputError: an input is unknown, missing, or of the wrong type.
-    """
-    known = {name: schema for name, schema in subflow.flow.inputs.items() if not is_wired(step.with_.get(name))}
-    literal = {name: value for name, value in step.with_.items() if not is_wired(value)}
-    try:
-        validate_inputs(subflow.flow.model_copy(update={"inputs": known}), literal)
-    except InvalidInputError as problem:
-        message = f"step '{step.id}' starts flow '{step.flow}': {problem.message}"
-        raise InvalidInputError(message, fix=problem.fix) from None
-
-
 class _Children:
     """Starts the subflows of one run."""
 
@@ -396,6 +393,8 @@ class _Children:
         )
         if child.status is RunStatus.SUCCEEDED:
             return StepResult(status=StepStatus.SUCCEEDED, result=child.output)
+        if child.status is RunStatus.WAITING:
+            return waiting(f"waits for flow '{name}' (run {child.id}), which waits")
         cause = child.error.message if child.error else child.status.value
         error = StepError(code="subflow_failed", message=f"flow '{name}' (run {child.id}) failed: {cause}")
         return StepResult(status=StepStatus.FAILED, error=error)

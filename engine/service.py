@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from engine.progress import Observer
 from engine.records import (
+    Approval,
     ArtifactRecord,
+    Decision,
     EgressRecord,
     FlowDetail,
     FlowSummary,
@@ -227,6 +229,18 @@ class Service(Protocol):
 
     async def abandoned(self) -> Sequence[RunSummary]:
         """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
+
+    async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
+        """What runs wait for people to decide; of a run, also its subflows. See :mod:`engine.approvals`."""
+
+    async def decide(
+        self, target: str, decision: Decision, *, pairs: Mapping[str, str], comment: str | None
+    ) -> tuple[Approval, str]:
+        """Decide a question, by its id or its run's; gives the id of the run to resume, too.
+
+        ``pairs`` are the values of its form as they are written on a command line. Raises InvalidCallError where there
+        is no such question or not only one, where it is decided, and where the values don't fit.
+        """
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
         """Execute code, or a command of an image, by itself.

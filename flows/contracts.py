@@ -6,6 +6,7 @@ A *kind* is the language's side of a plug-in: the YAML key and the model of its 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -237,6 +238,39 @@ class EgressDecision:
     reason: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a step asks a person, who says yes or no.
+
+    ``details`` is exactly what will happen; ``form`` the JSON Schema of the values that a yes comes with; ``approvers``
+    who may decide, by principal or role (empty: whoever may approve); ``timeout`` in seconds, None: for ever.
+    """
+
+    message: str
+    details: Json = None
+    form: Mapping[str, Json] | None = None
+    approvers: tuple[str, ...] = ()
+    timeout: float | None = None
+    on_timeout: Literal["fail", "reject"] = "fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question as it stands: ``decision`` is None while nobody has decided, and its time isn't over."""
+
+    id: str
+    decision: Literal["approved", "rejected", "timed_out", "withdrawn"] | None = None
+    by: str | None = None
+    at: datetime | None = None
+    comment: str | None = None
+    values: Json = None
+
+
+def waiting(message: str, *, fix: str | None = None) -> StepResult:
+    """What a step comes to that can't go on yet: the run is parked, and the step attempted again once it goes on."""
+    return StepResult(status=StepStatus.WAITING, error=StepError(code="waiting", message=message, fix=fix))
+
+
 class StepCall(Protocol):
     """One attempt of one step, as the engine hands it to the executor.
 
@@ -287,6 +321,9 @@ class StepCall(Protocol):
         Raises:
             flows.errors.StepboxError: they can't be kept.
         """
+
+    async def ask(self, question: Question) -> Asked:
+        """How a question stands; the first attempt of a step (or item) that asks it puts it."""
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         """Run another flow as a child of this run and wait for its end."""

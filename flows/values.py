@@ -26,9 +26,13 @@ def json_size(value: Json) -> int:
 
 
 class StepStatus(StrEnum):
-    """How far a step, or one attempt of it, has come. All but ``RUNNING`` are final."""
+    """How far a step, or one attempt of it, has come. ``RUNNING`` goes on; all but that and ``WAITING`` are final.
+
+    ``WAITING`` ends an attempt, which has released what it held; the step goes on by another attempt.
+    """
 
     RUNNING = "running"
+    WAITING = "waiting"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     TIMED_OUT = "timed_out"

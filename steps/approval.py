@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from flows.contracts import Catalogue, Finding
+from flows.contracts import Asked, Catalogue, Finding, Question, StepCall, StepError, StepResult, waiting
+from flows.errors import RefusedError
 from flows.model import Config, StepConfig
 from flows.schemas import check_schema
-from flows.values import Duration, Json
+from flows.values import Duration, Json, StepStatus
 
 
 class Approval(Config):
@@ -48,3 +49,46 @@ def check_approval(config: StepConfig, _catalogue: Catalogue) -> Iterator[Findin
         path = ("approval", "form", *each.path)  # type: ignore[assignment]
         at: Literal["key", "value"] = "key" if each.key else "value"
         yield Finding(path=path, code="invalid_schema", message=each.message, fix=each.fix, at=at)
+
+
+class ApprovalExecutor:
+    """Asks, and tells what was decided (:class:`flows.contracts.StepExecutor`)."""
+
+    isolation = None
+
+    async def refusal(self, config: StepConfig) -> RefusedError | None:
+        """None: a question can be asked everywhere."""
+
+    def expect(self, config: StepConfig, count: int) -> None:
+        """Do nothing: nothing is made ready for it."""
+
+    async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
+        """Give the decision, or wait for it."""
+        if not isinstance(config, ApprovalStep):
+            raise TypeError(f"{type(config).__name__} is no step of an approval")
+        approval = config.approval
+        question = Question(
+            message=approval.message,
+            details=dict(call.inputs) or None,
+            form=approval.form,
+            approvers=tuple(approval.approvers),
+            timeout=approval.timeout,
+            on_timeout=approval.on_timeout,
+        )
+        return _result(await call.ask(question), approval)
+
+
+def _result(asked: Asked, approval: Approval) -> StepResult:
+    if asked.decision is None:
+        return waiting(f"waits for an approval: {approval.message}", fix=f"stepbox approve {asked.id}")
+    if asked.decision == "approved" and asked.at is not None:
+        answer = {"approved": True, "by": asked.by, "at": asked.at.isoformat(), "values": asked.values}
+        return StepResult(status=StepStatus.SUCCEEDED, result=answer)
+    if asked.decision == "timed_out":
+        message = f"nobody decided within {approval.timeout or 0:g} s: {approval.message}"
+        if approval.on_timeout == "fail":
+            return StepResult(status=StepStatus.TIMED_OUT, error=StepError(code="approval_timed_out", message=message))
+    else:
+        why = f": {asked.comment}" if asked.comment else ""
+        message = f"{asked.by or 'the end of the run'} said no to: {approval.message}{why}"
+    return StepResult(status=StepStatus.FAILED, error=StepError(code="approval_rejected", message=message))

@@ -18,6 +18,7 @@ from engine.store import Store
 from engine.tool_calls import ToolCaller
 from flows.contracts import StepExecutor
 from flows.model import StepConfig
+from steps.approval import ApprovalExecutor, ApprovalStep
 from steps.code import JavaScriptStep, PythonStep, ShellStep
 from steps.image import ImageStep
 from steps.sandbox.executor import CodeExecutor
@@ -126,6 +127,7 @@ class Parts:
             ImageStep: ImageExecutor(sandboxes, containers_of(sandboxes.runner), **given),
             ToolStep: ToolExecutor(),
             SubflowStep: SubflowExecutor(),
+            ApprovalStep: ApprovalExecutor(),
         }
         services = ToolServices(
             content=store.content,

@@ -14,7 +14,9 @@ from engine.cancellation import Interruption
 from engine.language import Language
 from engine.progress import LineLogged, NoObserver, Observer, RunStarted
 from engine.records import (
+    Approval,
     ArtifactRecord,
+    Decision,
     EgressRecord,
     FlowDetail,
     FlowSummary,
@@ -230,6 +232,16 @@ class RemoteService:
 
     async def abandoned(self) -> Sequence[RunSummary]:
         raise self._only_there("stepbox runs resume")
+
+    async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
+        del run, undecided
+        raise self._only_there("stepbox approvals list")
+
+    async def decide(
+        self, target: str, decision: Decision, *, pairs: Mapping[str, str], comment: str | None
+    ) -> tuple[Approval, str]:
+        del decision, pairs, comment
+        raise self._only_there(f"stepbox approve {target}")
 
     async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
         del value, keep_old

@@ -52,6 +52,15 @@ class RunDrivenError(InvalidCallError):
         self.owner = owner
 
 
+class DecidedError(InvalidCallError):
+    """The question has its decision, which is never changed, or can have none any more."""
+
+    code = "already_decided"
+
+    def __init__(self, approval_id: str, how: str) -> None:
+        super().__init__(f"approval {approval_id} can't be decided any more: {how}", fix="see: stepbox approvals list")
+
+
 class LeaseLostError(Exception):
     """This engine doesn't drive the run that it writes on: another one has taken it over, or it never did.
 

@@ -1,11 +1,12 @@
 """Which engine drives which run."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from engine.store.calls import OUTCOME_UNKNOWN, end_calls
+from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, UnknownRecordError
 from engine.store.steps import end_attempts
@@ -50,7 +51,7 @@ _TAKE_OVER = (
 _TAKE_CHILDREN = (
     update(_TABLE)
     .where(_TABLE.c.parent_id.in_(bindparam("parents", expanding=True)), _TABLE.c.status.in_(UNFINISHED))
-    .values(**_TAKE)
+    .values(**_TAKE, status=RunStatus.RUNNING.value)
     .returning(_TABLE.c.id)
 )
 _STATE = select(_TABLE.c.status, _TABLE.c.owner).where(_TABLE.c.id == bindparam("this"))
@@ -104,13 +105,6 @@ class Leases:
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
 
         await self._database.write(take)
-
-
-def now_of(connection: Connection) -> datetime:
-    """The time by the clock that all engines of the database share."""
-    if connection.dialect.name == "postgresql":
-        return connection.execute(select(func.clock_timestamp(type_=UtcDateTime()))).scalar_one()
-    return datetime.now(UTC)
 
 
 def _refusal(connection: Connection, run_id: str) -> Exception:

@@ -11,10 +11,12 @@ from sqlmodel import col
 from ulid import ULID
 
 from engine.records import FlowVersion, Page, Run, RunSummary
+from engine.store.approvals import withdraw
 from engine.store.calls import end_calls
+from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLostError, UnknownRecordError
-from engine.store.leases import LEASE, UNFINISHED, now_of
+from engine.store.leases import LEASE, UNFINISHED
 from engine.store.steps import end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
@@ -46,6 +48,7 @@ _ENGINE: BindParameter[str] = bindparam("engine")
 _FREE = _TABLE.c.owner.is_(None) & _TABLE.c.status.in_((RunStatus.QUEUED.value, RunStatus.WAITING.value))
 _UNFINISHED = update(_TABLE).where(_THIS, _TABLE.c.status.in_(UNFINISHED), or_(_TABLE.c.owner == _ENGINE, _FREE))
 _FINISH = _UNFINISHED.values(owner=null(), lease_until=null())
+_PARK = _UNFINISHED.values(status=RunStatus.WAITING.value, owner=null(), lease_until=null())
 _START = _UNFINISHED.values(
     status=RunStatus.RUNNING.value,
     started_at=func.coalesce(_TABLE.c.started_at, bindparam("now", type_=UtcDateTime())),
@@ -156,6 +159,15 @@ class Runs:
             lambda connection: {"now": datetime.now(UTC), "until": now_of(connection) + LEASE},
         )
 
+    async def park(self, run_id: str) -> None:
+        """Let go of a run that can't go on yet, until somebody takes it over.
+
+        Raises:
+            AlreadyFinishedError: it has ended.
+            LeaseLostError: another engine drives it.
+        """
+        await self._change(run_id, _PARK, lambda _connection: {})
+
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
     ) -> None:
@@ -174,6 +186,7 @@ class Runs:
         def end_what_is_open(connection: Connection) -> None:
             end_attempts(connection, run_id, now)
             end_calls(connection, run_id, now)
+            withdraw(connection, run_id, now)
 
         await self._change(run_id, _FINISH, lambda _connection: values, end_what_is_open)
 

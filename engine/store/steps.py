@@ -48,12 +48,15 @@ _CHANGED = (
 )
 _OF_STEPS = _OF_RUN.where(_TABLE.c.item == NO_ITEM)
 _EXECUTED = _TABLE.c.attempt > 0
+_WAITING = _TABLE.c.status == StepStatus.WAITING.value
 _TALLIES = (
     select(
         _TABLE.c.step_id,
         func.min(_TABLE.c.id).label("id"),
         func.min(_TABLE.c.started_at, type_=UtcDateTime()).label("started_at"),
-        func.sum(case((_EXECUTED, 1), else_=0)).label("attempts"),
+        func.sum(case((_EXECUTED & ~_WAITING, 1), else_=0)).label("attempts"),
+        func.sum(case((_TABLE.c.status == StepStatus.RUNNING.value, 1), else_=0)).label("running"),
+        func.sum(case((_WAITING, 1), else_=0)).label("waiting"),
         func.sum(case((_EXECUTED, _TABLE.c.tool_calls), else_=0)).label("tool_calls"),
         func.sum(case((_EXECUTED, _TABLE.c.egress), else_=0)).label("egress"),
     )
@@ -61,6 +64,9 @@ _TALLIES = (
     .group_by(_TABLE.c.step_id)
     .order_by(func.min(_TABLE.c.id))
 )
+
+
+_SEE_FOR_WHAT = "see for what with: stepbox approvals list"
 
 
 class Steps:
@@ -200,13 +206,15 @@ def _values(step: StepRun, engine: str) -> dict[str, Any]:
 
 
 def _under_way(run_id: str, tally: Row[Any]) -> StepRun:
-    """A for-each of which items have begun."""
+    """A for-each of which items have begun; it waits where none of them goes on, and one waits."""
+    parked = tally.waiting and not tally.running
     return StepRun(
         id=tally.id,
         run_id=run_id,
         step_id=tally.step_id,
         attempt=0,
-        status=StepStatus.RUNNING,
+        status=StepStatus.WAITING if parked else StepStatus.RUNNING,
+        error=StepError(code="waiting", message="items of it wait", fix=_SEE_FOR_WHAT) if parked else None,
         started_at=tally.started_at,
     )
 

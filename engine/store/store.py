@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.store import schema
+from engine.store.approvals import Approvals
 from engine.store.artifacts import Artifacts
 from engine.store.blobs import Blobs
 from engine.store.calls import Calls
@@ -31,9 +32,9 @@ class Store:
     """An open database, by noun.
 
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
-    ``calls`` (of tools), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
-    (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their principals) and ``content``
-    (the workspaces' documents, tasks and files).
+    ``calls`` (of tools), ``approvals`` (questions to people), ``egress`` (requests over the network), ``artifacts``
+    (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their
+    principals) and ``content`` (the workspaces' documents, tasks and files).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -46,6 +47,7 @@ class Store:
         self.steps = Steps(database, self.engine)
         self.logs = Logs(database, self.engine)
         self.calls = Calls(database, self.engine)
+        self.approvals = Approvals(database, self.engine)
         self.egress = Egress(database, self.engine)
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)

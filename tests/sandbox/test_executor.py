@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from flows.contracts import StepResult
+from flows.contracts import Asked, Question, StepResult
 from flows.errors import RefusedError
 from flows.values import Json, StepStatus
 from steps.code import JavaScriptStep, PythonStep, ShellStep
@@ -35,6 +35,9 @@ class Call(Journal, Shelf):
 
     async def call_tool(self, name: str, arguments: Json) -> Json:
         return [name, arguments]
+
+    async def ask(self, question: Question) -> Asked:
+        raise AssertionError(question.message)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         raise NotImplementedError

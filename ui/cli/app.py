@@ -2,7 +2,7 @@
 
 import typer
 
-from ui.cli import doctor, execute, flows, images, init, run, runs, schema, secrets, serve, tokens, validate
+from ui.cli import approvals, doctor, execute, flows, images, init, run, runs, schema, secrets, serve, tokens, validate
 from ui.cli.options import common
 
 app = typer.Typer(
@@ -21,6 +21,9 @@ app.command("exec")(execute.execute)
 app.command("serve")(serve.serve)
 app.add_typer(flows.app, name="flows")
 app.add_typer(runs.app, name="runs")
+app.add_typer(approvals.app, name="approvals")
+app.command("approve")(approvals.approve)
+app.command("reject")(approvals.reject)
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(images.app, name="images")

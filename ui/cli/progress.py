@@ -172,18 +172,21 @@ class _Row:
         self._items = 0
         self._items_done = 0
         self._retrying: str | None = None
+        self._waits: str | None = None
         self._spinner = Spinner("dots", style="cyan")
 
     def started(self, attempt: StepRun) -> None:
         self.began = monotonic() if self.began is None else self.began
         self._attempt = attempt.attempt
-        self._retrying = None
+        self._retrying = self._waits = None
         if attempt.item is not None and attempt.attempt == 1:
             self._items += 1
 
     def ended(self, attempt: StepRun, *, retrying: bool) -> None:
         if retrying:
             self._retrying = attempt.error.message if attempt.error else attempt.status.value
+        elif attempt.status is StepStatus.WAITING:
+            self._waits = attempt.error.message if attempt.error else attempt.status.value
         elif attempt.item is not None:
             self._items_done += 1
 
@@ -194,6 +197,8 @@ class _Row:
     def mark(self) -> RenderableType:
         if self.final is not None:
             return Text(styled(self.final.status).plain[0], style=styled(self.final.status).style)
+        if self._waits is not None:
+            return Text("…", style="yellow")
         return Text("·", style="bright_black") if self.began is None else self._spinner
 
     def clock(self) -> Text:
@@ -208,6 +213,8 @@ class _Row:
             return _ending(self.final, self._attempt, self._items_done)
         if self._retrying is not None:
             return Text(f"attempt {self._attempt} failed, trying again: {_first_line(self._retrying)}", style="yellow")
+        if self._waits is not None:
+            return Text(_first_line(self._waits), style="yellow")
         if self._items:
             return Text(f"{self._items_done} items done", style="dim")
         return Text(f"attempt {self._attempt}", style="yellow") if self._attempt > 1 else Text("")
@@ -223,6 +230,9 @@ def describe(progress: Progress) -> Text | None:
         case AttemptEnded(attempt=attempt, retrying=True):
             cause = _first_line(attempt.error.message if attempt.error else attempt.status.value)
             return Text(f"↻ {attempt.label}: attempt {attempt.attempt} {attempt.status}: {cause}", style="yellow")
+        case AttemptEnded(attempt=attempt) if attempt.status is StepStatus.WAITING:
+            cause = _first_line(attempt.error.message) if attempt.error else ""
+            return Text.assemble(styled(attempt.status), f" {attempt.label} ", (cause, "yellow"))
         case StepEnded(attempt=attempt):
             return Text.assemble(
                 styled(attempt.status),

@@ -14,6 +14,8 @@ from ui.cli.show import duration, err, literal, print_json, print_output, styled
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from rich.console import Console
+
     from engine.progress import Observer
     from engine.report import RunReport
     from engine.service import FlowText, Service
@@ -128,6 +130,19 @@ def show_outcome(report: "RunReport", output: Output) -> None:
         show_report(report)
 
 
+def show_waiting(report: "RunReport", console: "Console") -> None:
+    """What a run waits for, and the commands that end that and continue it."""
+    if report.run.status != "waiting":
+        return
+    for step_id, step in report.steps.items():
+        error = step.final.error
+        if step.final.status == "waiting" and error is not None:
+            console.print(f"  step {literal(step_id)} {literal(error.message)}")
+            if error.fix:
+                console.print(f"  [green]fix:[/] {literal(error.fix)}")
+    console.print(f"  [green]continue:[/] stepbox runs resume {report.run.id}")
+
+
 def show_report(report: "RunReport") -> None:
     """Show how a run ended, for people: the outcome on standard error, its output on standard output."""
     run, console = report.run, err()
@@ -137,6 +152,7 @@ def show_report(report: "RunReport") -> None:
         console.print(f"  {literal(run.error.message)}")
         if run.error.fix:
             console.print(f"  [green]fix:[/] {literal(run.error.fix)}")
+    show_waiting(report, console)
     left = [(f"{step_id}/{one.path}", one.size) for step_id, step in report.steps.items() for one in step.artifacts]
     if left:
         console.print(f"  [bold]artifacts[/] [dim]stepbox runs download {run.id}[/]")

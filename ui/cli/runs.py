@@ -8,7 +8,7 @@ from flows.errors import InvalidCallError, StepboxError
 from ui.cli.artifacts import artifacts, download, show_artifacts
 from ui.cli.doors import leave
 from ui.cli.options import Output, OutputOption, RunArgument
-from ui.cli.run import EXIT_STATUS, show_outcome, show_report, watch_run
+from ui.cli.run import EXIT_STATUS, show_outcome, show_report, show_waiting, watch_run
 from ui.cli.show import (
     duration,
     err,
@@ -111,7 +111,7 @@ def resume(
     output: OutputOption = Output.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only the outcome.")] = False,
 ) -> None:
-    """Continue runs whose engine has ended, as where the machine went down: steps that had ended are not done again.
+    """Continue runs that wait, or whose engine has ended: steps that had ended are not done again.
 
     Without RUN: all that are abandoned, one after the other. Exit status as of `stepbox run`; of several runs, that of
     the first that did not succeed.
@@ -124,14 +124,15 @@ def resume(
 
         async with open_service() as service:
             if runs and len(runs) == 1:
-                return await _resume(service, runs[0], output, quiet=quiet)
+                return await resume_one(service, runs[0], output, quiet=quiet)
             wanted = runs or [run.id for run in await service.abandoned()]
             return await _resume_all(service, wanted, output, quiet=quiet)
 
     leave(work, output)
 
 
-async def _resume(service: "Service", run: str, output: Output, *, quiet: bool) -> int:
+async def resume_one(service: "Service", run: str, output: Output, *, quiet: bool) -> int:
+    """Resume one run and show how it ends; the exit status."""
     import asyncio
 
     status: int | None = None
@@ -235,7 +236,7 @@ def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
         if output is Output.JSON:
             print_json(run_document(cancelled))
         elif cancelled.status == "cancelled":
-            out().print(styled(cancelled.status), f"run {cancelled.id} had not begun")
+            out().print(styled(cancelled.status), f"run {cancelled.id}, which no engine drove")
         else:
             out().print(styled(cancelled.status), f"run {cancelled.id} is asked to end")
         return 0
@@ -269,12 +270,14 @@ def _show(report: "RunReport") -> None:
         console.print(f"[red]{literal(run.error.message)}[/]")
         if run.error.fix:
             console.print(f"[green]fix:[/] {literal(run.error.fix)}")
+    show_waiting(report, console)
     grid = table("STEP", "STATUS", "TOOK", "ATTEMPTS", "ISOLATION", "RESULT")
     for step_id, step in report.steps.items():
         final = step.final
         if final.error is not None:
             line = f"line {final.error.line}: " if final.error.line else ""
-            result = Text(plain(line + final.error.message), style="red")
+            style = "yellow" if final.status == "waiting" else "red"
+            result = Text(plain(line + final.error.message), style=style)
         else:
             result = Text(plain(_short(final.result)))
         grid.add_row(

@@ -24,6 +24,7 @@ from flows.errors import RefusedError
 from flows.model import StepConfig
 from flows.registry import registry as build_registry
 from flows.values import Json, StepStatus
+from steps.approval import ApprovalExecutor, ApprovalStep
 from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.catalogue import ToolCatalogue
@@ -127,7 +128,7 @@ async def open_engine(
 ) -> AsyncIterator[RunEngine]:
     """Engines on a store and a Prefect of their own.
 
-    ``more`` executes kinds besides probes, tools and subflows; ``url`` is that of another database than SQLite's.
+    ``more`` executes kinds besides probes, tools, approvals and subflows; ``url`` is that of another database than SQLite's.
     """
     prepare(directory, None)
     from engine.orchestrator.prefect_gears import Orchestrator  # noqa: PLC0415 - after its settings
@@ -144,6 +145,7 @@ async def open_engine(
                 ProbeStep: executor,
                 SubflowStep: SubflowExecutor(),
                 ToolStep: ToolExecutor(),
+                ApprovalStep: ApprovalExecutor(),
                 **(more or {}),
             }
             catalogue = ToolCatalogue()

@@ -421,7 +421,6 @@ async def test_inputs_a_subflow_does_not_take_fail_its_step(engine: RunEngine) -
             "recursive_flow",
         ),
         ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, wait: 1s}]", [], "kind_unavailable"),
-        ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, approval: {message: ok}}]", [], "kind_unavailable"),
         (
             "flow: p\nsteps: [{id: a, probe: echo}, {id: s, flow: q}]",
             ["flow: q\nsteps: [{id: w, wait: 1s}]"],

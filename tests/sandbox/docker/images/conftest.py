@@ -12,7 +12,7 @@ from uuid import uuid4
 import docker
 import pytest
 
-from flows.contracts import StepResult
+from flows.contracts import Asked, Question, StepResult
 from flows.values import Json
 from scripts.docker_engine import BASE
 from steps.image import ImageStep
@@ -42,6 +42,9 @@ class Call(Journal, Shelf):
 
     async def call_tool(self, name: str, arguments: Json) -> Json:
         raise NotImplementedError
+
+    async def ask(self, question: Question) -> Asked:
+        raise AssertionError(question.message)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         raise NotImplementedError

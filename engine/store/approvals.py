@@ -1,0 +1,171 @@
+"""Questions that runs wait for people to decide, and what these decided. Times are the database's clock."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
+from ulid import ULID
+
+from engine.records import DEFAULT_WORKSPACE, Approval, Decision
+from engine.store import fence
+from engine.store.clock import now_of
+from engine.store.database import Database
+from engine.store.errors import DecidedError, UnknownRecordError
+from engine.store.tables import NO_ITEM, ApprovalTable, RunTable
+from engine.store.types import UtcDateTime
+from flows.contracts import Asked, Question
+from flows.values import Json
+
+_LIMIT: Final = 1000
+_TABLE = ApprovalTable.__table__
+_THIS = _TABLE.c.id == bindparam("this")
+_NOW = bindparam("now", type_=UtcDateTime())
+_GET = select(_TABLE).where(_THIS)
+_ASKED = select(_TABLE).where(
+    _TABLE.c.run_id == bindparam("run"),
+    _TABLE.c.step_id == bindparam("step"),
+    _TABLE.c.item == bindparam("of_item"),
+    _TABLE.c.subject == bindparam("about"),
+)
+_WORKSPACE = select(RunTable.__table__.c.workspace).where(RunTable.__table__.c.id == bindparam("run"))
+_INSERT = insert(_TABLE)
+_OPEN = _TABLE.c.decided_at.is_(None)
+_DECIDE = update(_TABLE).where(_THIS, _OPEN, or_(_TABLE.c.expires_at.is_(None), _TABLE.c.expires_at > _NOW))
+_EXPIRE = (
+    update(_TABLE)
+    .where(_OPEN, _TABLE.c.expires_at <= _NOW)
+    .values(decision="timed_out", decided_at=_TABLE.c.expires_at)
+)
+_WITHDRAW = (
+    update(_TABLE).where(_TABLE.c.run_id == bindparam("run"), _OPEN).values(decision="withdrawn", decided_at=_NOW)
+)
+
+
+class Approvals:
+    """The questions of all runs. Every method is one transaction."""
+
+    def __init__(self, database: Database, engine: str) -> None:
+        self._database = database
+        self._engine = engine
+
+    async def ask(
+        self, run_id: str, step_id: str, question: Question, *, item: int | None = None, subject: str = ""
+    ) -> Asked:
+        """How the question of a step (or item) stands, which is put where it has not been. It is put once a run.
+
+        Raises:
+            LeaseLostError: ``engine`` doesn't drive the run.
+        """
+        key = {"run": run_id, "step": step_id, "of_item": NO_ITEM if item is None else item, "about": subject}
+
+        def put(connection: Connection) -> Row[Any]:
+            fence.hold(connection, run_id, self._engine)
+            now = now_of(connection)
+            connection.execute(_EXPIRE, {"now": now})
+            known = connection.execute(_ASKED, key).one_or_none()
+            if known is not None:
+                return known
+            workspace = connection.scalar(_WORKSPACE, {"run": run_id})
+            connection.execute(_INSERT, {**_values(question, now), **_place(key), "workspace": workspace})
+            return connection.execute(_ASKED, key).one()
+
+        row = await self._database.write(put)
+        return Asked(
+            id=row.id,
+            decision=row.decision,
+            by=row.decided_by,
+            at=row.decided_at,
+            comment=row.comment,
+            values=row.form_values,
+        )
+
+    async def decide(
+        self, approval_id: str, decision: Decision, *, by: str, comment: str | None = None, values: Json = None
+    ) -> Approval:
+        """Decide a question: once, and before its time is over.
+
+        Raises:
+            UnknownRecordError: there is no such question.
+            DecidedError: it has been decided, its time is over, or its run has ended.
+        """
+        given = {"decision": decision, "decided_by": by, "comment": comment, "form_values": values}
+
+        def decide(connection: Connection) -> Row[Any]:
+            now = now_of(connection)
+            connection.execute(_EXPIRE, {"now": now})
+            decided = connection.execute(_DECIDE.values(**given, decided_at=now), {"this": approval_id, "now": now})
+            row = connection.execute(_GET, {"this": approval_id}).one_or_none()
+            if row is None:
+                raise UnknownRecordError(f"there is no approval {approval_id!r}", fix="see: stepbox approvals list")
+            if decided.rowcount != 1:
+                raise DecidedError(approval_id, _how(row))
+            return row
+
+        return _approval(await self._database.write(decide))
+
+    async def list(
+        self,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        runs: Iterable[str] | None = None,
+        prefix: str = "",
+        undecided: bool = False,
+    ) -> tuple[Approval, ...]:
+        """The questions, the newest first, at most 1,000; one whose time is over counts as decided.
+
+        ``runs`` keeps those of these runs, ``prefix`` those whose id begins so.
+        """
+        query = select(_TABLE).where(_TABLE.c.workspace == workspace)
+        if runs is not None:
+            query = query.where(_TABLE.c.run_id.in_(list(runs)))
+        if prefix:
+            query = query.where(func.substr(_TABLE.c.id, 1, len(prefix)) == prefix)
+        if undecided:
+            query = query.where(_OPEN)
+        query = query.order_by(_TABLE.c.id.desc()).limit(_LIMIT)
+
+        def read(connection: Connection) -> tuple[Approval, ...]:
+            now = now_of(connection)
+            found = (_approval(row, now) for row in connection.execute(query))
+            return tuple(one for one in found if not (undecided and one.decision is not None))
+
+        return await self._database.read(read)
+
+
+def withdraw(connection: Connection, run_id: str, now: datetime) -> None:
+    """Take back the questions of a run that ends before they are decided."""
+    connection.execute(_WITHDRAW, {"run": run_id, "now": now})
+
+
+def _values(question: Question, now: datetime) -> dict[str, Any]:
+    return {
+        "id": str(ULID()),
+        "message": question.message,
+        "details": question.details,
+        "form": None if question.form is None else dict(question.form),
+        "approvers": list(question.approvers),
+        "on_timeout": question.on_timeout,
+        "requested_at": now,
+        "expires_at": None if question.timeout is None else now + timedelta(seconds=question.timeout),
+    }
+
+
+def _place(key: dict[str, Any]) -> dict[str, Any]:
+    return {"run_id": key["run"], "step_id": key["step"], "item": key["of_item"], "subject": key["about"]}
+
+
+def _how(row: Row[Any]) -> str:
+    if row.decision == "timed_out":
+        return f"its time was over at {row.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    if row.decision == "withdrawn":
+        return "the run ended before anybody had decided"
+    return f"{row.decision} by {row.decided_by} at {row.decided_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _approval(row: Row[Any], now: datetime | None = None) -> Approval:
+    values = dict(row._mapping)  # noqa: SLF001 - its public name for attributes that could clash with columns
+    values |= {"item": None if row.item == NO_ITEM else row.item, "approvers": tuple(row.approvers)}
+    if now is not None and row.decided_at is None and row.expires_at is not None and row.expires_at <= now:
+        values |= {"decision": "timed_out", "decided_at": row.expires_at}
+    return Approval(**values)
