@@ -1,18 +1,22 @@
 """Calls of tools that ask a person first: whether one attempt may make them, and its end where it has to wait.
 
-A call that nobody has decided on doesn't return: once the attempt's other calls have ended, so does the attempt.
+A call that nobody has decided on doesn't return: once the attempt's other calls have ended, and no further one comes,
+the attempt ends too. So calls made at once are asked for together, and none is cut off.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from engine.store import Store
 from engine.store.calls import arguments_digest
 from flows.contracts import Question, StepResult, ToolSpec, waiting
 from flows.values import Json
 from steps.tools.contract import ToolError
+
+QUIET: Final = 0.2
+"""Seconds without a further call, and with none going on, after which an attempt that waits is ended."""
 
 
 class ApprovalRejectedError(ToolError):
@@ -42,12 +46,14 @@ class Asking:
         """What the attempt comes to where it was stopped."""
         self._made: Counter[str] = Counter()
         self._going_on = 0
+        self._calls = 0
         self._stopped = False
 
     async def make(self, call: Callable[[], Awaitable[Json]]) -> Json:
         """Make a call of the attempt's; one that is undecided ends with the attempt."""
         if not self._stopped:
             self._going_on += 1
+            self._calls += 1
             try:
                 return await call()
             except UndecidedError as undecided:
@@ -55,10 +61,13 @@ class Asking:
             finally:
                 self._going_on -= 1
                 if self.waits is not None and self._going_on == 0:
-                    self._stopped = True
-                    if self.stop is not None:
-                        self.stop()
+                    asyncio.get_running_loop().call_later(QUIET, self._stop_after, self._calls)
         return await asyncio.get_running_loop().create_future()
+
+    def _stop_after(self, calls: int) -> None:
+        if self._calls == calls and self._going_on == 0 and self.stop is not None:
+            self._stopped = True
+            self.stop()
 
     def number(self, tool: str, arguments: Json) -> str:
         """What tells equal calls of the attempt apart, by how many there were before: each is asked for by itself."""
@@ -78,13 +87,9 @@ class Asking:
             UndecidedError: nobody has decided; the question is put.
         """
         question = Question(message=f"Call {spec.name}?", details={"tool": spec.name, "arguments": arguments})
-        asked = await self._store.approvals.ask(
-            self._run_id, self._step_id, question, item=self._item, subject=subject
-        )
+        asked = await self._store.approvals.ask(self._run_id, self._step_id, question, item=self._item, subject=subject)
         if asked.decision is None:
-            raise UndecidedError(
-                waiting(f"waits for an approval: call {spec.name}", fix=f"stepbox approve {asked.id}")
-            )
+            raise UndecidedError(waiting(f"waits for an approval: call {spec.name}", fix=f"stepbox approve {asked.id}"))
         if asked.decision != "approved":
             why = f": {asked.comment}" if asked.comment else ""
             raise ApprovalRejectedError(f"{asked.by or 'the end of the run'} said no to this call of {spec.name}{why}")

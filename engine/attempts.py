@@ -13,6 +13,7 @@ from typing import Literal, Protocol, assert_never
 from ulid import ULID
 
 from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of
+from engine.asking import Asking
 from engine.cancellation import Interruption
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
@@ -221,12 +222,19 @@ class Work:
             owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
 
     async def _execute(self) -> StepResult:
+        call = Call(self._attempts, self, self._origin())
+        result = await self._try(call)
+        if result.status is StepStatus.TIMED_OUT and call.asking.waits is not None:
+            return replace(call.asking.waits, isolation=result.isolation)
+        return result
+
+    async def _try(self, call: "Call") -> StepResult:
         step = self.step
         executor = self._attempts.executors[type(step)]
         deadline = asyncio.timeout(step.timeout)
-        call = Call(self._attempts, self, self._origin())
         try:
             async with deadline:
+                call.asking.stop = lambda: deadline.reschedule(asyncio.get_running_loop().time())
                 return await executor.execute(step, call)
         except LeaseLostError:
             raise
@@ -242,6 +250,7 @@ class Work:
                 return replace(_step_timed_out(step), isolation=executor.isolation)
             return self._internal_error(problem)
         finally:
+            call.asking.stop = None
             call.artifacts.close()
 
     def _origin(self) -> Origin:
@@ -268,6 +277,7 @@ class Call:
         self._work = work
         self._origin = origin
         self.attempt = work.made
+        self.asking = Asking(attempts.store, run_id=attempts.run.id, step_id=work.step.id, item=work.item)
         self.artifacts = AttemptArtifacts(attempts.artifacts, attempts.store.artifacts.contents)
         self.fetch_artifacts = self.artifacts.fetch
         self.artifact_directory = self.artifacts.directory
@@ -317,8 +327,9 @@ class Call:
             tools_granted=frozenset(_granted(step)),
             host_directories=() if isinstance(step, SandboxConfig) else owner.host_directories,
             journal=self._journal,
+            asking=self.asking,
         )
-        return await owner.tools.call(name, arguments, caller)
+        return await self.asking.make(lambda: owner.tools.call(name, arguments, caller))
 
     async def record_egress(self, decision: EgressDecision) -> str:
         owner = self._attempts

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.asking import ApprovalRejectedError, Asking
 from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
 from engine.records import ToolCall
 from engine.store import Store
@@ -35,6 +36,8 @@ class Caller:
     tools_granted: frozenset[str]
     host_directories: tuple[Path, ...]
     journal: Journal
+    asking: Asking | None = None
+    """None where nobody can be asked: calls of tools that ask are refused."""
 
 
 class ToolCaller:
@@ -57,6 +60,8 @@ class ToolCaller:
         Raises:
             ToolError: it is unknown, not granted, its arguments don't fit, or it failed.
             OutcomeUnknownError: it may have happened in an earlier attempt, and must not be made twice.
+            ApprovalRejectedError: the tool asks a person first, who said no.
+            UndecidedError: nobody has said yes or no yet; see :class:`engine.asking.Asking`.
             JournalMismatchError: see :meth:`engine.journal.Journal.claim`.
             LeaseLostError: another engine drives the run now.
         """
@@ -67,12 +72,29 @@ class ToolCaller:
                 fix=f"add it to the step: tools: [{tool.spec.name}]",
             )
         self._catalogue.check_arguments(tool.spec, arguments)
+        if tool.spec.approval == "never":
+            return await self._claim(tool, arguments, caller)
+        if caller.asking is None:
+            raise NotGrantedError(f"{tool.spec.name} asks a person before each call, which can't be done here")
+        subject = caller.asking.number(tool.spec.name, arguments)
+        try:
+            return await self._claim(tool, arguments, caller, subject=subject)
+        except ApprovalRejectedError:
+            raise
+        except StepboxError:
+            caller.asking.failed(tool.spec.name, arguments)
+            raise
+
+    async def _claim(self, tool: Tool, arguments: Json, caller: Caller, *, subject: str | None = None) -> Json:
+        """Give the recorded result of a call that has happened, or make it: where it has a subject, asked for."""
         claim = await caller.journal.claim(tool.spec.name, arguments)
         if isinstance(claim, Happened):
             return claim.result
         nature = tool.spec.nature(arguments)
         if isinstance(claim, Unknown) and nature.effect == "write" and not nature.idempotent:
             raise _outcome_unknown(tool.spec.name)
+        if subject is not None and caller.asking is not None:
+            await caller.asking.permit(tool.spec, arguments, subject)
         call = self._store.calls.new(
             caller.run_id,
             caller.step_id,

@@ -67,7 +67,8 @@ class ToolSpec:
     ``idempotent`` says that making the call twice leaves the world as making it once does. Where that, or the effect,
     depends on the arguments, ``nature_of`` says it of each call; ``effect`` and ``idempotent`` are then of the worst.
     ``in_store`` says that all it changes is in :attr:`steps.tools.contract.ToolServices.content`, and that it is soon
-    done, so that a call and its record are one transaction.
+    done, so that a call and its record are one transaction. ``approval`` says whether a person is asked before each
+    call: the run waits meanwhile, and code is executed again after the decision.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ToolSpec:
     idempotent: bool = False
     nature_of: Callable[[Mapping[str, Json]], Nature] | None = None
     in_store: bool = False
+    approval: Literal["never", "always"] = "never"
 
     def nature(self, arguments: Mapping[str, Json]) -> Nature:
         """What a call with these arguments, which match the schema, means."""

@@ -1,8 +1,9 @@
 """Runs flows through the real store and the real Prefect engine, with steps of a kind of its own: ``probe: NAME``."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Protocol
 
@@ -124,11 +125,16 @@ async def echo(call: StepCall) -> Json:
 
 @asynccontextmanager
 async def open_engine(
-    directory: Path, more: Mapping[type[StepConfig], StepExecutor] | None = None, *, url: str | None = None
+    directory: Path,
+    more: Mapping[type[StepConfig], StepExecutor] | None = None,
+    *,
+    url: str | None = None,
+    plug_ins: Sequence[EntryPoint] | None = None,
 ) -> AsyncIterator[RunEngine]:
     """Engines on a store and a Prefect of their own.
 
-    ``more`` executes kinds besides probes, tools, approvals and subflows; ``url`` is that of another database than SQLite's.
+    ``more`` executes kinds besides probes, tools, approvals and subflows; ``url`` is that of another database than
+    SQLite's; ``plug_ins`` are further tools.
     """
     prepare(directory, None)
     from engine.orchestrator.prefect_gears import Orchestrator  # noqa: PLC0415 - after its settings
@@ -148,7 +154,7 @@ async def open_engine(
                 ApprovalStep: ApprovalExecutor(),
                 **(more or {}),
             }
-            catalogue = ToolCatalogue()
+            catalogue = ToolCatalogue(plug_ins)
             services = ToolServices(content=store.content, shared=str(directory / "shared"))
             tools = ToolCaller(catalogue=catalogue, services=services, store=store)
             runs = Runs(workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator)
