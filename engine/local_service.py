@@ -11,13 +11,12 @@ from engine.approvals import Approvals, decider, form_values
 from engine.bootstrap.parts import Parts
 from engine.dispatcher import Dispatcher
 from engine.feed import Feed
-from engine.flow_sources import RecordedFlows, SiblingFlows, StoredFlows
+from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.following import FINAL, Position, follow
-from engine.heartbeat import is_abandoned, looked_after
-from engine.language import Language
+from engine.heartbeat import looked_after
 from engine.policy import Action, require
 from engine.principal import Principal
-from engine.progress import NoObserver, Notice, Observer, Observers
+from engine.progress import NoObserver, Observer, Observers
 from engine.records import (
     Approval,
     ArtifactRecord,
@@ -36,7 +35,8 @@ from engine.records import (
     ToolCall,
 )
 from engine.report import RunReport, report
-from engine.runs import NotResumableError, Plan, Runs, UnknownFlowError
+from engine.resumption import abandoned_runs, plan_again, prepare_interpreter, recorded_definition, refuse_to_resume
+from engine.runs import UnknownFlowError
 from engine.service import (
     AppliedFlow,
     FlowText,
@@ -53,14 +53,12 @@ from engine.service import (
 from engine.snippets import DirectDriver, snippet_definition
 from engine.starts import unknown_flow
 from engine.store import Store
-from engine.store.errors import RunDrivenError, UnknownRecordError
+from engine.store.errors import UnknownRecordError
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError
 from flows.names import NAME
 from flows.values import Json, RunStatus, StepStatus
-from steps.code import PythonStep
-from steps.sandbox import interpreter
 
 if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
@@ -146,8 +144,9 @@ class LocalService:
         self._may("runs.cancel")
         store, found = await self._run(run)
         if found.status is RunStatus.WAITING:
-            _refuse_to_resume(found)
-            runs, plan = await self._resumption(store, found, self._observer)
+            refuse_to_resume(found)
+            runs = await self._parts.runs()
+            plan = await plan_again(runs, store, self._language, found, self._observer)
             return (await runs.resume(plan, found, observer=self._observer, cancel=True)).run
         if not await store.runs.cancel_queued(found.id):
             await store.runs.request_cancel(found.id)
@@ -169,16 +168,10 @@ class LocalService:
     async def resume(self, run: str, observer: Observer) -> RunReport:
         self._may("runs.start")
         store, found = await self._run(run)
-        _refuse_to_resume(found)
-        runs, plan = await self._resumption(store, found, observer)
-        return await runs.resume(plan, found, observer=observer)
-
-    async def _resumption(self, store: Store, run: Run, observer: Observer) -> tuple[Runs, Plan]:
+        refuse_to_resume(found)
         runs = await self._parts.runs()
-        definition = await recorded_definition(store, self._language, run)
-        plan = await runs.plan(definition, run.inputs, RecordedFlows(store, self._language, run))
-        await prepare_interpreter(plan, observer)
-        return runs, plan
+        plan = await plan_again(runs, store, self._language, found, observer)
+        return await runs.resume(plan, found, observer=observer)
 
     async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
         self._may("runs.read")
@@ -399,13 +392,6 @@ class LocalService:
 _BY_HAND: Mapping[str, Json] = {"trigger": {"kind": "manual"}}
 
 
-async def prepare_interpreter(plan: Plan, observer: Observer) -> None:
-    """Build the environment of Python steps where the flow has some and it isn't there yet."""
-    definitions = (plan.definition, *plan.subflows.values())
-    if any(isinstance(step, PythonStep) for one in definitions for step in one.steps.values()):
-        await interpreter.ensure(lambda message: observer.notice(Notice(kind="setup", message=message)))
-
-
 def _require(precondition: Precondition, name: str, before: FlowDetail | None) -> None:
     current = None if before is None else before.tag
     if current != precondition.tag:
@@ -423,34 +409,3 @@ def _number(cursor: str) -> int:
 
 def _no_cursor(cursor: str) -> InvalidPositionError:
     return InvalidPositionError(f"{cursor[:100]!r} is no cursor", fix="give the `next` of the page before")
-
-
-async def recorded_definition(store: Store, language: Language, run: Run) -> Definition:
-    """The definition that a run is of, as it was when the run began."""
-    version = await store.flows.get(run.flow_version_id)
-    return language.load_stored(version.text, dict(version.files), path=f"{run.flow} v{version.number}")
-
-
-async def abandoned_runs(store: Store, workspace: str) -> Sequence[RunSummary]:
-    """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
-    found: list[RunSummary] = []
-    cursor: str | None = None
-    while True:
-        page = await store.runs.list(workspace=workspace, status=RunStatus.RUNNING, limit=200, cursor=cursor)
-        found += [looked_after(run) for run in page.items if run.parent_id is None]
-        cursor = page.next
-        if cursor is None:
-            return [run for run in reversed(found) if run.abandoned]
-
-
-def _refuse_to_resume(run: Run) -> None:
-    if run.ended_at is not None:
-        raise NotResumableError(
-            f"run {run.id} has already {run.status.value}", fix=f"see it with: stepbox runs show {run.id}"
-        )
-    if run.parent_id is not None:
-        raise NotResumableError(
-            f"run {run.id} is a part of run {run.parent_id}", fix=f"stepbox runs resume {run.parent_id}"
-        )
-    if run.status is RunStatus.RUNNING and not is_abandoned(run):
-        raise RunDrivenError(run.id, run.owner)

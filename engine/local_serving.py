@@ -10,12 +10,12 @@ from engine.cancellation import Interruption
 from engine.dispatcher import Dispatcher
 from engine.execution import why_ended
 from engine.feed import Feed
-from engine.flow_sources import RecordedFlows
-from engine.local_service import LocalService, abandoned_runs, prepare_interpreter, recorded_definition
+from engine.local_service import LocalService
 from engine.metrics import Metrics
 from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Observers
 from engine.records import Run
+from engine.resumption import abandoned_runs, plan_again
 from engine.runs import Plan, Runs
 from engine.service import Readiness, Service
 from engine.store import Store
@@ -140,11 +140,7 @@ class LocalServing:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
 
     async def _plan(self, runs: Runs, run: Run) -> Plan:
-        language = self._parts.language
-        definition = await recorded_definition(self._store, language, run)
-        plan = await runs.plan(definition, run.inputs, RecordedFlows(self._store, language, run))
-        await prepare_interpreter(plan, self._observer)
-        return plan
+        return await plan_again(runs, self._store, self._parts.language, run, self._observer)
 
 
 class Undriven:

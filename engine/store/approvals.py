@@ -9,10 +9,11 @@ from ulid import ULID
 
 from engine.records import DEFAULT_WORKSPACE, Approval, Decision
 from engine.store import fence
+from engine.store.approval_table import ApprovalTable
 from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import DecidedError, UnknownRecordError
-from engine.store.tables import NO_ITEM, ApprovalTable, RunTable
+from engine.store.tables import NO_ITEM, RunTable
 from engine.store.types import UtcDateTime
 from flows.contracts import Asked, Question
 from flows.values import Json

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select, text
 
+from engine.store import approval_table  # noqa: F401 - its table is one of the metadata's
 from engine.store.database import Database
 from engine.store.errors import StoreNewerError
 from engine.store.tables import DEFAULT_WORKSPACE, WorkspaceTable
