@@ -104,7 +104,9 @@ class Dispatcher:
             except StepboxError:
                 _log.warning("the queue can't be read", exc_info=True)
             try:
-                await asyncio.wait_for(self._news.wait(), LOOK_AGAIN)
+                # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
+                async with asyncio.timeout(LOOK_AGAIN):
+                    await self._news.wait()
             except TimeoutError:
                 continue
 

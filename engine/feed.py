@@ -27,7 +27,8 @@ class Follower:
     async def wait(self, longest: float = LONGEST_WAIT) -> None:
         """Until there is news, or so many seconds."""
         try:
-            await asyncio.wait_for(self._news.wait(), longest)
+            async with asyncio.timeout(longest):
+                await self._news.wait()
         except TimeoutError:
             return
         if self._lines:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
 from engine.records import DEFAULT_WORKSPACE, Approval, Decision
@@ -71,7 +72,11 @@ class Approvals:
             connection.execute(_INSERT, {**_values(question, now), **_place(key), "workspace": workspace})
             return connection.execute(_ASKED, key).one()
 
-        row = await self._database.write(put)
+        try:
+            row = await self._database.write(put)
+        except IntegrityError:
+            # Another call of the run's has just put it.
+            row = await self._database.write(put)
         return Asked(
             id=row.id,
             decision=row.decision,

@@ -172,3 +172,10 @@ async def test_a_stop_that_is_cut_short_leaves_the_rest_to_the_end_which_cancels
     assert driver.cancelled == []
     await asyncio.gather(dispatcher.end(), dispatcher.end())
     assert driver.cancelled == ["a"]
+
+
+async def test_news_that_come_together_with_the_stop_do_not_keep_it_from_ending(dispatchers: list[Dispatcher]) -> None:
+    dispatcher, _driver = start(dispatchers, Queue())
+    await settle()
+    dispatcher.wake()
+    assert await asyncio.wait_for(dispatcher.stop(0), 30) == 0
