@@ -85,8 +85,10 @@ class Deliverer:
             except StoreError:
                 _log.warning("deliveries wait for the database", exc_info=True)
                 pause = POLL
+            # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stirred.wait()
 
     async def deliver_due(self) -> int:
         """Work on what is due now, in the order of its coming for each flow; how many that were."""

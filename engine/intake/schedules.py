@@ -59,8 +59,10 @@ class Schedules:
             except StoreError:
                 _log.warning("schedules wait for the database", exc_info=True)
                 pause = LONGEST_SLEEP
+            # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stirred.wait()
 
     async def look(self, now: datetime) -> float:
         """Make the events that are due at ``now``; gives the seconds until it is worth to look again."""

@@ -74,8 +74,10 @@ class FileSource:
                     yield self._arrival(change)
                 took = loop.time() - began
                 await asyncio.sleep(max(_SHORTEST, took * _REST))
+                # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stirred.wait(), self._pause(loop.time()))
+                    async with asyncio.timeout(self._pause(loop.time())):
+                        await self._stirred.wait()
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -103,8 +103,10 @@ class QueueSource:
             await self._settle_debts(client)
             if len(self._open) >= self._prefetch:
                 self._room.clear()
+                # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._room.wait(), _BLOCK)
+                    async with asyncio.timeout(_BLOCK):
+                        await self._room.wait()
                 continue
             if loop.time() >= claim_at:
                 claim_at = loop.time() + self._idle / 2
