@@ -33,6 +33,19 @@ async def settled(future: "asyncio.Future[Result]") -> Result:
     return result
 
 
+async def happened(event: asyncio.Event, *, within: float) -> bool:
+    """Wait until something has happened, ``within`` so many seconds; whether it has.
+
+    Python 3.11's :func:`asyncio.wait_for` loses a cancellation that comes together with the event.
+    """
+    try:
+        async with asyncio.timeout(within):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
 class Interruption:
     """A block that a cancellation doesn't leave before its end, where it is raised."""
 

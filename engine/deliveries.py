@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from flows.contracts import StepError
+from flows.events import Event
 from flows.values import Json
 
 
@@ -43,6 +44,19 @@ class NewEvent:
     data: Mapping[str, Json]
     causes: tuple[str, ...] = ()
     occurred_at: datetime
+
+    @classmethod
+    def of(cls, event: Event, *, workspace: str, origin: str) -> "NewEvent":
+        """What happened, as an event that came in there."""
+        return NewEvent(
+            workspace=workspace,
+            kind=event.kind,
+            origin=origin,
+            key=event.key,
+            data=event.data,
+            causes=event.causes,
+            occurred_at=event.occurred_at,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

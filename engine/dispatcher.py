@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
+from engine.cancellation import happened
 from flows.errors import StepboxError
 
 _log = logging.getLogger(__name__)
@@ -103,12 +104,7 @@ class Dispatcher:
                 await self._take()
             except StepboxError:
                 _log.warning("the queue can't be read", exc_info=True)
-            try:
-                # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
-                async with asyncio.timeout(LOOK_AGAIN):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
+            await happened(self._news, within=LOOK_AGAIN)
 
     async def _take(self) -> None:
         if self.active >= self._concurrency:

@@ -245,7 +245,7 @@ def secret_document(secret: SecretSummary) -> dict[str, Json]:
         "versions": secret.versions,
         "created_at": secret.created_at.isoformat(),
         "updated_at": secret.updated_at.isoformat(),
-        "last_used_at": None if secret.last_used_at is None else secret.last_used_at.isoformat(),
+        "last_used_at": _time(secret.last_used_at),
     }
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from engine.cancellation import happened
 from engine.logbook import DELAY
 from engine.progress import LineLogged, Notice, Progress, RunEnded, RunStarted
 
@@ -26,10 +27,7 @@ class Follower:
 
     async def wait(self, longest: float = LONGEST_WAIT) -> None:
         """Until there is news, or so many seconds."""
-        try:
-            async with asyncio.timeout(longest):
-                await self._news.wait()
-        except TimeoutError:
+        if not await happened(self._news, within=longest):
             return
         if self._lines:
             await asyncio.sleep(min(longest, DELAY * 1.25))

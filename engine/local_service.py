@@ -144,10 +144,7 @@ class LocalService:
         self._may("runs.cancel")
         store, found = await self._run(run)
         if found.status is RunStatus.WAITING:
-            refuse_to_resume(found)
-            runs = await self._parts.runs()
-            plan = await plan_again(runs, store, self._language, found, self._observer)
-            return (await runs.resume(plan, found, observer=self._observer, cancel=True)).run
+            return (await self._go_on(store, found, self._observer, cancel=True)).run
         if not await store.runs.cancel_queued(found.id):
             await store.runs.request_cancel(found.id)
         if self._dispatcher is not None:
@@ -168,10 +165,7 @@ class LocalService:
     async def resume(self, run: str, observer: Observer) -> RunReport:
         self._may("runs.start")
         store, found = await self._run(run)
-        refuse_to_resume(found)
-        runs = await self._parts.runs()
-        plan = await plan_again(runs, store, self._language, found, observer)
-        return await runs.resume(plan, found, observer=observer)
+        return await self._go_on(store, found, observer)
 
     async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
         self._may("runs.read")
@@ -378,6 +372,13 @@ class LocalService:
     async def _run(self, run: str) -> tuple[Store, Run]:
         store = await self._parts.store()
         return store, await store.runs.find(run, workspace=self._workspace)
+
+    async def _go_on(self, store: Store, run: Run, observer: Observer, *, cancel: bool = False) -> RunReport:
+        """Continue a run that no engine drives; with ``cancel``, to its end only."""
+        refuse_to_resume(run)
+        runs = await self._parts.runs()
+        plan = await plan_again(runs, store, self._language, run, observer)
+        return await runs.resume(plan, run, observer=observer, cancel=cancel)
 
     async def _stored(self) -> StoredFlows:
         return StoredFlows(await self._parts.store(), self._language, self._workspace)

@@ -14,9 +14,7 @@ from engine.local_service import LocalService
 from engine.metrics import Metrics
 from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Observers
-from engine.records import Run
 from engine.resumption import abandoned_runs, plan_again
-from engine.runs import Plan, Runs
 from engine.service import Readiness, Service
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, RunDrivenError
@@ -129,7 +127,7 @@ class LocalServing:
         runs = await self._parts.runs()
         run = await self._store.runs.get(run_id)
         try:
-            plan = await self._plan(runs, run)
+            plan = await plan_again(runs, self._store, self._parts.language, run, self._observer)
         except Exception as problem:
             if run.status is RunStatus.QUEUED:
                 await self._store.runs.finish(run_id, RunStatus.FAILED, error=why_ended(problem))
@@ -138,9 +136,6 @@ class LocalServing:
             await runs.resume(plan, run, observer=self._observer)
         except (RunDrivenError, AlreadyFinishedError) as elsewhere:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
-
-    async def _plan(self, runs: Runs, run: Run) -> Plan:
-        return await plan_again(runs, self._store, self._parts.language, run, self._observer)
 
 
 class Undriven:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from engine.cancellation import happened
 from engine.deliveries import Delivery, DeliveryStatus, KeptEvent
 from engine.intake.subscriptions import Subscription, subscriptions_of
 from engine.records import FlowVersion, Run
@@ -85,10 +86,7 @@ class Deliverer:
             except StoreError:
                 _log.warning("deliveries wait for the database", exc_info=True)
                 pause = POLL
-            # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stirred.wait()
+            await happened(self._stirred, within=pause)
 
     async def deliver_due(self) -> int:
         """Work on what is due now, in the order of its coming for each flow; how many that were."""

@@ -85,7 +85,9 @@ class Receiver:
         event = receive(trigger, request, values, now)
         for attachment in event.attachments:
             attachment.content.close()
-        accepted = await self._store.events.accept(_new(workspace, f"webhook:{path}", event), [subscription.recipient])
+        accepted = await self._store.events.accept(
+            NewEvent.of(event, workspace=workspace, origin=f"webhook:{path}"), [subscription.recipient]
+        )
         self._deliverer.wake()
         return Received(subscription=subscription, accepted=accepted)
 
@@ -94,7 +96,7 @@ class Receiver:
         accepted = await self._store.events.accept_all(
             [
                 (
-                    _new(workspace, EVENTS, event),
+                    NewEvent.of(event, workspace=workspace, origin=EVENTS),
                     [each.recipient for each in self._subscriptions.matching(workspace, event)],
                 )
                 for event in events
@@ -108,7 +110,7 @@ class Receiver:
         recipients = [each.recipient for each in self._subscriptions.matching(workspace, event)]
         if not recipients:
             return None
-        accepted = await self._store.events.accept(_new(workspace, EVENTS, event), recipients)
+        accepted = await self._store.events.accept(NewEvent.of(event, workspace=workspace, origin=EVENTS), recipients)
         self._deliverer.wake()
         return accepted
 
@@ -120,15 +122,3 @@ class Receiver:
         if wait > 0:
             message = f"more than {rate.limit} requests in {rate.per:g} s came to {trigger.webhook.path}"
             raise TooManyRequestsError(message, after=wait)
-
-
-def _new(workspace: str, origin: str, event: Event) -> NewEvent:
-    return NewEvent(
-        workspace=workspace,
-        kind=event.kind,
-        origin=origin,
-        key=event.key,
-        data=event.data,
-        causes=event.causes,
-        occurred_at=event.occurred_at,
-    )

@@ -3,19 +3,21 @@
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from engine.cancellation import happened
 from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
 from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
 from engine.store.errors import StoreError
 from engine.store.events import MovedError
 from engine.upcoming import plan_of
-from flows.values import Json
+from flows.events import Event
 from triggers.schedule.config import ScheduleTrigger
 from triggers.schedule.due import Due, Skipped, due
-from triggers.schedule.plan import Occurrence, Plan
+from triggers.schedule.plan import Plan
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +61,7 @@ class Schedules:
             except StoreError:
                 _log.warning("schedules wait for the database", exc_info=True)
                 pause = LONGEST_SLEEP
-            # Python 3.11's `wait_for` loses a cancellation that comes together with the news.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stirred.wait()
+            await happened(self._stirred, within=pause)
 
     async def look(self, now: datetime) -> float:
         """Make the events that are due at ``now``; gives the seconds until it is worth to look again."""
@@ -98,7 +97,7 @@ class Schedules:
             if decided.decided == _read(position) and position.moves > 0:
                 return None if decided.next is None else decided.next.due_at
             with suppress(MovedError):
-                await self._keep(subscription, position, decided, now)
+                await self._keep(subscription, plan, position, decided, now)
             if decided.next is None or decided.next.due_at > now:
                 return None if decided.next is None else decided.next.due_at
 
@@ -113,16 +112,12 @@ class Schedules:
             value=now.isoformat(),
         )
 
-    async def _keep(self, subscription: Subscription, position: TriggerPosition, decided: Due, now: datetime) -> None:
-        moved = TriggerPosition(
-            workspace=position.workspace,
-            flow=position.flow,
-            trigger_id=position.trigger_id,
-            moves=position.moves,
-            value=decided.decided.isoformat(),
-        )
+    async def _keep(
+        self, subscription: Subscription, plan: Plan, position: TriggerPosition, decided: Due, now: datetime
+    ) -> None:
+        moved = replace(position, value=decided.decided.isoformat())
         events = [_passed_over(subscription, one) for one in decided.skipped]
-        events += [_start(subscription, one) for one in decided.starts]
+        events += [(_event(subscription, plan.event(one)), [subscription.recipient]) for one in decided.starts]
         await self._store.events.accept_all(events, move=moved)
         if decided.starts:
             self.lag = max(0.0, (now - decided.starts[-1].due_at).total_seconds())
@@ -134,31 +129,17 @@ def _read(position: TriggerPosition) -> datetime:
     return datetime.fromisoformat(position.value)
 
 
-def _start(subscription: Subscription, one: Occurrence) -> tuple[NewEvent, list[Recipient]]:
-    scheduled = one.scheduled_at.isoformat()
-    data: dict[str, Json] = {"scheduled_at": scheduled, "due_at": one.due_at.isoformat()}
-    return _event(subscription, scheduled, data, one.scheduled_at), [subscription.recipient]
-
-
 def _passed_over(subscription: Subscription, skipped: Skipped) -> tuple[NewEvent, list[Recipient]]:
     first, last = skipped.first.isoformat(), skipped.last.isoformat()
-    data: dict[str, Json] = {"first": first, "last": last, "count": skipped.count}
-    recipient = Recipient(
-        flow=subscription.version.flow,
-        flow_version_id=subscription.version.id,
-        trigger_id=subscription.trigger.id,
-        status=DeliveryStatus.SKIPPED,
-        reason=skipped.reason,
-    )
-    return _event(subscription, f"{first}/{last}", data, skipped.last), [recipient]
-
-
-def _event(subscription: Subscription, key: str, data: dict[str, Json], at: datetime) -> NewEvent:
-    return NewEvent(
-        workspace=subscription.version.workspace,
+    event = Event(
         kind=subscription.kind,
-        origin=subscription.origin,
-        key=key,
-        data=data,
-        occurred_at=at,
+        key=f"{first}/{last}",
+        occurred_at=skipped.last,
+        data={"first": first, "last": last, "count": skipped.count},
     )
+    recipient = replace(subscription.recipient, status=DeliveryStatus.SKIPPED, reason=skipped.reason)
+    return _event(subscription, event), [recipient]
+
+
+def _event(subscription: Subscription, event: Event) -> NewEvent:
+    return NewEvent.of(event, workspace=subscription.version.workspace, origin=subscription.origin)

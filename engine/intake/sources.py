@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
@@ -181,26 +182,10 @@ def _bound(
 
 
 def _new(subscription: Subscription, arrival: Arrival) -> tuple[NewEvent, Recipient]:
-    event = arrival.event
-    new = NewEvent(
-        workspace=subscription.version.workspace,
-        kind=event.kind,
-        origin=subscription.origin,
-        key=event.key,
-        data=event.data,
-        causes=event.causes,
-        occurred_at=event.occurred_at,
-    )
-    recipient = subscription.recipient
+    new = NewEvent.of(arrival.event, workspace=subscription.version.workspace, origin=subscription.origin)
     if arrival.unfit is None:
-        return new, recipient
-    return new, Recipient(
-        flow=recipient.flow,
-        flow_version_id=recipient.flow_version_id,
-        trigger_id=recipient.trigger_id,
-        status=DeliveryStatus.DEAD,
-        reason=arrival.unfit,
-    )
+        return new, subscription.recipient
+    return new, replace(subscription.recipient, status=DeliveryStatus.DEAD, reason=arrival.unfit)
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

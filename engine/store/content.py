@@ -6,14 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Delete, Row, Select, delete, exists, func, or_, select, update
 from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import col
 
 from engine.store.blobs import Blobs
-from engine.store.database import Database
+from engine.store.database import Database, upsert_into
 from engine.store.errors import StoreError
 from engine.store.tables import DocumentTable, FileTable, Table, TaskTable
 from steps.tools.content import Document, DocumentChanges, File, Task, TaskChanges, TaskQuery
@@ -133,7 +129,7 @@ class Content:
             }
             _lock_contents(connection, stored.sha256)
             self._blobs.put(stored.sha256, content)
-            upsert = _upsert(connection, FileTable).values(values)
+            upsert = upsert_into(connection, FileTable).values(values)
             connection.execute(upsert.on_conflict_do_update(index_elements=["workspace", "id"], set_=values))
             return stored, None if known is None else known.sha256
 
@@ -177,7 +173,7 @@ class Content:
 
     async def _create(self, table: type[Table], values: Mapping[str, Any]) -> bool:
         def create(connection: Connection) -> bool:
-            statement = _upsert(connection, table).values(values).on_conflict_do_nothing()
+            statement = upsert_into(connection, table).values(values).on_conflict_do_nothing()
             return connection.scalar(statement.returning(table.__table__.c.id)) is not None
 
         return await self._database.write(create)
@@ -232,10 +228,6 @@ def _one(table: type[Table], workspace: str, entry_id: str) -> Select[*tuple[Any
 def _delete_one(table: type[Table], workspace: str, entry_id: str) -> Delete:
     columns = table.__table__.c
     return delete(table.__table__).where(columns.workspace == workspace, columns.id == entry_id)
-
-
-def _upsert(connection: Connection, table: type[Table]) -> SqliteInsert | PostgresqlInsert:
-    return sqlite_insert(table) if connection.dialect.name == "sqlite" else postgresql_insert(table)
 
 
 def _mentions(text: str | None, *columns: str) -> list[ColumnElement[bool]]:

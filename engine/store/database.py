@@ -10,10 +10,15 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Executable, Row, Select, create_engine, event, make_url
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from engine.cancellation import settled
 from engine.store.errors import InvalidDatabaseUrlError, StoreUnavailableError
+from engine.store.tables import Table
 from engine.store.types import encode_json
 
 _BUSY_TIMEOUT: Final = 30_000
@@ -168,6 +173,11 @@ class _Transaction:
                 future.set_exception(error)
         if not entry:
             connection.rollback()
+
+
+def upsert_into(connection: Connection, table: type[Table]) -> SqliteInsert | PostgresqlInsert:
+    """An INSERT that may say what happens on a conflict, in the words of the connection's database."""
+    return sqlite_insert(table) if connection.dialect.name == "sqlite" else postgresql_insert(table)
 
 
 def _transact(engine: Engine, body: Body[Result]) -> Result:

@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from ulid import ULID
 
 from engine.deliveries import (
@@ -19,7 +17,7 @@ from engine.deliveries import (
     TriggerPosition,
 )
 from engine.records import Page
-from engine.store.database import Database
+from engine.store.database import Database, upsert_into
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import DEFAULT_WORKSPACE, DeliveryTable, EventTable, TriggerStateTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
@@ -258,7 +256,7 @@ class Events:
 def _accept(connection: Connection, event: NewEvent, recipients: Sequence[Recipient]) -> Accepted:
     now = datetime.now(UTC)
     kept = KeptEvent(id=str(ULID()), received_at=now, **{name: getattr(event, name) for name in _GIVEN})
-    added = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(_EVENT)
+    added = upsert_into(connection, EventTable)
     values = {name: getattr(kept, name) for name in _EVENT.columns.keys()}  # noqa: SIM118 - no mapping
     inserted = connection.execute(
         added.on_conflict_do_nothing(index_elements=["workspace", "origin", "key"]).returning(_EVENT.c.id),
@@ -300,7 +298,7 @@ def _move(connection: Connection, position: TriggerPosition) -> None:
     whose = _of(position.workspace, position.flow, position.trigger_id)
     moved = {"position": position.value, "moves": position.moves + 1, "updated_at": now}
     if position.moves == 0:
-        added = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(_STATE)
+        added = upsert_into(connection, TriggerStateTable)
         first = {"workspace": position.workspace, "flow": position.flow, "trigger_id": position.trigger_id, **moved}
         found = connection.execute(added.on_conflict_do_nothing().returning(_STATE.c.moves), first).all()
         if found:

@@ -6,13 +6,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, update
 from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import col
 from ulid import ULID
 
 from engine.records import FlowDetail, FlowState, FlowSummary, FlowVersion, Page, RunSummary
-from engine.store.database import Database
+from engine.store.database import Database, upsert_into
 from engine.store.errors import UnknownRecordError
 from engine.store.runs import SUMMARY_COLUMNS, summary
 from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable
@@ -206,7 +204,7 @@ def _put(
     connection: Connection, workspace: str, flow: str, *, apply: bool, text: str, files: Mapping[str, str], digest: str
 ) -> FlowVersion:
     now = datetime.now(UTC)
-    upsert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(FlowTable)
+    upsert = upsert_into(connection, FlowTable)
     # The upsert also locks the flow's row, so that two versions never take one number.
     flow_id, current, applied, deleted_at = connection.execute(
         upsert.values(id=str(ULID()), workspace=workspace, name=flow, current=0, updated_at=now)

@@ -4,12 +4,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import col
 
 from engine.records import SealedSecret, SecretSummary
-from engine.store.database import Database
+from engine.store.database import Database, upsert_into
 from engine.store.tables import SecretTable, SecretVersionTable
 
 _USE: Final = timedelta(minutes=1)
@@ -74,7 +72,7 @@ class Secrets:
 
 def _put(connection: Connection, workspace: str, name: str, sealed: SealedSecret, live: int) -> SecretSummary:
     now = datetime.now(UTC)
-    upsert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(SecretTable)
+    upsert = upsert_into(connection, SecretTable)
     # It also locks the secret's row, so that two values never take one number.
     connection.execute(
         upsert.values(workspace=workspace, name=name, created_at=now, updated_at=now).on_conflict_do_update(

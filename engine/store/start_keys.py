@@ -1,10 +1,8 @@
 """The keys under which callers ask for runs, so that a request that is made again starts nothing twice."""
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from engine.store.database import Database
+from engine.store.database import Database, upsert_into
 from engine.store.tables import StartKeyTable
 
 _TABLE = StartKeyTable.__table__
@@ -29,7 +27,7 @@ class StartKeys:
         values = {"workspace": workspace, "key": key, "digest": digest, "run_id": run_id}
 
         def claim(connection: Connection) -> bool:
-            insert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(_TABLE)
+            insert = upsert_into(connection, StartKeyTable)
             claimed = insert.values(values).on_conflict_do_nothing().returning(_TABLE.c.run_id)
             return connection.scalar(claimed) is not None
 

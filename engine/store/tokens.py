@@ -4,13 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import col
 from ulid import ULID
 
 from engine.records import Role, TokenRecord
-from engine.store.database import Database
+from engine.store.database import Database, upsert_into
 from engine.store.tables import DEFAULT_WORKSPACE, PrincipalTable, TokenTable
 from engine.store.types import UtcDateTime
 
@@ -56,7 +54,7 @@ class Tokens:
         expires_at = None if expires_at is None else expires_at.astimezone(UTC)
 
         def create(connection: Connection) -> TokenRecord:
-            upsert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(PrincipalTable)
+            upsert = upsert_into(connection, PrincipalTable)
             principal_id = connection.execute(
                 upsert.values(id=str(ULID()), workspace=workspace, name=principal, role=role, created_at=now)
                 .on_conflict_do_update(index_elements=["workspace", "name"], set_={"role": upsert.excluded.role})

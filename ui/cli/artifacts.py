@@ -11,9 +11,10 @@ from ui.cli.options import Output, OutputOption, RunArgument
 from ui.cli.show import literal, out, plain, print_json, size, table, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from engine.records import ArtifactRecord
+    from engine.report import RunReport
     from engine.service import Service
     from flows.contracts import Artifact
 
@@ -108,13 +109,15 @@ async def save_artifacts(
     return await asyncio.to_thread(save, files, directory, overwrite=overwrite)
 
 
-def show_artifacts(artifacts: "Iterable[tuple[str, int]]") -> "Iterable[str]":
-    """Lines that name artifacts, given by name and size, for markup."""
-    all_of_them = list(artifacts)
-    for name, bytes_ in all_of_them[:NAMED]:
+def show_artifacts(report: "RunReport") -> "Iterator[str]":
+    """Lines, for markup, that name what the steps of a run left, and how to have it; none where they left nothing."""
+    left = [(f"{step_id}/{one.path}", one.size) for step_id, step in report.steps.items() for one in step.artifacts]
+    if left:
+        yield f"[bold]artifacts[/] [dim]stepbox runs download {report.run.id}[/]"
+    for name, bytes_ in left[:NAMED]:
         yield f"  {literal(name)} [dim]{size(bytes_)}[/]"
-    if len(all_of_them) > NAMED:
-        yield f"  [dim]and {len(all_of_them) - NAMED:,} more[/]"
+    if len(left) > NAMED:
+        yield f"  [dim]and {len(left) - NAMED:,} more[/]"
 
 
 def _chosen(records: "Sequence[ArtifactRecord]", names: list[str]) -> "Sequence[ArtifactRecord]":

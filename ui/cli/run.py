@@ -153,10 +153,7 @@ def show_report(report: "RunReport") -> None:
         if run.error.fix:
             console.print(f"  [green]fix:[/] {literal(run.error.fix)}")
     show_waiting(report, console)
-    left = [(f"{step_id}/{one.path}", one.size) for step_id, step in report.steps.items() for one in step.artifacts]
-    if left:
-        console.print(f"  [bold]artifacts[/] [dim]stepbox runs download {run.id}[/]")
-        for line in show_artifacts(left):
-            console.print(f"  {line}")
+    for line in show_artifacts(report):
+        console.print(f"  {line}")
     if run.output is not None:
         print_output(run.output)

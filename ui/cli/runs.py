@@ -284,11 +284,8 @@ def _show(report: "RunReport") -> None:
             step_id, styled(final.status), duration(final.duration), str(step.attempts), final.isolation or "–", result
         )
     console.print(grid)
-    left = [(f"{step_id}/{one.path}", one.size) for step_id, step in report.steps.items() for one in step.artifacts]
-    if left:
-        console.print("[bold]artifacts[/]", f"[dim]stepbox runs download {run.id}[/]")
-        for line in show_artifacts(left):
-            console.print(line)
+    for line in show_artifacts(report):
+        console.print(line)
     for image in sorted({step.final.image for step in report.steps.values() if step.final.image}):
         console.print(f"[dim]image {literal(image)}[/]")
     if run.output is not None:
