@@ -134,6 +134,8 @@ class Parts:
             shared=str(self._settings.home.shared),
             internal=network.internal,
             ca_file=network.ca_file,
+            docker=self._settings.docker.variables,
+            runtime=isolation.runtime,
         )
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
         return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)

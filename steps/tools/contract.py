@@ -71,7 +71,8 @@ class ToolServices:
 
     ``shared`` is the root of the ``files.*`` tools: a directory, or an fsspec URL such as ``s3://bucket/prefix``.
     ``internal`` lists the destinations that may be reached though they aren't public. ``ca_file`` holds certificates
-    (PEM) of authorities to trust besides the usual ones.
+    (PEM) of authorities to trust besides the usual ones. ``docker`` are the variables that say where the Docker Engine
+    is, and ``runtime`` the one that its containers are to have; None: its default.
     """
 
     content: WorkspaceContent
@@ -79,6 +80,8 @@ class ToolServices:
     internal: frozenset[Endpoint] = frozenset()
     resolver: Resolver = resolve
     ca_file: Path | None = None
+    docker: Mapping[str, str] = field(default_factory=dict)
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,3 +215,60 @@ def test_database_migration_keeps_only_what_holds(trial: Callable[..., Trial], r
     assert message.endswith("1 rows name others that aren't there, the first in table invoice")
     for trial_ in (broken, dangling):
         assert not (trial_.directory / ".stepbox/shared/database/shop.sql").exists()
+
+
+def test_image_build_waits_for_a_yes_and_runs_what_it_built(
+    trial: Callable[..., Trial], run: Run, engine: docker.APIClient
+) -> None:
+    here = trial("image_build")
+    waiting = run(here)
+    assert waiting.status == 4, waiting.stdout
+    variables = {"DOCKER_HOST": os.environ["STEPBOX_TEST_DOCKER_HOST"], "STEPBOX_RUNNER": "docker"}
+    (asked,) = here.call("approvals", "list", "--output", "json", **variables).json()
+    folder = LIBRARY / "image_build/data/iban"
+    assert asked["details"] == {
+        "tool": "image.build",
+        "arguments": {
+            "tag": "iban-check:1",
+            "dockerfile": (folder / "Dockerfile").read_text(),
+            "files": {name: (folder / name).read_text() for name in ("iban.py", "test_iban.py")},
+        },
+    }
+    assert not engine.images("iban-check:1")
+    ended: Any = here.call("approve", asked["run_id"], "--resume", "--output", "json", **variables).json()
+    try:
+        assert ended["status"] == "succeeded", ended
+        assert ended["output"]["id"] == engine.inspect_image("iban-check:1")["Id"]  # type: ignore[no-untyped-call]
+        assert [line.split(maxsplit=1)[1] for line in ended["output"]["said"].splitlines()] == [
+            *("is valid", "is valid", "is not valid")
+        ]
+    finally:
+        engine.remove_image("iban-check:1", force=True)
+
+
+def test_image_build_from_code_is_asked_for_and_not_made_after_a_no(
+    trial: Callable[..., Trial], run: Run, engine: docker.APIClient
+) -> None:
+    here = trial("image_build")
+    (here.directory / "image_build.yaml").write_text(
+        f"""flow: image_build
+steps:
+  - id: build
+    tools: [image.build]
+    python: |
+      try:
+          return tools.build(tag="iban-check:2", dockerfile="FROM {PYTHON}\\nRUN echo $((6 * 7))\\n")["log"]
+      except Exception as error:
+          return str(error)
+output: ${{{{ steps.build.result }}}}
+"""
+    )
+    variables = {"DOCKER_HOST": os.environ["STEPBOX_TEST_DOCKER_HOST"], "STEPBOX_RUNNER": "docker"}
+    for command in ("reject", "approve"):
+        waiting: Any = run(here).json()
+        assert waiting["status"] == "waiting", waiting
+        ended: Any = here.call(command, waiting["run_id"], "--resume", "--output", "json", **variables).json()
+        assert ended["status"] == "succeeded", ended
+        assert bool(engine.images("iban-check:2")) == (command == "approve")
+        assert ("said no" if command == "reject" else "\n42\n") in ended["output"]
+    engine.remove_image("iban-check:2", force=True)

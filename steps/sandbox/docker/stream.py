@@ -198,14 +198,14 @@ async def events(endpoint: Endpoint, version: str, filters: dict[str, list[str]]
 
 
 async def told(
-    endpoint: Endpoint, method: Literal["GET", "POST"], target: str, *headers: tuple[str, str]
+    endpoint: Endpoint, method: Literal["GET", "POST"], target: str, *headers: tuple[str, str], body: bytes = b""
 ) -> AsyncGenerator[dict[str, Any]]:
     """What the Engine tells, object by object, after an empty one once it has begun to answer; as :func:`events`."""
     reader, writer = await endpoint.dial()
     try:
         # A registry may take its time before the Engine begins to tell of it.
         async with _patience() if method == "GET" else nullcontext():
-            connection = await _request(writer, method, target, *headers)
+            connection = await _request(writer, method, target, *headers, body=body)
             answer = await _event(connection, reader)
         if not isinstance(answer, h11.Response) or answer.status_code != 200:  # noqa: PLR2004 - of HTTP
             raise StreamError(await _error(connection, reader, answer))
@@ -247,13 +247,17 @@ async def ask(endpoint: Endpoint, target: str, *, patience: float) -> tuple[int,
 
 
 async def _request(
-    writer: asyncio.StreamWriter, method: Literal["GET", "POST"], target: str, *headers: tuple[str, str]
+    writer: asyncio.StreamWriter,
+    method: Literal["GET", "POST"],
+    target: str,
+    *headers: tuple[str, str],
+    body: bytes = b"",
 ) -> h11.Connection:
     connection = h11.Connection(our_role=h11.CLIENT)
-    all_headers = [("Host", "docker"), ("User-Agent", "stepbox"), ("Content-Length", "0"), *headers]
-    start = connection.send(h11.Request(method=method, target=target, headers=all_headers))
-    end = connection.send(h11.EndOfMessage())
-    writer.write((start or b"") + (end or b""))
+    all_headers = [("Host", "docker"), ("User-Agent", "stepbox"), ("Content-Length", str(len(body))), *headers]
+    request = h11.Request(method=method, target=target, headers=all_headers)
+    for event in (request, h11.Data(data=body), h11.EndOfMessage()):
+        writer.write(connection.send(event) or b"")
     await writer.drain()
     return connection
 
