@@ -1,7 +1,7 @@
 """The service on this machine's own installation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ class LocalService:
     """Everything in this process, on the home directory of the settings. Parts are opened when first needed.
 
     With a ``dispatcher``, which drives the runs that are started here. ``feed`` hears of what happens in runs, and
-    ``observer`` of code that is executed by itself.
+    ``observer`` of code that is executed by itself. ``changed`` is called once flows have changed.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class LocalService:
         dispatcher: Dispatcher | None = None,
         feed: Feed | None = None,
         observer: Observer | None = None,
+        changed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._parts = parts
         self._language = parts.language
@@ -91,6 +92,7 @@ class LocalService:
         self._dispatcher = dispatcher
         self._feed = feed or Feed()
         self._observer = observer or NoObserver()
+        self._changed = changed
 
     def load(self, flow: FlowText) -> Definition:
         self._may("flows.read")
@@ -222,6 +224,8 @@ class LocalService:
                     )
                     number = version.number
                 changes.append(flow_changes.change(one, before, version=number))
+        if not dry_run:
+            await self._tell_changed()
         return changes
 
     async def flows(self, *, limit: int | None = None, cursor: str | None = None) -> Page[FlowSummary]:
@@ -262,6 +266,7 @@ class LocalService:
         if not await store.flows.enable(name, enabled=enabled, workspace=self._workspace):
             await self._detail(name)
             raise InvalidCallError(f"flow '{name}' was never applied", fix="apply it: stepbox flows apply FILE")
+        await self._tell_changed()
         return await self._detail(name)
 
     async def delete_flow(self, name: str) -> None:
@@ -269,6 +274,7 @@ class LocalService:
         store = await self._parts.store()
         if not await store.flows.delete(name, workspace=self._workspace):
             raise unknown_flow(name)
+        await self._tell_changed()
 
     async def runs(
         self, *, flow: str | None, status: RunStatus | None, limit: int, cursor: str | None = None
@@ -379,6 +385,10 @@ class LocalService:
         runs = await self._parts.runs()
         plan = await plan_again(runs, store, self._language, run, observer)
         return await runs.resume(plan, run, observer=observer, cancel=cancel)
+
+    async def _tell_changed(self) -> None:
+        if self._changed is not None:
+            await self._changed()
 
     async def _stored(self) -> StoredFlows:
         return StoredFlows(await self._parts.store(), self._language, self._workspace)

@@ -10,6 +10,9 @@ from engine.cancellation import Interruption
 from engine.dispatcher import Dispatcher
 from engine.execution import why_ended
 from engine.feed import Feed
+from engine.intake.intake import Intake
+from engine.intake.sources import consumer_of
+from engine.intake.starting import QueuedRuns
 from engine.local_service import LocalService
 from engine.metrics import Metrics
 from engine.principal import LOCAL_ADMIN, Principal
@@ -49,6 +52,13 @@ class LocalServing:
             }
         )
         self._observer = Observers(self._feed, self._metrics)
+        self.intake = Intake(
+            store=store,
+            language=parts.language,
+            starting=QueuedRuns(store=store, language=parts.language, runs=parts.runs, queued=self._dispatcher.wake),
+            secrets=self._secret,
+            consumer=consumer_of(parts.settings.home.home),
+        )
         self._authenticator = Authenticator(store)
 
     @classmethod
@@ -58,6 +68,7 @@ class LocalServing:
         with Interruption() as interruption:
             await parts.orchestrator.open(interruption)
         serving._dispatcher.start()
+        await serving.intake.start()
         return serving
 
     async def first_token(self) -> str | None:
@@ -86,7 +97,12 @@ class LocalServing:
 
     def service(self, principal: Principal = LOCAL_ADMIN) -> Service:
         return LocalService(
-            self._parts, principal, dispatcher=self._dispatcher, feed=self._feed, observer=self._observer
+            self._parts,
+            principal,
+            dispatcher=self._dispatcher,
+            feed=self._feed,
+            observer=self._observer,
+            changed=self.intake.refresh,
         )
 
     async def readiness(self) -> Readiness:
@@ -100,6 +116,7 @@ class LocalServing:
             checks["dispatcher"] = "the service is shutting down"
         elif not self._dispatcher.is_alive:
             checks["dispatcher"] = "runs are not driven any more"
+        checks["intake"] = self.intake.trouble
         return Readiness(checks=checks)
 
     async def metrics(self) -> bytes:
@@ -116,11 +133,16 @@ class LocalServing:
 
     async def stop(self) -> int:
         """Start nothing more and let what runs end, for as long as the settings say; how many runs were cut short."""
+        await self.intake.stop()
         return await self._dispatcher.stop(self._parts.settings.serve.shutdown_grace)
 
     async def end(self) -> None:
         """End at once: what is driven is cancelled."""
+        await self.intake.stop()
         await self._dispatcher.end()
+
+    async def _secret(self, workspace: str, name: str) -> Sequence[str]:
+        return await (await self._parts.secrets()).values(workspace, name)
 
     async def _drive(self, run_id: str) -> None:
         """Take over a run that no engine drives and see it to its end; where another is faster, it is that one's."""

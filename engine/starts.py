@@ -6,6 +6,7 @@ from engine import flow_changes
 from engine.bootstrap.parts import Parts
 from engine.flow_sources import FlowSource, StoredFlows
 from engine.principal import Principal
+from engine.records import FlowVersion, Run
 from engine.runs import Plan, UnknownFlowError
 from engine.service import StartedRun, StartKeyReusedError, Target
 from engine.store import Store
@@ -61,18 +62,26 @@ class _KeyTakenError(Exception):
 
 async def _record(store: Store, principal: Principal, plan: Plan, key: str | None, asked: str) -> StartedRun | None:
     """Record the run and its key together; None where the key has a run."""
-    definition, workspace = plan.definition, principal.workspace
+    workspace = principal.workspace
     by: dict[str, Json] = {"kind": "api" if principal.kind == "token" else "manual", "principal": principal.name}
     try:
         async with store.transaction():
-            version, *of_subflows = await store.flows.put_versions(workspace, [definition, *plan.subflows.values()])
-            subflows = {each.flow: each.id for each in of_subflows}
-            run = await store.runs.create(version, plan.inputs, trigger={"trigger": by}, subflows=subflows)
+            (version,) = await store.flows.put_versions(workspace, [plan.definition])
+            run = await queue(store, version, plan, {"trigger": by})
             if key is not None:
                 await _claim(store, workspace, key, asked, run.id)
     except _KeyTakenError:
         return None
     return StartedRun(run=run, repeated=False)
+
+
+async def queue(store: Store, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run:
+    """Record a queued run of a version, with the versions of the flows that it can start."""
+    subflows: dict[str, str] = {}
+    if plan.subflows:
+        put = await store.flows.put_versions(version.workspace, list(plan.subflows.values()))
+        subflows = {each.flow: each.id for each in put}
+    return await store.runs.create(version, plan.inputs, trigger=trigger, subflows=subflows)
 
 
 async def _claim(store: Store, workspace: str, key: str, asked: str, run_id: str) -> None:

@@ -11,11 +11,12 @@ from engine.cancellation import happened
 from engine.deliveries import Delivery, DeliveryStatus, KeptEvent
 from engine.intake.subscriptions import Subscription, subscriptions_of
 from engine.records import FlowVersion, Run
+from engine.runs import KindUnavailableError, Plan
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, StoreError
 from flows.contracts import StepError
 from flows.definition import Definition
-from flows.errors import InvalidCallError, StepboxError
+from flows.errors import FeatureUnavailableError, InvalidCallError, InvalidFlowError, StepboxError
 from flows.events import Event
 from flows.inputs import InvalidInputError, validate_inputs
 from flows.values import Json
@@ -35,14 +36,17 @@ ATTEMPTS: Final = 8
 """After so many a delivery is dead: the last one comes about ten minutes after the first."""
 _FIRST_DELAY: Final = timedelta(seconds=5)
 _LONGEST_DELAY: Final = timedelta(minutes=5)
+_FOR_GOOD: Final = (InvalidCallError, InvalidFlowError, FeatureUnavailableError, KindUnavailableError)
+"""What doesn't go by without a change of a flow or of Stepbox."""
 
 
 class Starting(Protocol):
     """Creates the run of a delivery."""
 
-    async def create(
-        self, version: FlowVersion, definition: Definition, inputs: Mapping[str, Json], trigger: Mapping[str, Json]
-    ) -> Run | str:
+    async def plan(self, version: FlowVersion, definition: Definition, inputs: Mapping[str, Json]) -> Plan:
+        """Make sure that the flow can run here; raises as :meth:`engine.runs.Runs.plan`."""
+
+    async def create(self, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run | str:
         """Record a queued run, within the caller's transaction; or say why the flow passes this one over."""
 
     def wake(self) -> None:
@@ -144,9 +148,10 @@ class Deliverer:
             error = StepError(code=problem.code, message=message, fix="change the trigger, then redrive the delivery")
             await self._die(delivery, event, error)
             return
+        plan = await self._starting.plan(found.version, definition, inputs)
         started = False
         async with self._store.transaction():
-            made = await self._starting.create(found.version, definition, inputs, _trigger(found, event))
+            made = await self._starting.create(found.version, plan, _trigger(found, event))
             if isinstance(made, str):
                 await self._store.events.end(delivery.id, DeliveryStatus.SKIPPED, reason=made)
             else:
@@ -182,7 +187,7 @@ class Deliverer:
             if isinstance(problem, StepboxError)
             else StepError(code="internal_error", message=f"{type(problem).__name__}: {problem}")
         )
-        if delivery.attempts + 1 >= ATTEMPTS or isinstance(problem, InvalidCallError):
+        if delivery.attempts + 1 >= ATTEMPTS or isinstance(problem, _FOR_GOOD):
             await self._die(delivery, event, error)
             return
         delay = min(_FIRST_DELAY * 2**delivery.attempts, _LONGEST_DELAY)

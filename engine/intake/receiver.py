@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
-from engine.deliveries import Accepted, NewEvent
+from engine.deliveries import Accepted, NewEvent, Recipient
 from engine.intake.schedules import Woken
 from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
@@ -44,10 +44,20 @@ class Received:
     accepted: Accepted
 
 
+class Witness(Protocol):
+    """Sees events besides the triggers, such as a run that waits for one."""
+
+    async def saw(self, workspace: str, event: Event) -> None:
+        """Take note of a CloudEvent, or of one of Stepbox's own, that hasn't come before.
+
+        This is part of the transaction that keeps the event: what is written here is kept with it, or neither is.
+        """
+
+
 class Receiver:
     """Keeps what is sent. What it has given back as accepted is not lost.
 
-    ``secrets`` gives the live values of a workspace's secret.
+    ``secrets`` gives the live values of a workspace's secret. ``witnesses`` see each event that isn't a webhook's.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class Receiver:
         self._deliverer = deliverer
         self._secrets = secrets
         self._buckets: dict[str, Bucket] = {}
+        self.witnesses: list[Witness] = []
 
     async def webhook(self, workspace: str, path: str, request: Request) -> Received:
         """Take a request to a webhook.
@@ -93,26 +104,42 @@ class Receiver:
 
     async def events(self, workspace: str, events: Sequence[Event]) -> tuple[Accepted, ...]:
         """Keep CloudEvents, all of them or none, for the triggers whose pattern each one fits."""
-        accepted = await self._store.events.accept_all(
-            [
-                (
-                    NewEvent.of(event, workspace=workspace, origin=EVENTS),
-                    [each.recipient for each in self._subscriptions.matching(workspace, event)],
-                )
-                for event in events
-            ]
-        )
+        new = [
+            (NewEvent.of(event, workspace=workspace, origin=EVENTS), self._recipients(workspace, event))
+            for event in events
+        ]
+        async with self._store.transaction():
+            accepted = await self._store.events.accept_all(new)
+            for event, one in zip(events, accepted, strict=True):
+                if not one.duplicate:
+                    await self._show(workspace, event)
         self._deliverer.wake()
         return accepted
 
     async def tell(self, workspace: str, event: Event) -> Accepted | None:
-        """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction."""
-        recipients = [each.recipient for each in self._subscriptions.matching(workspace, event)]
-        if not recipients:
+        """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction.
+
+        Who has called this inside a transaction wakes the deliverer once that is committed.
+        """
+        recipients = self._recipients(workspace, event)
+        if not recipients and not self.witnesses:
             return None
-        accepted = await self._store.events.accept(NewEvent.of(event, workspace=workspace, origin=EVENTS), recipients)
+        accepted: Accepted | None = None
+        async with self._store.transaction():
+            if recipients:
+                new = NewEvent.of(event, workspace=workspace, origin=EVENTS)
+                accepted = await self._store.events.accept(new, recipients)
+            if accepted is None or not accepted.duplicate:
+                await self._show(workspace, event)
         self._deliverer.wake()
         return accepted
+
+    def _recipients(self, workspace: str, event: Event) -> list[Recipient]:
+        return [each.recipient for each in self._subscriptions.matching(workspace, event)]
+
+    async def _show(self, workspace: str, event: Event) -> None:
+        for witness in self.witnesses:
+            await witness.saw(workspace, event)
 
     def _limit(self, subscription: Subscription, trigger: WebhookTrigger, now: datetime) -> None:
         rate = trigger.webhook.rate

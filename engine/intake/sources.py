@@ -1,10 +1,13 @@
 """Listens where events come from that nobody sends: directories and queues."""
 
 import asyncio
+import hashlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
@@ -169,6 +172,12 @@ class Sources:
                 moves = found.moves if found is not None else 0
             except StoreError:
                 _log.warning("the state of %s can't be kept yet", _key(subscription), exc_info=True)
+
+
+def consumer_of(home: Path) -> str:
+    """The name of this machine's engine of a home to queues, the same after a restart."""
+    place = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]
+    return f"stepbox-{socket.gethostname()}-{place}"
 
 
 def _key(subscription: Subscription) -> str:

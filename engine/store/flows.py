@@ -1,10 +1,11 @@
 """Flows and their versions."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy import text as sql
 from sqlmodel import col
 from ulid import ULID
@@ -116,6 +117,11 @@ class Flows:
         rows = await self._database.rows(query)
         return _version(rows[0]) if rows else None
 
+    async def state(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowState | None:
+        """Whether a flow may start; None where there is no such flow."""
+        rows = await self._database.rows(_STATE_OF, {"of_workspace": workspace, "of_flow": flow})
+        return _state(rows[0]) if rows else None
+
     async def current(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowVersion | None:
         """The version that was put last, None where there is no such flow."""
         rows = await self._database.rows(_versions().where(*_is_current(workspace, flow)))
@@ -131,6 +137,16 @@ class Flows:
         if not rows:
             raise UnknownRecordError(f"there is no flow version {version_id!r}")
         return _version(rows[0])
+
+    async def stamp(self) -> str:
+        """Differs once a flow of any workspace was put into service, changed, enabled, disabled or deleted."""
+        rows = await self._database.rows(_ENABLED_IDS)
+        return hashlib.sha256("\n".join(f"{row.id} {row.current}" for row in rows).encode()).hexdigest()
+
+    async def enabled(self) -> tuple[FlowVersion, ...]:
+        """The current versions of the flows of all workspaces that may start, by workspace and name."""
+        rows = await self._database.rows(_ENABLED)
+        return tuple(_version(row) for row in rows)
 
     async def list(
         self,
@@ -273,6 +289,24 @@ def _versions() -> Select[*tuple[Any, ...]]:
     return select(FlowVersionTable.__table__, col(FlowTable.workspace), col(FlowTable.name)).join_from(
         FlowVersionTable, FlowTable
     )
+
+
+_STATE_OF = select(FlowTable.__table__.c.applied, FlowTable.__table__.c.enabled).where(
+    col(FlowTable.workspace) == bindparam("of_workspace"),
+    col(FlowTable.name) == bindparam("of_flow"),
+    col(FlowTable.deleted_at).is_(None),
+)
+_IS_ENABLED = (
+    col(FlowTable.deleted_at).is_(None),
+    col(FlowTable.applied),
+    col(FlowTable.enabled),
+)
+_ENABLED_IDS = select(FlowTable.__table__.c.id, FlowTable.__table__.c.current).where(*_IS_ENABLED).order_by("id")
+_ENABLED = (
+    _versions()
+    .where(*_IS_ENABLED, col(FlowVersionTable.number) == col(FlowTable.current))
+    .order_by(col(FlowTable.workspace), col(FlowTable.name))
+)
 
 
 def _version(row: Row[Any]) -> FlowVersion:

@@ -15,6 +15,7 @@ from engine.intake.schedules import Schedules
 from engine.intake.subscriptions import Subscriptions
 from engine.language import Language
 from engine.records import FlowVersion, Run
+from engine.runs import Plan
 from engine.store import Store
 from flows.contracts import StepError
 from flows.definition import Definition
@@ -60,12 +61,13 @@ class Queue:
     problem: Exception | None = None
     woken: int = 0
 
-    async def create(
-        self, version: FlowVersion, _definition: Definition, inputs: Mapping[str, Json], trigger: Mapping[str, Json]
-    ) -> Run | str:
+    async def plan(self, _version: FlowVersion, definition: Definition, inputs: Mapping[str, Json]) -> Plan:
         if self.problem is not None:
             raise self.problem
-        return self.refusal or await self.store.runs.create(version, inputs, trigger=trigger)
+        return Plan(definition=definition, inputs=inputs, subflows={})
+
+    async def create(self, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run | str:
+        return self.refusal or await self.store.runs.create(version, plan.inputs, trigger=trigger)
 
     def wake(self) -> None:
         self.woken += 1

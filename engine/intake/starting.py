@@ -1,0 +1,40 @@
+"""The runs that deliveries start: planned as any others, and recorded for a dispatcher to drive."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from engine.flow_sources import StoredFlows
+from engine.language import Language
+from engine.records import FlowVersion, Run
+from engine.runs import Plan, Runs
+from engine.starts import queue
+from engine.store import Store
+from flows.definition import Definition
+from flows.values import Json
+
+
+class QueuedRuns:
+    """Implements :class:`engine.intake.deliverer.Starting`. ``queued`` hears that there is a run to be driven."""
+
+    def __init__(
+        self, *, store: Store, language: Language, runs: Callable[[], Awaitable[Runs]], queued: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._language = language
+        self._runs = runs
+        self._queued = queued
+
+    async def plan(self, version: FlowVersion, definition: Definition, inputs: Mapping[str, Json]) -> Plan:
+        """See there. Subflows are those that the store has now."""
+        runs = await self._runs()
+        return await runs.plan(definition, inputs, StoredFlows(self._store, self._language, version.workspace))
+
+    async def create(self, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run | str:
+        """See there. The flow may have been disabled or deleted since the event came."""
+        state = await self._store.flows.state(version.flow, workspace=version.workspace)
+        if state != "enabled":
+            return "the flow is disabled" if state == "disabled" else "the flow is not in service any more"
+        return await queue(self._store, version, plan, trigger)
+
+    def wake(self) -> None:
+        """See there."""
+        self._queued()
