@@ -18,9 +18,10 @@ from engine.metrics import Metrics
 from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Observers
 from engine.resumption import abandoned_runs, plan_again
+from engine.runs import Runs
 from engine.service import Readiness, Service
 from engine.store import Store
-from engine.store.errors import AlreadyFinishedError, RunDrivenError
+from engine.store.errors import AlreadyFinishedError, RunDrivenError, StoreUnavailableError
 from engine.tokens import PRESET, Authenticator, issue
 from flows.errors import StepboxError
 from flows.values import RunStatus
@@ -37,12 +38,12 @@ ANSWER_WITHIN = 5.0
 class LocalServing:
     """Implements :class:`engine.service.Serving`. :meth:`open` makes it ready, :meth:`stop` ends its runs."""
 
-    def __init__(self, parts: Parts, store: Store, sandboxes: Sandboxes) -> None:
+    def __init__(self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes) -> None:
         self._parts = parts
         self._store = store
         self._feed = Feed()
         self._dispatcher = Dispatcher(
-            queue=Undriven(store), drive=self._drive, concurrency=parts.settings.serve.concurrent_runs
+            queue=Undriven(store, runs), drive=self._drive, concurrency=parts.settings.serve.concurrent_runs
         )
         self._metrics = Metrics(
             {
@@ -64,7 +65,7 @@ class LocalServing:
     @classmethod
     async def open(cls, parts: Parts) -> "LocalServing":
         """Open what runs need, and begin with those that are queued."""
-        serving = cls(parts, await parts.store(), await parts.sandboxes())
+        serving = cls(parts, await parts.store(), await parts.runs(), await parts.sandboxes())
         with Interruption() as interruption:
             await parts.orchestrator.open(interruption)
         serving._dispatcher.start()
@@ -150,6 +151,8 @@ class LocalServing:
         run = await self._store.runs.get(run_id)
         try:
             plan = await plan_again(runs, self._store, self._parts.language, run, self._observer)
+        except StoreUnavailableError:
+            raise
         except Exception as problem:
             if run.status is RunStatus.QUEUED:
                 await self._store.runs.finish(run_id, RunStatus.FAILED, error=why_ended(problem))
@@ -161,10 +164,11 @@ class LocalServing:
 
 
 class Undriven:
-    """The runs that no engine drives: those that are queued, and those whose engine has ended."""
+    """The runs that no engine drives: those that are queued, those whose engine has ended, and those let go of."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, runs: Runs) -> None:
         self._store = store
+        self._runs = runs
         self._look_at = 0.0
 
     async def queued(self, *, limit: int) -> Sequence[str]:
@@ -174,7 +178,7 @@ class Undriven:
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_ABANDONED
             left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
-        return [*left, *await self._store.runs.queued(limit=limit)]
+        return [*self._runs.let_go, *left, *await self._store.runs.queued(limit=limit)]
 
     async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
         """See :class:`engine.dispatcher.Queue`."""

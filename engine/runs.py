@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,8 @@ from engine.progress import NoObserver, Observer, RunEnded, RunStarted, Undistur
 from engine.records import FlowVersion, Run, RunSummary
 from engine.report import RunReport, report
 from engine.store import Store
-from engine.store.errors import AlreadyFinishedError, LeaseLostError
+from engine.store.database import on_behalf_of
+from engine.store.errors import AlreadyFinishedError, LeaseLostError, StoreUnavailableError
 from engine.tool_calls import ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
@@ -101,6 +103,12 @@ class Runs:
         self._tools = tools
         self._driver = driver
         self._heartbeat = Heartbeat(store)
+        self._let_go: set[str] = set()
+
+    @property
+    def let_go(self) -> Collection[str]:
+        """The runs that this engine had to leave as they were, because the database failed; to be resumed."""
+        return self._let_go
 
     async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
         """Make sure that a flow can run here, before anything of it does.
@@ -155,7 +163,12 @@ class Runs:
         """
         directories = tuple(Path(directory) for directory in run.directories)
         beginning = self._take_over(run, plan.definition)
-        return await self._report(self._drive(plan, beginning, Undisturbed(observer), directories, cancel=cancel))
+        driving = self._drive(plan, beginning, Undisturbed(observer), directories, cancel=cancel)
+        try:
+            return await self._report(driving)
+        except StoreUnavailableError:
+            self._let_go.add(run.id)
+            raise
 
     async def run_child(self, plan: Plan, *, parent: Run, origin: Origin, host_directories: tuple[Path, ...]) -> Run:
         """Run a subflow to its end, or continue the run of it that a lost attempt had started; as :meth:`run`."""
@@ -183,9 +196,10 @@ class Runs:
     ) -> Run:
         """Drive a run, once it has begun, to its recorded end. ``cancel``: the end is all that is left of it."""
         refusal: StepboxError | None = None
-        with Interruption() as interruption:
+        with Interruption() as interruption, ExitStack() as leased:
             begun = await interruption.outlast(beginning)
             run = begun.run
+            leased.enter_context(on_behalf_of(run.id))
             observer.notice(RunStarted(run=run))
             execution = self._execution(plan, run, observer, host_directories, begun.past)
             if interruption.came or cancel:
@@ -222,6 +236,8 @@ class Runs:
         try:
             run = await driving
         except LeaseLostError as lost:
+            if isinstance(lost.__cause__, StoreUnavailableError):
+                raise lost.__cause__ from None
             raise TakenOverError(lost.run_id) from None
         return report(run, await self._store.steps.summaries(run.id))
 
@@ -252,7 +268,9 @@ class Runs:
         return _Begun(run=run, past=NOTHING)
 
     async def _take_over(self, run: Run, definition: Definition) -> "_Begun":
-        dead = run.owner if run.owner is not None and is_dead(run.owner) else None
+        lets_go = run.owner is not None and (run.id in self._let_go or is_dead(run.owner))
+        dead = run.owner if lets_go else None
+        self._let_go.discard(run.id)
         await self._store.leases.take_over(run.id, dead=dead)
         return await self._recall(run.id, definition)
 

@@ -1,10 +1,11 @@
 """One database: its connections, its transactions, and how it behaves under several writers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -17,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from engine.cancellation import settled
-from engine.store.errors import InvalidDatabaseUrlError, StoreUnavailableError
+from engine.store.errors import InvalidDatabaseUrlError, LeaseLostError, StoreUnavailableError
 from engine.store.tables import Table
 from engine.store.types import encode_json
 
@@ -31,6 +32,8 @@ _READERS: Final = 4
 """SQLite connections of one process that read beside the one that writes."""
 
 _WRITES: Final = "stepbox_writes"
+
+_BEHALF: Final[ContextVar["_Behalf | None"]] = ContextVar("behalf", default=None)
 
 Result = TypeVar("Result")
 Body = Callable[[Connection], Result]
@@ -61,9 +64,10 @@ class Database:
 
     async def read(self, body: Body[Result]) -> Result:
         """What ``body`` reads; inside :meth:`transaction`, with what that has written."""
-        if (transaction := self._joined()) is not None:
-            return await transaction.run(body)
-        return await asyncio.wrap_future(self._readers.submit(_transact, self._engine, body))
+        with _losing_the_run():
+            if (transaction := self._joined()) is not None:
+                return await transaction.run(body)
+            return await asyncio.wrap_future(self._readers.submit(_transact, self._engine, body))
 
     async def write(self, body: Body[Result]) -> Result:
         """Run ``body`` and commit, or roll back if it raises; inside :meth:`transaction`, leave both to that.
@@ -71,9 +75,10 @@ class Database:
         A caller that is cancelled meanwhile hears of it once the write has ended: a
         :class:`asyncio.CancelledError` says that what was to be written is written.
         """
-        if (transaction := self._joined()) is not None:
-            return await transaction.run(body)
-        return await settled(asyncio.wrap_future(self._writers.submit(_transact, self._writing_engine, body)))
+        with _losing_the_run():
+            if (transaction := self._joined()) is not None:
+                return await transaction.run(body)
+            return await settled(asyncio.wrap_future(self._writers.submit(_transact, self._writing_engine, body)))
 
     async def rows(
         self, query: Select[*tuple[Any, ...]], parameters: Mapping[str, Any] | None = None
@@ -95,6 +100,12 @@ class Database:
         if self._joined() is not None:
             yield
             return
+        with _losing_the_run():
+            async with self._begun_here():
+                yield
+
+    @asynccontextmanager
+    async def _begun_here(self) -> AsyncIterator[None]:
         transaction = _Transaction()
         done = self._writers.submit(transaction.occupy, self._writing_engine)
         token = self._open.set((transaction, asyncio.current_task()))
@@ -134,6 +145,43 @@ class Database:
         return found[0] if found is not None and found[1] is asyncio.current_task() else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Behalf:
+    """The run for which a task uses the database, and how the database failed, for it and those it is a part of."""
+
+    run_id: str
+    failures: list[StoreUnavailableError]
+
+
+@contextmanager
+def on_behalf_of(run_id: str) -> Iterator[None]:
+    """Once the database fails inside the block, the run is lost to this engine: see :class:`LeaseLostError`.
+
+    Nothing more is written for it, or for a run that it is a part of, even where the database answers again.
+    """
+    outer = _BEHALF.get()
+    token = _BEHALF.set(_Behalf(run_id=run_id, failures=[] if outer is None else outer.failures))
+    try:
+        yield
+    finally:
+        _BEHALF.reset(token)
+
+
+@contextmanager
+def _losing_the_run() -> Iterator[None]:
+    behalf = _BEHALF.get()
+    if behalf is None:
+        yield
+        return
+    try:
+        if not behalf.failures:
+            yield
+    except StoreUnavailableError as error:
+        behalf.failures.append(error)
+    if behalf.failures:
+        raise LeaseLostError(behalf.run_id) from behalf.failures[0]
+
+
 class _Transaction:
     """One open transaction: it occupies a thread, which runs what comes until the end."""
 
@@ -168,7 +216,9 @@ class _Transaction:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(body(connection))
+                with _unavailable_as_such(connection.engine):
+                    result = body(connection)
+                future.set_result(result)
             except BaseException as error:  # noqa: BLE001 - it belongs to who asked, in the other thread
                 future.set_exception(error)
         if not entry:
@@ -181,11 +231,16 @@ def upsert_into(connection: Connection, table: type[Table]) -> SqliteInsert | Po
 
 
 def _transact(engine: Engine, body: Body[Result]) -> Result:
+    with _unavailable_as_such(engine), engine.connect() as connection:
+        result = body(connection)
+        connection.commit()
+        return result
+
+
+@contextmanager
+def _unavailable_as_such(engine: Engine) -> Iterator[None]:
     try:
-        with engine.connect() as connection:
-            result = body(connection)
-            connection.commit()
-            return result
+        yield
     except DatabaseError as error:
         if type(error) not in {DatabaseError, OperationalError}:
             raise

@@ -42,8 +42,8 @@ _TAKE_OVER = (
         _TABLE.c.status.in_(UNFINISHED),
         or_(
             _TABLE.c.owner.is_(None),
-            (_TABLE.c.owner != bindparam("engine"))
-            & or_(_TABLE.c.lease_until < _NOW, _TABLE.c.owner == bindparam("dead")),
+            _TABLE.c.owner == bindparam("dead"),
+            (_TABLE.c.owner != bindparam("engine")) & (_TABLE.c.lease_until < _NOW),
         ),
     )
     .values(**_TAKE, status=RunStatus.RUNNING.value, started_at=func.coalesce(_TABLE.c.started_at, _NOW))
@@ -83,6 +83,7 @@ class Leases:
     async def take_over(self, run_id: str, *, dead: str | None = None) -> None:
         """Drive a run from now on that no engine does: none ever did, its lease has expired, or its owner is ``dead``.
 
+        That may be this engine, where it had to let go of the run.
         With it come the runs that it started. Of two engines that try, one does it. Attempts without an end are ended
         as killed (``engine_ended``), tool calls without one as of unknown outcome.
 

@@ -1,0 +1,66 @@
+"""The service is killed at random moments under a mixed load: nothing is lost, and nothing is done twice."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from engine.store import Store
+from tests.databases import database_url, postgresql_url, sqlite_url
+from tests.integration.crashes import FLOW, INNER, Load, Services, audit
+from tests.integration.test_killed import Counting
+from tests.sandbox.test_leftovers import own_cgroups, temporary_files
+
+__all__ = ["database_url", "postgresql_url", "sqlite_url"]
+
+CRASHES = int(os.environ.get("STEPBOX_TEST_CRASHES", "20"))
+"""How often the service is killed on each database."""
+SEED = int(os.environ.get("STEPBOX_TEST_SEED", "0"))
+LIFETIME = 1.5
+"""Seconds that a service lives at most before it is killed; starting takes about a third of it."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    for kept in (Counting.done, Counting.keys, Counting.requests):
+        kept.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.timeout(180 + 15 * CRASHES)
+async def test_nothing_is_lost_and_nothing_happens_twice(database_url: str, tmp_path: Path, server: str) -> None:
+    environment = {"STEPBOX_HOME": str(tmp_path / "home"), "STEPBOX_DATABASE_URL": database_url}
+    services = Services(tmp_path, {**environment, "STEPBOX_INTERNAL": server})
+    chance = random.Random(SEED)
+    async with Load(services.port) as load:
+        services.start()
+        for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/"))):
+            await load.call("PUT", f"/api/v1/flows/{name}", json={"text": text})
+        running = asyncio.create_task(load.run())
+        for _ in range(CRASHES):
+            await asyncio.sleep(chance.uniform(0, LIFETIME))
+            status = await asyncio.to_thread(services.end, signal.SIGKILL)
+            assert status == -signal.SIGKILL, services.log.read_text()[-2000:]
+            services.start()
+        load.stop()
+        await running
+        await load.idle()
+        assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
+    services.close()
+    async with await Store.open(database_url, files=tmp_path / "files") as store:
+        await audit(store, load.acknowledged)
+    assert Counting.done == dict.fromkeys(load.acknowledged, 1)
+    assert [path for pid in services.pids for path in own_cgroups(pid)] == []
+    assert temporary_files(tmp_path / "tmp") == []

@@ -1,0 +1,53 @@
+"""What a service needs goes away under load, and comes back: nothing is lost, and nothing is done twice."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from engine.store import Store
+from tests.databases import postgresql_url
+from tests.integration.crashes import FLOW, INNER, Load, Services, audit
+from tests.integration.test_crashes import server
+from tests.integration.test_killed import Counting
+from tests.proxied import Between
+
+__all__ = ["postgresql_url", "server"]
+
+OUTAGE = float(os.environ.get("STEPBOX_TEST_OUTAGE", "4"))
+"""Seconds for which the database is away, each time."""
+
+
+@asynccontextmanager
+async def loaded(services: Services, server: str) -> AsyncIterator[Load]:
+    """A service under load, which is idle and has ended after the block."""
+    async with Load(services.port) as load:
+        services.start()
+        for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/"))):
+            await load.call("PUT", f"/api/v1/flows/{name}", json={"text": text})
+        running = asyncio.create_task(load.run())
+        yield load
+        load.stop()
+        await running
+        await load.idle()
+        assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
+    services.close()
+
+
+async def test_the_database_goes_away_and_comes_back(postgresql_url: str, tmp_path: Path, server: str) -> None:
+    between = Between(postgresql_url)
+    await between.up()
+    home = {"STEPBOX_HOME": str(tmp_path / "home"), "STEPBOX_DATABASE_URL": between.url}
+    async with loaded(Services(tmp_path, {**home, "STEPBOX_INTERNAL": server}), server) as load:
+        for seconds in (OUTAGE, 0.1, 1.0):
+            await asyncio.sleep(1.5)
+            await between.down()
+            await asyncio.sleep(seconds)
+            await between.up()
+        await asyncio.sleep(1)
+    await between.down()
+    async with await Store.open(postgresql_url, files=tmp_path / "files") as store:
+        await audit(store, load.acknowledged)
+    assert Counting.done == dict.fromkeys(load.acknowledged, 1)
