@@ -64,8 +64,8 @@ class DecidedError(InvalidCallError):
 class LeaseLostError(Exception):
     """This engine doesn't drive the run that it writes on: another one has taken it over, or it never did.
 
-    Or it can't, since the database fails (the cause is a :class:`StoreUnavailableError`): what became of the run is then
-    read from the database once that answers again, as where the engine had ended.
+    Or it can't, since the database fails (the cause is a :class:`StoreUnavailableError`): what became of the run is
+    then read from the database once that answers again, as where the engine had ended.
 
     Not a :class:`flows.errors.StepboxError`: nothing of a run may take it for what a step or a call came to.
     """

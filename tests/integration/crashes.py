@@ -179,12 +179,8 @@ class Load:
         self._stopped.set()
 
     async def _start(self, number: int) -> None:
-        if number % 2:
-            given = {"json": {"n": number}, "headers": {"X-Message-Id": str(number)}}
-            await self.call("POST", "/hooks/mixed", **given)
-        else:
-            given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": str(number)}}
-            await self.call("POST", "/api/v1/flows/mixed/runs", **given)
+        given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": str(number)}}
+        await self.call("POST", "/api/v1/flows/mixed/runs", **given)
         self.acknowledged.add(number)
 
     async def idle(self) -> None:
