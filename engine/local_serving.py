@@ -21,7 +21,7 @@ from engine.resumption import abandoned_runs, plan_again
 from engine.runs import Runs
 from engine.service import Readiness, Service
 from engine.store import Store
-from engine.store.errors import AlreadyFinishedError, RunDrivenError, StoreUnavailableError
+from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTakenError, StoreUnavailableError
 from engine.tokens import PRESET, Authenticator, issue
 from flows.errors import StepboxError
 from flows.values import RunStatus
@@ -159,7 +159,7 @@ class LocalServing:
             raise
         try:
             await runs.resume(plan, run, observer=self._observer)
-        except (RunDrivenError, AlreadyFinishedError) as elsewhere:
+        except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
 
 

@@ -30,6 +30,18 @@ class FlowVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slot:
+    """What a run takes of its flow's ``concurrency``: one of ``limit`` for runs with the same ``key``.
+
+    ``policy`` says what becomes of a run where none is free: see :class:`flows.model.Concurrency`.
+    """
+
+    key: str
+    limit: int
+    policy: Literal["queue", "skip", "cancel_running"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """A run as a listing shows it: everything but its inputs and its output, which may be large."""
 

@@ -16,16 +16,17 @@ from engine.given import check_given
 from engine.heartbeat import Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
-from engine.progress import NoObserver, Observer, RunEnded, RunStarted, Undisturbed
-from engine.records import FlowVersion, Run, RunSummary
+from engine.progress import NoObserver, Notice, Observer, RunEnded, RunStarted, Undisturbed
+from engine.records import FlowVersion, Run, RunSummary, Slot
 from engine.report import RunReport, report
+from engine.slots import slot_of
 from engine.store import Store
 from engine.store.database import on_behalf_of
-from engine.store.errors import AlreadyFinishedError, LeaseLostError, StoreUnavailableError
+from engine.store.errors import AlreadyFinishedError, LeaseLostError, SlotsTakenError, StoreUnavailableError
 from engine.tool_calls import ToolCaller
 from flows.contracts import StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
-from flows.errors import FeatureUnavailableError, InvalidCallError, RefusedError, StepboxError
+from flows.errors import InvalidCallError, RefusedError, StepboxError
 from flows.inputs import validate_inputs
 from flows.model import StepConfig
 from flows.values import Json, RunStatus, StepStatus
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 MAX_DEPTH = 10
 """How deep subflows may start subflows."""
+LOOK_FOR_SLOT = 0.5
+"""Seconds between two tries to begin a run for which its flow's concurrency has no slot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,22 +136,39 @@ class Runs:
     ) -> RunReport:
         """Run a planned flow to its end. ``host_directories`` are those from which its tool steps may import files.
 
+        Where its concurrency has no slot for it, it begins once there is one, unless it is to be skipped.
+
         Raises:
+            SlotsTakenError: it is to be skipped.
             StepboxError: the driver can't run it; the run is recorded as failed. TakenOverError: see there.
-            asyncio.CancelledError: the run was cancelled, and is recorded as such.
+            asyncio.CancelledError: the run was cancelled, and is recorded as such, if it had begun.
         """
         self._expect(plan.definition, NOTHING)
+        slot = slot_of(plan.definition.flow, plan.inputs, trigger)
         version, *of_subflows = await self._store.flows.put_versions(
             self._workspace, [plan.definition, *plan.subflows.values()]
         )
-        beginning = self._begin(
-            version,
-            plan,
-            trigger=trigger,
-            subflows={each.flow: each.id for each in of_subflows},
-            directories=[str(directory) for directory in host_directories],
-        )
-        return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
+        if slot is not None and slot.policy == "cancel_running":
+            await self._store.runs.make_room(version.workspace, version.flow, slot)
+        waits = False
+        while True:
+            beginning = self._begin(
+                version,
+                plan,
+                trigger=trigger,
+                subflows={each.flow: each.id for each in of_subflows},
+                directories=[str(directory) for directory in host_directories],
+                slot=slot,
+            )
+            try:
+                return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
+            except SlotsTakenError as taken:
+                if slot is None or slot.policy == "skip":
+                    raise
+                if not waits:
+                    Undisturbed(observer).notice(Notice(kind="setup", message=f"waiting for its turn: {taken.message}"))
+                waits = True
+                await asyncio.sleep(LOOK_FOR_SLOT)
 
     async def resume(self, plan: Plan, run: Run, *, observer: Observer, cancel: bool = False) -> RunReport:
         """Take over a run that no engine drives, and continue it where it is unfinished. ``plan`` is of its version.
@@ -255,6 +275,7 @@ class Runs:
         parent_id: str | None = None,
         subflows: Mapping[str, str] | None = None,
         directories: Sequence[str] = (),
+        slot: Slot | None = None,
     ) -> "_Begun":
         run = await self._store.runs.create(
             version,
@@ -264,6 +285,7 @@ class Runs:
             running=True,
             subflows=subflows,
             directories=directories,
+            slot=slot,
         )
         return _Begun(run=run, past=NOTHING)
 
@@ -353,11 +375,6 @@ class Runs:
         if depths.get(definition.flow.flow, 0) >= len(chain):
             return
         depths[definition.flow.flow] = len(chain)
-        if definition.flow.concurrency is not None:
-            raise FeatureUnavailableError(
-                f"flow '{definition.flow.flow}' has `concurrency`, which this version of Stepbox can't enforce",
-                fix="leave `concurrency` out for now",
-            )
         if len(chain) > MAX_DEPTH:
             raise RecursiveFlowError(f"subflows go deeper than {MAX_DEPTH}: {' → '.join(chain)}", fix="flatten them")
         for step_id, step in definition.steps.items():

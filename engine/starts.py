@@ -9,6 +9,7 @@ from engine.principal import Principal
 from engine.records import FlowVersion, Run
 from engine.runs import Plan, UnknownFlowError
 from engine.service import StartedRun, StartKeyReusedError, Target
+from engine.slots import slot_of
 from engine.store import Store
 from engine.store.calls import arguments_digest
 from flows.definition import Definition
@@ -76,12 +77,20 @@ async def _record(store: Store, principal: Principal, plan: Plan, key: str | Non
 
 
 async def queue(store: Store, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run:
-    """Record a queued run of a version, with the versions of the flows that it can start."""
+    """Record a queued run of a version, with the versions of the flows that it can start.
+
+    Raises:
+        SlotsTakenError: the flow's concurrency leaves no room for it, and it is not to be queued.
+        ExpressionError: the key of its concurrency can't be evaluated.
+    """
     subflows: dict[str, str] = {}
     if plan.subflows:
         put = await store.flows.put_versions(version.workspace, list(plan.subflows.values()))
         subflows = {each.flow: each.id for each in put}
-    return await store.runs.create(version, plan.inputs, trigger=trigger, subflows=subflows)
+    slot = slot_of(plan.definition.flow, plan.inputs, trigger)
+    if slot is not None and slot.policy == "cancel_running":
+        await store.runs.make_room(version.workspace, version.flow, slot)
+    return await store.runs.create(version, plan.inputs, trigger=trigger, subflows=subflows, slot=slot)
 
 
 async def _claim(store: Store, workspace: str, key: str, asked: str, run_id: str) -> None:

@@ -274,8 +274,10 @@ def _flow_wiring(data: Mapping[str, Json], known: frozenset[str], ended: frozens
             scope = Scope(names={**names, "steps": None}, visible=ended, known=known, fields=(whole,))
             yield from check_wiring(value, (key,), scope)
         elif key not in (*LISTS, "triggers"):
-            fields: tuple[tuple[Wiring, _Names], ...] = ((Wiring(path=("key",)), {}),) if key == "concurrency" else ()
-            yield from check_wiring(value, (key,), Scope(names=names, known=known, fields=fields))
+            of_key = key == "concurrency"
+            fields: tuple[tuple[Wiring, _Names], ...] = ((Wiring(path=("key",)), {}),) if of_key else ()
+            seen = {name: names[name] for name in ("inputs", "event", "trigger")} if of_key else names
+            yield from check_wiring(value, (key,), Scope(names=seen, known=known, fields=fields))
     concurrency = data.get("concurrency")
     by = concurrency.get("key") if isinstance(concurrency, Mapping) else None
     if isinstance(by, str) and OPENING not in by:

@@ -8,6 +8,7 @@ from engine.records import FlowVersion, Run
 from engine.runs import Plan, Runs
 from engine.starts import queue
 from engine.store import Store
+from engine.store.errors import SlotsTakenError
 from flows.definition import Definition
 from flows.values import Json
 
@@ -33,7 +34,10 @@ class QueuedRuns:
         state = await self._store.flows.state(version.flow, workspace=version.workspace)
         if state != "enabled":
             return "the flow is disabled" if state == "disabled" else "the flow is not in service any more"
-        return await queue(self._store, version, plan, trigger)
+        try:
+            return await queue(self._store, version, plan, trigger)
+        except SlotsTakenError as taken:
+            return taken.message
 
     def wake(self) -> None:
         """See there."""

@@ -52,6 +52,19 @@ class RunDrivenError(InvalidCallError):
         self.owner = owner
 
 
+class SlotsTakenError(InvalidCallError):
+    """As many runs of a flow go on as its ``concurrency`` allows."""
+
+    code = "too_many_runs"
+
+    def __init__(self, flow: str, limit: int) -> None:
+        runs = "a run" if limit == 1 else f"{limit} runs"
+        super().__init__(
+            f"{runs} of `{flow}` at once: more its concurrency doesn't allow",
+            fix="wait for the end of another, or raise the `limit`",
+        )
+
+
 class DecidedError(InvalidCallError):
     """The question has its decision, which is never changed, or can have none any more."""
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
+from engine.records import Slot
 from engine.store.calls import OUTCOME_UNKNOWN, end_calls
 from engine.store.clock import now_of
 from engine.store.database import Database
@@ -54,6 +55,9 @@ _TAKE_CHILDREN = (
     .values(**_TAKE, status=RunStatus.RUNNING.value)
     .returning(_TABLE.c.id)
 )
+_SLOT = select(_TABLE.c.workspace, _TABLE.c.flow, _TABLE.c.status, _TABLE.c.slot, _TABLE.c.slot_limit).where(
+    _TABLE.c.id == bindparam("this")
+)
 _STATE = select(_TABLE.c.status, _TABLE.c.owner).where(_TABLE.c.id == bindparam("this"))
 _LOST = StepResult(
     status=StepStatus.KILLED,
@@ -91,11 +95,13 @@ class Leases:
             UnknownRecordError: there is no such run.
             AlreadyFinishedError: it has ended.
             RunDrivenError: an engine drives it, or has just taken it over.
+            SlotsTakenError: it is queued, and its flow has no slot for it yet.
         """
 
         def take(connection: Connection) -> None:
             now = now_of(connection)
             values = {"engine": self._engine, "until": now + LEASE}
+            _check_slot(connection, run_id)
             if connection.execute(_TAKE_OVER, {**values, "this": run_id, "now": now, "dead": dead}).rowcount != 1:
                 raise _refusal(connection, run_id)
             taken = [run_id]
@@ -106,6 +112,15 @@ class Leases:
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
 
         await self._database.write(take)
+
+
+def _check_slot(connection: Connection, run_id: str) -> None:
+    from engine.store.slots import check_room  # noqa: PLC0415 - which needs this module's statuses
+
+    run = connection.execute(_SLOT, {"this": run_id}).one_or_none()
+    if run is not None and run.slot is not None and run.status == RunStatus.QUEUED.value:
+        slot = Slot(key=run.slot, limit=run.slot_limit, policy="queue")
+        check_room(connection, run.workspace, run.flow, slot, starts=True)
 
 
 def _refusal(connection: Connection, run_id: str) -> Exception:

@@ -10,7 +10,8 @@ from sqlalchemy import BindParameter, Connection, Row, Update, bindparam, func, 
 from sqlmodel import col
 from ulid import ULID
 
-from engine.records import FlowVersion, Page, Run, RunSummary
+from engine.records import FlowVersion, Page, Run, RunSummary, Slot
+from engine.store import slots
 from engine.store.approvals import withdraw
 from engine.store.calls import end_calls
 from engine.store.clock import now_of
@@ -95,10 +96,15 @@ class Runs:
         running: bool = False,
         subflows: Mapping[str, str] | None = None,
         directories: Sequence[str] = (),
+        slot: Slot | None = None,
     ) -> Run:
         """Record a run of ``version``: queued, or, where it starts at once, running and driven by this engine.
 
-        Where the caller is cancelled meanwhile, so is the run: nobody else knows of it.
+        Where the caller is cancelled meanwhile, so is the run: nobody else knows of it. ``slot`` is what it takes of
+        its flow's concurrency; by the policy ``cancel_running`` :meth:`make_room` comes before.
+
+        Raises:
+            SlotsTakenError: there is no slot for a run that starts at once, or for one that is not to be queued.
         """
         now = datetime.now(UTC)
         run = Run(
@@ -130,9 +136,13 @@ class Runs:
             "owner": run.owner,
             "subflows": run.subflows or None,
             "directories": list(run.directories) or None,
+            "slot": None if slot is None else slot.key,
+            "slot_limit": None if slot is None else slot.limit,
         }
 
         def insert_run(connection: Connection) -> datetime | None:
+            if slot is not None and (running or slot.policy == "skip"):
+                slots.check_room(connection, run.workspace, run.flow, slot, starts=slot.policy != "skip")
             until = now_of(connection) + LEASE if running else None
             connection.execute(_INSERT, {**values, "lease_until": until})
             return until
@@ -144,6 +154,11 @@ class Runs:
             await self.finish(run.id, RunStatus.CANCELLED, error=error)
             raise
         return run
+
+    async def make_room(self, workspace: str, flow: str, slot: Slot) -> None:
+        """Have the oldest runs of a flow and key cancelled, so that there is a slot for one more once they end."""
+        now = datetime.now(UTC)
+        await self._database.write(lambda connection: slots.make_room(connection, workspace, flow, slot, now))
 
     async def start(self, run_id: str) -> None:
         """Mark a queued or waiting run as running, driven by this engine. One started before keeps its first start.
@@ -196,10 +211,14 @@ class Runs:
         return tuple(summary(row) for row in await self._database.rows(query))
 
     async def queued(self, *, workspace: str = DEFAULT_WORKSPACE, limit: int = 100) -> tuple[str, ...]:
-        """The ids of the runs that wait to be driven, the oldest first."""
+        """The ids of the runs that wait to be driven, the oldest first; not those that their flow has no slot for."""
         query = (
             select(col(RunTable.id))
-            .where(col(RunTable.workspace) == workspace, col(RunTable.status) == RunStatus.QUEUED.value)
+            .where(
+                col(RunTable.workspace) == workspace,
+                col(RunTable.status) == RunStatus.QUEUED.value,
+                slots.can_start(),
+            )
             .order_by(col(RunTable.id))
             .limit(limit)
         )

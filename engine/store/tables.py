@@ -121,7 +121,9 @@ class RunTable(Table, table=True):
     """A run. The indices are those of its listings: by workspace, with or without a flow and a status.
 
     ``owner`` is the engine that drives it, until ``lease_until`` unless that is prolonged. ``subflows`` has by name the
-    versions of the flows that it can start; ``directories`` those from which its tool steps may import files.
+    versions of the flows that it can start; ``directories`` those from which its tool steps may import files. ``slot``
+    is the key of its flow's concurrency, and ``slot_limit`` how many runs may have the same one; None where there is
+    no limit.
     """
 
     __tablename__ = "run"
@@ -150,6 +152,8 @@ class RunTable(Table, table=True):
     subflows: dict[str, str] | None = Field(default=None, sa_type=Payload)
     directories: list[str] | None = Field(default=None, sa_type=Payload)
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    slot: str | None = None
+    slot_limit: int | None = None
 
 
 class StartKeyTable(Table, table=True):

@@ -29,6 +29,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "already_finished": 409,
     "ambiguous_id": 409,
     "flow_disabled": 409,
+    "too_many_runs": 409,
     "precondition_failed": 412,
     "shutting_down": 503,
     "store_unavailable": 503,

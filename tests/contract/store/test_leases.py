@@ -77,11 +77,13 @@ async def test_an_engine_that_is_dead_or_silent_loses_its_run(store: Store, othe
         await store.leases.take_over(run.id)
 
 
-async def test_an_engine_does_not_take_over_what_it_drives(store: Store) -> None:
+async def test_an_engine_does_not_take_over_what_it_drives_unless_it_has_let_go(store: Store) -> None:
     run = await begin(store)
     await expire(store, run)
     with pytest.raises(RunDrivenError):
-        await store.leases.take_over(run.id, dead=store.engine)
+        await store.leases.take_over(run.id)
+    await store.leases.take_over(run.id, dead=store.engine)
+    assert (await store.runs.get(run.id)).owner == store.engine
 
 
 async def test_a_heartbeat_prolongs_all_leases_and_names_them(store: Store, other: Store) -> None:

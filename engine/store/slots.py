@@ -1,0 +1,91 @@
+"""The slots of flows with ``concurrency``: how many runs of one flow and key go on at once.
+
+There is no counter that could go wrong: a run holds a slot from its start to its end, also while it waits, by its row.
+On PostgreSQL who counts holds a lock for the flow and key until the transaction ends. SQLite has one writer.
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
+from sqlalchemy import text as sql
+
+from engine.records import Slot
+from engine.store.errors import SlotsTakenError
+from engine.store.leases import UNFINISHED
+from engine.store.tables import RunTable
+from engine.store.types import UtcDateTime, error_to_json
+from flows.contracts import StepError
+from flows.values import RunStatus
+
+_RUN = RunTable.__table__
+_HOLDING: Final = (RunStatus.RUNNING.value, RunStatus.WAITING.value)
+_QUEUED: Final = RunStatus.QUEUED.value
+_SAME = (
+    (_RUN.c.workspace == bindparam("of_workspace"))
+    & (_RUN.c.flow == bindparam("of_flow"))
+    & (_RUN.c.slot == bindparam("of_slot"))
+)
+_COUNT_HOLDING = select(func.count()).where(_SAME, _RUN.c.status.in_(_HOLDING))
+_COUNT_UNFINISHED = select(func.count()).where(_SAME, _RUN.c.status.in_(UNFINISHED))
+_NEWEST_FIRST = select(_RUN.c.id, _RUN.c.status).where(_SAME, _RUN.c.status.in_(UNFINISHED)).order_by(_RUN.c.id.desc())
+_END_QUEUED = (
+    update(_RUN)
+    .where(_RUN.c.id == bindparam("this"), _RUN.c.status == _QUEUED)
+    .values(
+        status=RunStatus.CANCELLED.value,
+        error=bindparam("error", type_=_RUN.c.error.type),
+        ended_at=bindparam("now", type_=UtcDateTime()),
+    )
+)
+_ASK_TO_CANCEL = (
+    update(_RUN)
+    .where(_RUN.c.id == bindparam("this"))
+    .values(cancel_requested_at=func.coalesce(_RUN.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())))
+)
+
+
+def check_room(connection: Connection, workspace: str, flow: str, slot: Slot, *, starts: bool) -> None:
+    """Refuse one run more. ``starts`` says that it would begin now, so that those that are queued don't count.
+
+    Raises:
+        SlotsTakenError: as many runs as may go on at once do.
+    """
+    of = _lock(connection, workspace, flow, slot.key)
+    taken = connection.execute(_COUNT_HOLDING if starts else _COUNT_UNFINISHED, of).scalar_one()
+    if taken >= slot.limit:
+        raise SlotsTakenError(flow, slot.limit)
+
+
+def make_room(connection: Connection, workspace: str, flow: str, slot: Slot, now: datetime) -> None:
+    """Have the oldest runs cancelled, so that there is room for one more once they have ended."""
+    of = _lock(connection, workspace, flow, slot.key)
+    error = StepError(code="run_cancelled", message="a later run of the flow has taken its place")
+    for run in connection.execute(_NEWEST_FIRST, of).all()[slot.limit - 1 :]:
+        if run.status == _QUEUED:
+            connection.execute(_END_QUEUED, {"this": run.id, "now": now, "error": error_to_json(error)})
+        connection.execute(_ASK_TO_CANCEL, {"this": run.id, "now": now})
+
+
+def can_start() -> ColumnElement[bool]:
+    """For a SELECT of queued runs: whether a run has a slot, behind those that were queued before it."""
+    other = _RUN.alias("other")
+    before = (
+        select(func.count())
+        .where(
+            other.c.workspace == _RUN.c.workspace,
+            other.c.flow == _RUN.c.flow,
+            other.c.slot == _RUN.c.slot,
+            or_(other.c.status.in_(_HOLDING), (other.c.status == _QUEUED) & (other.c.id < _RUN.c.id)),
+        )
+        .correlate(_RUN)
+        .scalar_subquery()
+    )
+    return or_(_RUN.c.slot.is_(None), before < _RUN.c.slot_limit)
+
+
+def _lock(connection: Connection, workspace: str, flow: str, key: str) -> dict[str, Any]:
+    if connection.dialect.name == "postgresql":
+        name = {"name": f"{workspace}/{flow}/{key}"}
+        connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), name)
+    return {"of_workspace": workspace, "of_flow": flow, "of_slot": key}
