@@ -23,6 +23,8 @@ _DOCKERFILE: Final = "Dockerfile"
 
 async def build(arguments: Mapping[str, Json], context: ToolContext) -> Json:
     text: str = arguments["dockerfile"]
+    if arguments["tag"].endswith("\n"):  # Which the `$` of a pattern lets pass.
+        raise InvalidArgumentsError("the tag ends with a newline", fix="remove it")
     if len(text.encode(errors="replace")) > MAX_DOCKERFILE:
         raise TooLargeError(f"a Dockerfile may have {MAX_DOCKERFILE:,} bytes", fix="split it, or start from an image")
     build_args: dict[str, str] = arguments.get("args", {})

@@ -11,7 +11,7 @@ MAX_TIMEOUT: Final = 3600
 
 _NAME: Final = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _HOST: Final = r"[A-Za-z0-9][A-Za-z0-9.-]{0,200}(?::[0-9]{1,5})?"
-_TAG: Final = rf"^(?:{_HOST}/)?{_NAME}(?:/{_NAME})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}$(?!\n)"
+_TAG: Final = rf"^(?:{_HOST}/)?{_NAME}(?:/{_NAME})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}$"
 
 SPECS: Final = (
     ToolSpec(

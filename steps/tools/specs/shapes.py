@@ -5,7 +5,7 @@ from typing import Final
 
 from flows.values import Json
 
-ID: Final = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)"}
+ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}
 TIME: Final = {"type": "string", "format": "date-time"}
 
 
