@@ -74,10 +74,21 @@ class Deliverer:
         self._died = died
         self._stirred = asyncio.Event()
         self._versions: dict[str, tuple[FlowVersion, dict[str, Subscription]] | None] = {}
+        self._watched: dict[str, asyncio.Event] = {}
 
     def wake(self) -> None:
         """Say that there is something to deliver."""
         self._stirred.set()
+
+    async def ended(self, delivery: Delivery, *, within: float) -> Delivery:
+        """A delivery as it has ended, or as it is after so many seconds."""
+        watched = self._watched.setdefault(delivery.id, asyncio.Event())
+        try:
+            await happened(watched, within=within)
+        finally:
+            self._watched.pop(delivery.id, None)
+        found = await self._store.events.get(delivery.event_id)
+        return next(each for each in found.deliveries if each.id == delivery.id)
 
     async def run(self) -> None:
         """Deliver what is due, and what comes to be, until cancelled. A store that is away is waited for."""
@@ -129,6 +140,8 @@ class Deliverer:
             _log.exception("delivery %s could not start its run", delivery.id)
             with suppress(StoreError):
                 await self._failed(delivery, event, problem)
+        if (watched := self._watched.get(delivery.id)) is not None:
+            watched.set()
 
     async def _decide(self, delivery: Delivery, event: KeptEvent) -> None:
         found = await self._subscription(delivery)
