@@ -242,6 +242,64 @@ async def test_a_subflow_of_a_triggered_run_keeps_the_version_it_began_with(api:
     assert (await send(api, "orders/new", b'{"n": 1}', **headers)).json() == "second"
 
 
+FORM = """\
+flow: papers
+triggers:
+  - id: hook
+    webhook: {path: papers, verify: none, max_body: 2MB, respond: result}
+steps:
+  - id: sums
+    shell: cd event; sha256sum */*
+    files: ["event/*"]
+    with: {name: "${{ event.files[0].filename }}"}
+output: ${{ steps.sums.result }}
+"""
+
+
+async def test_the_files_of_a_form_are_there_for_the_run_and_for_people(api: Api) -> None:
+    await api.put(FORM)
+    contents = [b"a,b\n1,2\n", bytes(range(256)) * 4000]
+    binary = "application/octet-stream"
+    files = [("t", ("table.csv", contents[0], "text/csv")), ("t", ("../../evil name.bin", contents[1], binary))]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://stepbox") as anybody:
+        answer = await anybody.post("/hooks/papers", files=files, data={"note": "both"})
+    assert answer.status_code == 200, answer.text
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    assert answer.json().splitlines() == [f"{digests[0]}  0/table.csv", f"{digests[1]}  1/evil name.bin"]
+    service = api.serving.service()
+    records = await service.run_artifacts(answer.headers["Location"].rpartition("/")[2])
+    assert [(one.name, one.size, one.superseded) for one in records] == [
+        ("event/0/table.csv", 8, False),
+        ("event/1/evil name.bin", 1_024_000, False),
+    ]
+    fetched = await service.fetch_artifacts([one.artifact for one in records])
+    assert [path.read_bytes() for path in fetched] == contents
+
+
+async def test_a_form_that_is_refused_leaves_no_files(api: Api) -> None:
+    await api.put(FORM.replace("verify: none", "verify: token, secret: hook_key"))
+    await set_secret(api, "hook_key", "a-token")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://stepbox") as anybody:
+        answer = await anybody.post("/hooks/papers", files={"table": b"x"})
+        assert answer.status_code == 401
+        cut = b'--b\r\nContent-Disposition: form-data; name="t"; filename="t"\r\n\r\nhalf'
+        headers = {"Authorization": "Bearer a-token", "Content-Type": "multipart/form-data; boundary=b"}
+        answer = await anybody.post("/hooks/papers", content=cut, headers=headers)
+        assert answer.status_code == 400
+    kept = [path for path in (api.home / "artifacts").rglob("*") if path.is_file()]
+    assert kept == []
+
+
+async def test_a_run_without_a_form_has_no_files_of_its_event(api: Api) -> None:
+    await api.put(
+        FORM.replace("cd event; sha256sum */*", "ls").replace(
+            '    with: {name: "${{ event.files[0].filename }}"}\n', ""
+        )
+    )
+    run = await api.call("POST", "/flows/papers/runs?wait=30", json={})
+    assert (run["status"], "event" in run["output"]) == ("succeeded", False)
+
+
 LISTENER = """\
 flow: listener
 inputs: {n: {type: integer}}
