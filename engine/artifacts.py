@@ -1,10 +1,12 @@
 """The artifacts of one run while it goes on: what its steps left, and what its attempts take and leave."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ulid import ULID
 
 from flows.contracts import Artifact, CollectedFile, StepResult, WorkFile
 from flows.errors import StepboxError
@@ -19,6 +21,10 @@ _NAMED = 10
 """Artifacts that an error names, of those there are."""
 
 
+EVENT = "event"
+"""As the step of an artifact: the files that came with the event which started the run."""
+
+
 class MissingArtifactError(StepboxError):
     """A step asks for an artifact that no step left."""
 
@@ -26,10 +32,10 @@ class MissingArtifactError(StepboxError):
 
 
 class RunArtifacts:
-    """What the steps of a run left, by their last attempts."""
+    """What came with the event of a run, and what its steps left, by their last attempts."""
 
-    def __init__(self) -> None:
-        self._of: dict[str, dict[str, Artifact]] = {}
+    def __init__(self, of_event: Sequence[Artifact] = ()) -> None:
+        self._of: dict[str, dict[str, Artifact]] = {EVENT: {one.path: one for one in of_event}}
 
     def add(self, step_id: str, result: StepResult) -> None:
         """The step has ended with these."""
@@ -62,7 +68,7 @@ class RunArtifacts:
             yield name, there[wanted]
         else:
             raise MissingArtifactError(
-                f"step '{step_id}' left no artifact '{wanted}': {_those(there)}", fix="correct the name in `files`"
+                f"{_whose(step_id)} no artifact '{wanted}': {_those(there)}", fix="correct the name in `files`"
             )
 
 
@@ -99,6 +105,23 @@ class AttemptArtifacts:
             shutil.rmtree(made, ignore_errors=True)
 
 
+def of_event(trigger: Mapping[str, Json]) -> tuple[Artifact, ...]:
+    """The files of the webhook's request that started a run, of what the run knows of its start."""
+    by, event = trigger.get("trigger"), trigger.get("event")
+    if not isinstance(by, Mapping) or by.get("kind") != "webhook" or not isinstance(event, Mapping):
+        return ()
+    return tuple(
+        Artifact(
+            id=str(ULID()),
+            path=one["path"],
+            size=one["size"],
+            sha256=one["sha256"],
+            media_type=one["content_type"],
+        )
+        for one in event.get("files", ())
+    )
+
+
 def of_item(item: int, artifacts: Sequence[Artifact]) -> tuple[Artifact, ...]:
     """What an item of a for-each left, as the step has it."""
     return tuple(replace(one, path=f"{item}/{one.path}") for one in artifacts)
@@ -118,6 +141,10 @@ def artifact_document(artifact: Artifact) -> dict[str, Json]:
 def artifact_of(document: dict[str, Json], new_id: Callable[[], str]) -> Artifact:
     """The artifact of a document, as one of another attempt that came to the same."""
     return Artifact(**{**document, "id": new_id()})
+
+
+def _whose(step_id: str) -> str:
+    return "the event brought" if step_id == EVENT else f"step '{step_id}' left"
 
 
 def _those(there: dict[str, Artifact]) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, assert_never
 
 from ulid import ULID
 
-from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of
+from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of, of_event
 from engine.asking import Asking
 from engine.cancellation import Interruption
 from engine.logbook import Logbook
@@ -91,7 +91,7 @@ class Attempts:
         self.children = children
         self.host_directories = host_directories
         self.subflow_digests = subflow_digests
-        self.artifacts = RunArtifacts()
+        self.artifacts = RunArtifacts(of_event(run.trigger))
         self.past = past
         self.begun: dict[str, Work] = {}
         """By step id, the work last begun of each step that has no end yet."""

@@ -25,6 +25,7 @@ from flows.errors import Problem
 from flows.values import Json
 
 if TYPE_CHECKING:
+    from engine.deliveries import Accepted
     from engine.upcoming import Upcoming
 
 
@@ -115,6 +116,19 @@ def call_document(call: ToolCall) -> dict[str, Json]:
         "error": error_document(call.error),
         "started_at": call.started_at.isoformat(),
         "ended_at": _time(call.ended_at),
+    }
+
+
+def accepted_document(accepted: "Accepted") -> dict[str, Json]:
+    """An event that was sent, and what became of it so far."""
+    return {
+        "event": accepted.event.id,
+        "key": accepted.event.key,
+        "duplicate": accepted.duplicate,
+        "deliveries": [
+            {"flow": each.flow, "trigger": each.trigger_id, "status": each.status.value, "run": each.run_id}
+            for each in accepted.deliveries
+        ],
     }
 
 

@@ -3,29 +3,35 @@
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.bootstrap.parts import WORKSPACE, Parts
 from engine.cancellation import Interruption
+from engine.deliveries import Accepted
 from engine.dispatcher import Dispatcher
 from engine.execution import why_ended
 from engine.feed import Feed
+from engine.intake.hooks import HookAnswer, Hooks, take_events
 from engine.intake.intake import Intake
 from engine.intake.sources import consumer_of
 from engine.intake.starting import QueuedRuns
 from engine.local_service import LocalService
 from engine.metrics import Metrics
+from engine.policy import require
 from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Observers
+from engine.records import Run
 from engine.resumption import abandoned_runs, plan_again
 from engine.runs import Runs
-from engine.service import Readiness, Service
+from engine.service import Readiness, SentRequest, Service
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTakenError, StoreUnavailableError
 from engine.tokens import PRESET, Authenticator, issue
 from flows.errors import StepboxError
 from flows.values import RunStatus
 from steps.sandbox.pool import Sandboxes
+from triggers.http.request import Request
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +66,7 @@ class LocalServing:
             secrets=self._secret,
             consumer=consumer_of(parts.settings.home.home),
         )
+        self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
 
     @classmethod
@@ -105,6 +112,19 @@ class LocalServing:
             observer=self._observer,
             changed=self.intake.refresh,
         )
+
+    def largest_body(self, hook: str) -> int:
+        return self._hooks.max_body(hook)
+
+    async def take_hook(self, hook: str, request: SentRequest) -> HookAnswer:
+        return await self._hooks.take(hook, _as_request(request))
+
+    async def take_events(self, principal: Principal, request: SentRequest) -> Sequence[Accepted]:
+        require(principal, "events.send")
+        return await take_events(self.intake, principal.workspace, _as_request(request))
+
+    async def _wait(self, workspace: str, run: str, seconds: float) -> Run:
+        return await self.service(replace(LOCAL_ADMIN, workspace=workspace)).wait(run, seconds)
 
     async def readiness(self) -> Readiness:
         checks: dict[str, str | None] = {"database": None, "dispatcher": None}
@@ -161,6 +181,10 @@ class LocalServing:
             await runs.resume(plan, run, observer=self._observer)
         except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
+
+
+def _as_request(sent: SentRequest) -> Request:
+    return Request(method=sent.method, headers=sent.headers, query=sent.query, body=sent.body)
 
 
 class Undriven:

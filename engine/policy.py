@@ -15,6 +15,7 @@ Action: TypeAlias = Literal[
     "runs.cancel",
     "approvals.decide",
     "code.execute",
+    "events.send",
     "secrets.read",
     "secrets.change",
     "tokens.read",

@@ -37,7 +37,9 @@ from flows.values import Json, RunStatus
 from steps.sandbox.limits import Language as CodeLanguage
 
 if TYPE_CHECKING:
+    from engine.deliveries import Accepted
     from engine.diagnosis import Diagnosis, Tried
+    from engine.intake.hooks import HookAnswer
     from engine.principal import Principal
     from engine.tokens import IssuedToken
     from steps.sandbox.select import RunnerName
@@ -154,6 +156,27 @@ class ShuttingDownError(StepboxError):
     """The service ends and starts nothing more."""
 
     code = "shutting_down"
+
+
+class RejectedError(StepboxError):
+    """A request of another system that isn't taken: ``status`` and ``headers`` are its HTTP answer's.
+
+    ``reason`` is what the answer has as its ``code``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        reason: str,
+        fix: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.status = status
+        self.reason = reason
+        self.headers = dict(headers or {})
 
 
 class InvalidPositionError(InvalidCallError):
@@ -339,6 +362,16 @@ class Service(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentRequest:
+    """An HTTP request of another system. ``headers`` are as they came; ``query`` is what stands behind the ``?``."""
+
+    method: str
+    headers: Sequence[tuple[str, str]]
+    query: str
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Readiness:
     """Whether a service takes work. ``checks`` are by name None, or what is wrong."""
 
@@ -358,6 +391,19 @@ class Serving(Protocol):
 
     def service(self, principal: "Principal") -> Service:
         """The service, acting for a principal."""
+
+    def largest_body(self, hook: str) -> int:
+        """Bytes that the body of a request to the webhook of a path may have.
+
+        Raises:
+            RejectedError: there is no such webhook.
+        """
+
+    async def take_hook(self, hook: str, request: "SentRequest") -> "HookAnswer":
+        """Take a request to a webhook; see :meth:`engine.intake.hooks.Hooks.take`."""
+
+    async def take_events(self, principal: "Principal", request: "SentRequest") -> Sequence["Accepted"]:
+        """Take CloudEvents of a principal; see :func:`engine.intake.hooks.take_events`."""
 
     async def readiness(self) -> Readiness:
         """Whether it takes work."""

@@ -252,6 +252,9 @@ def _for_each(step: Step) -> Iterator[Finding]:
 def _named_steps(step: Step, kind: StepKind, config: StepConfig, scope: Scope) -> Iterator[Finding]:
     """What is wrong with the steps that the step names outside expressions."""
     for path, name in kind.references(config):
+        if name == "event" and name not in scope.known:
+            # What came with the event that starts the run.
+            continue
         text = f"${{{{ steps.{name} }}}}"
         field_scope = Scope(
             names=scope.names,

@@ -13,11 +13,13 @@ class Attachment:
     """A file that came with an event, kept apart from its data.
 
     ``field`` is the name of the form's field and ``filename`` what the sender calls the file, without directories.
-    ``size`` is in bytes, ``sha256`` in hex. ``content`` is at its beginning; whoever takes the event closes it.
+    ``path`` tells it from the others of its event, and is its name as an artifact: ``0/report.csv``. ``size`` is in
+    bytes, ``sha256`` in hex. ``content`` is at its beginning; whoever takes the event closes it.
     """
 
     field: str
     filename: str
+    path: str
     content_type: str
     size: int
     sha256: str

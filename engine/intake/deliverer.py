@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -24,8 +25,9 @@ from triggers.admission import Filtered, admit
 
 _log = logging.getLogger(__name__)
 
-CLAIM: Final = timedelta(seconds=30)
-"""For how long a delivery that was claimed is nobody else's: longer than any takes that doesn't hang."""
+CLAIM: Final = timedelta(seconds=10)
+"""For how long a delivery that was claimed is nobody else's, so after which it starts its run where the engine that
+claimed it was killed: longer than any takes that doesn't hang, and each ends once all the same."""
 BATCH: Final = 50
 """Deliveries claimed at once."""
 AT_ONCE: Final = 8
@@ -53,6 +55,14 @@ class Starting(Protocol):
         """Say that a queued run is there to be driven."""
 
 
+@dataclass(kw_only=True)
+class _Watched:
+    """A delivery whose end somebody waits for; ``run_id`` is what it has started."""
+
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    run_id: str | None = None
+
+
 class Deliverer:
     """Works on what is due until it is cancelled. Several may, in several engines: each delivery ends once.
 
@@ -74,10 +84,23 @@ class Deliverer:
         self._died = died
         self._stirred = asyncio.Event()
         self._versions: dict[str, tuple[FlowVersion, dict[str, Subscription]] | None] = {}
+        self._watched: dict[str, _Watched] = {}
 
     def wake(self) -> None:
         """Say that there is something to deliver."""
         self._stirred.set()
+
+    async def ended(self, delivery: Delivery, *, within: float) -> Delivery:
+        """A delivery as it has ended, or as it is after so many seconds."""
+        watched = self._watched.setdefault(delivery.id, _Watched())
+        try:
+            await happened(watched.over, within=within)
+        finally:
+            self._watched.pop(delivery.id, None)
+        if watched.run_id is not None:
+            return replace(delivery, status=DeliveryStatus.STARTED, run_id=watched.run_id, due_at=None)
+        found = await self._store.events.get(delivery.event_id)
+        return next(each for each in found.deliveries if each.id == delivery.id)
 
     async def run(self) -> None:
         """Deliver what is due, and what comes to be, until cancelled. A store that is away is waited for."""
@@ -129,6 +152,8 @@ class Deliverer:
             _log.exception("delivery %s could not start its run", delivery.id)
             with suppress(StoreError):
                 await self._failed(delivery, event, problem)
+        if (watched := self._watched.get(delivery.id)) is not None:
+            watched.over.set()
 
     async def _decide(self, delivery: Delivery, event: KeptEvent) -> None:
         found = await self._subscription(delivery)
@@ -149,15 +174,17 @@ class Deliverer:
             await self._die(delivery, event, error)
             return
         plan = await self._starting.plan(found.version, definition, inputs)
-        started = False
+        run_id: str | None = None
         async with self._store.transaction():
             made = await self._starting.create(found.version, plan, _trigger(found, event))
             if isinstance(made, str):
                 await self._store.events.end(delivery.id, DeliveryStatus.SKIPPED, reason=made)
             else:
                 await self._store.events.end(delivery.id, DeliveryStatus.STARTED, run_id=made.id)
-                started = True
-        if started:
+                run_id = made.id
+        if run_id is not None:
+            if (watched := self._watched.get(delivery.id)) is not None:
+                watched.run_id = run_id
             self._starting.wake()
 
     async def _subscription(self, delivery: Delivery) -> Subscription | StepError:

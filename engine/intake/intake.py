@@ -13,6 +13,7 @@ from engine.intake.schedules import Schedules
 from engine.intake.sources import Sources
 from engine.intake.subscriptions import Subscriptions
 from engine.language import Language
+from engine.service import ShuttingDownError
 from engine.store import Store
 from engine.store.errors import StoreError
 from flows.contracts import StepError
@@ -90,6 +91,11 @@ class Intake:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def refuse_when_stopping(self) -> None:
+        """Raise :class:`engine.service.ShuttingDownError` once nothing more is taken."""
+        if self.stopping:
+            raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
 
     @property
     def trouble(self) -> str | None:

@@ -1,11 +1,13 @@
 """What others send: requests to webhooks, and CloudEvents; and what Stepbox itself tells of."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from engine.deliveries import Accepted, NewEvent, Recipient
+from engine.intake.attachments import keep_attachments
 from engine.intake.schedules import Woken
 from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
@@ -16,6 +18,8 @@ from triggers.webhook.config import WebhookTrigger
 from triggers.webhook.rate import Bucket, take
 from triggers.webhook.receive import receive
 
+_LARGE: Final = 100_000
+"""Bytes of a body that is verified and read apart, so that others needn't wait for it."""
 EVENTS: Final = "events"
 """The origin of CloudEvents."""
 
@@ -93,9 +97,11 @@ class Receiver:
         self._limit(subscription, trigger, now)
         secret = trigger.webhook.secret
         values = () if secret is None else await self._secrets(workspace, secret)
-        event = receive(trigger, request, values, now)
-        for attachment in event.attachments:
-            attachment.content.close()
+        if len(request.body) > _LARGE:
+            event = await asyncio.to_thread(receive, trigger, request, values, now)
+        else:
+            event = receive(trigger, request, values, now)
+        await keep_attachments(self._store.artifacts.contents, event.attachments)
         accepted = await self._store.events.accept(
             NewEvent.of(event, workspace=workspace, origin=f"webhook:{path}"), [subscription.recipient]
         )

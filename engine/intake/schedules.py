@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from engine.cancellation import happened
 from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
-from engine.intake.subscriptions import Subscription, Subscriptions
+from engine.intake.subscriptions import Subscription, Subscriptions, fingerprint
 from engine.store import Store
 from engine.store.errors import StoreError
 from engine.store.events import MovedError
@@ -86,36 +86,44 @@ class Schedules:
     ) -> datetime | None:
         """Make a schedule's events; gives when its next one is due, None where there is none."""
         while True:
-            position = await self._position(subscription, now)
+            position, is_new = await self._position(subscription, trigger, now)
+            since = _read(position)
             decided = due(
                 plan,
-                since=_read(position),
+                since=since,
                 now=now,
                 catch_up=trigger.schedule.catch_up,
                 window=timedelta(seconds=trigger.schedule.window),
             )
-            if decided.decided == _read(position) and position.moves > 0:
+            if decided.decided == since and not is_new:
                 return None if decided.next is None else decided.next.due_at
             with suppress(MovedError):
                 await self._keep(subscription, plan, position, decided, now)
             if decided.next is None or decided.next.due_at > now:
                 return None if decided.next is None else decided.next.due_at
 
-    async def _position(self, subscription: Subscription, now: datetime) -> TriggerPosition:
+    async def _position(
+        self, subscription: Subscription, trigger: ScheduleTrigger, now: datetime
+    ) -> tuple[TriggerPosition, bool]:
+        """Where the schedule stands, and whether it begins there: a changed one begins now, as one that is new."""
         version = subscription.version
-        found = await self._store.events.position(version.workspace, version.flow, subscription.trigger.id)
-        return found or TriggerPosition(
+        found = await self._store.events.position(version.workspace, version.flow, trigger.id)
+        value = {"decided": now.isoformat(), "of": fingerprint(trigger.schedule)}
+        if found is not None and isinstance(found.value, dict) and found.value.get("of") == value["of"]:
+            return found, False
+        begins = TriggerPosition(
             workspace=version.workspace,
             flow=version.flow,
-            trigger_id=subscription.trigger.id,
-            moves=0,
-            value=now.isoformat(),
+            trigger_id=trigger.id,
+            moves=0 if found is None else found.moves,
+            value=value,
         )
+        return begins, True
 
     async def _keep(
         self, subscription: Subscription, plan: Plan, position: TriggerPosition, decided: Due, now: datetime
     ) -> None:
-        moved = replace(position, value=decided.decided.isoformat())
+        moved = replace(position, value={**position.value, "decided": decided.decided.isoformat()})
         events = [_passed_over(subscription, one) for one in decided.skipped]
         events += [(_event(subscription, plan.event(one)), [subscription.recipient]) for one in decided.starts]
         await self._store.events.accept_all(events, move=moved)
@@ -125,8 +133,7 @@ class Schedules:
 
 
 def _read(position: TriggerPosition) -> datetime:
-    assert isinstance(position.value, str)
-    return datetime.fromisoformat(position.value)
+    return datetime.fromisoformat(position.value["decided"])
 
 
 def _passed_over(subscription: Subscription, skipped: Skipped) -> tuple[NewEvent, list[Recipient]]:

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
 from engine.intake.schedules import Woken
-from engine.intake.subscriptions import Subscription, Subscriptions
+from engine.intake.subscriptions import Subscription, Subscriptions, fingerprint
 from engine.store import Store
 from engine.store.errors import StoreError
 from engine.store.events import MovedError
 from flows.errors import StepboxError
 from flows.events import Arrival, Source
+from flows.model import TriggerConfig
 from triggers.file.config import FileTrigger
 from triggers.file.snapshot import Snapshot
 from triggers.file.source import FileSource
@@ -109,8 +110,7 @@ class Sources:
     async def _directory(self, subscription: Subscription, trigger: FileTrigger) -> None:
         version = subscription.version
         position = await self._store.events.position(version.workspace, version.flow, trigger.id)
-        known = None if position is None or not isinstance(position.value, dict) else Snapshot.read(position.value)
-        source = FileSource(trigger, known=known)
+        source = FileSource(trigger, known=_known(trigger, position))
         moves = 0 if position is None else position.moves
         keeping = asyncio.create_task(self._keep_state(subscription, source, moves))
         try:
@@ -145,6 +145,7 @@ class Sources:
 
     async def _keep_state(self, subscription: Subscription, source: FileSource, moves: int) -> None:
         """Keep what is known of a directory as it changes, and at the end."""
+        of = _watched(subscription.trigger)
         kept: object = None
         ended = False
         while not ended:
@@ -152,7 +153,7 @@ class Sources:
                 await asyncio.sleep(KEEP)
             except asyncio.CancelledError:
                 ended = True
-            state = source.known.document()
+            state = {"of": of, "files": source.known.document()}
             if state == kept or (kept is None and not source.has_looked):
                 continue
             version = subscription.version
@@ -182,6 +183,19 @@ def consumer_of(home: Path) -> str:
 
 def _key(subscription: Subscription) -> str:
     return f"{subscription.name}@{subscription.version.number}"
+
+
+def _known(trigger: FileTrigger, position: TriggerPosition | None) -> Snapshot | None:
+    """What was known of a directory; None of one that the trigger watches since it was changed."""
+    value = None if position is None else position.value
+    if not isinstance(value, dict) or value.get("of") != _watched(trigger):
+        return None
+    return Snapshot.read(value["files"])
+
+
+def _watched(trigger: TriggerConfig) -> str:
+    assert isinstance(trigger, FileTrigger)
+    return fingerprint(trigger.file)
 
 
 def _bound(

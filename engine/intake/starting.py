@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from engine.artifacts import of_event
 from engine.flow_sources import StoredFlows
 from engine.language import Language
 from engine.records import FlowVersion, Run
@@ -35,9 +36,11 @@ class QueuedRuns:
         if state != "enabled":
             return "the flow is disabled" if state == "disabled" else "the flow is not in service any more"
         try:
-            return await queue(self._store, version, plan, trigger)
+            run = await queue(self._store, version, plan, trigger)
         except SlotsTakenError as taken:
             return taken.message
+        await self._store.artifacts.add_of_event(run, of_event(trigger))
+        return run
 
     def wake(self) -> None:
         """See there."""

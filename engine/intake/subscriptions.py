@@ -1,9 +1,12 @@
 """Which triggers there are to start runs: those of the flows that are active."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from engine.deliveries import Recipient
 from engine.language import Language
@@ -121,3 +124,8 @@ def subscriptions_of(version: FlowVersion, definition: Definition) -> list[Subsc
         Subscription(version=version, definition=definition, trigger=trigger, kind=definition.trigger_kinds[trigger.id])
         for trigger in definition.flow.triggers
     ]
+
+
+def fingerprint(config: BaseModel) -> str:
+    """Tells one configuration of a trigger from another: what a trigger remembers is of one configuration only."""
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]

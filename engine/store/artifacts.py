@@ -1,13 +1,14 @@
 """The files that steps leave: what is known of each. Their contents are kept beside the database (contents.py)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select
 
-from engine.records import ArtifactRecord
+from engine.artifacts import EVENT, artifact_document
+from engine.records import ArtifactRecord, Run
 from engine.store.contents import ArtifactContents
 from engine.store.database import Database
 from engine.store.tables import NO_ITEM, ArtifactTable, StepRunTable
@@ -42,6 +43,22 @@ class Artifacts:
     def __init__(self, database: Database, contents: ArtifactContents) -> None:
         self._database = database
         self.contents = contents
+
+    async def add_of_event(self, run: Run, artifacts: Sequence[Artifact]) -> None:
+        """Record what came with the event that started a run."""
+        values = [
+            {
+                "run_id": run.id,
+                "step_id": EVENT,
+                "item": NO_ITEM,
+                "attempt": 0,
+                "created_at": run.created_at,
+                **artifact_document(one),
+            }
+            for one in artifacts
+        ]
+        if values:
+            await self._database.write(lambda connection: connection.execute(_INSERT, values))
 
     async def list(self, run_id: str) -> tuple[ArtifactRecord, ...]:
         """Those of all attempts of a run, by step, item, attempt and path."""

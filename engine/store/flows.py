@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy import text as sql
 from sqlmodel import col
 from ulid import ULID
@@ -14,7 +14,7 @@ from engine.records import FlowDetail, FlowState, FlowSummary, FlowVersion, Page
 from engine.store.database import Database, upsert_into
 from engine.store.errors import UnknownRecordError
 from engine.store.runs import SUMMARY_COLUMNS, summary
-from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable
+from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable, TriggerStateTable
 from flows.definition import Definition
 
 _LOCK = sql("SELECT pg_advisory_xact_lock(hashtextextended(:workspace, 2))")
@@ -73,7 +73,10 @@ class Flows:
         await self._database.write(lock)
 
     async def enable(self, flow: str, *, enabled: bool, workspace: str = DEFAULT_WORKSPACE) -> bool:
-        """Let a flow start, or not; whether there is such a flow that was applied."""
+        """Let a flow start, or not; whether there is such a flow that was applied.
+
+        One that was disabled begins anew: its triggers make up for nothing that came in between.
+        """
         return await self._change(workspace, flow, enabled=enabled)
 
     async def delete(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> bool:
@@ -86,7 +89,17 @@ class Flows:
         )
         if not drafts:
             change = change.where(col(FlowTable.applied))
-        return await self._database.write(lambda connection: connection.execute(change.values(values)).rowcount == 1)
+        whose = {"of_workspace": workspace, "of_flow": flow}
+
+        def write(connection: Connection) -> bool:
+            before = connection.execute(_STATE_OF, whose).one_or_none()
+            if connection.execute(change.values(values)).rowcount != 1:
+                return False
+            if "deleted_at" in values or (values.get("enabled") and before is not None and not before.enabled):
+                connection.execute(_FORGET_POSITIONS, whose)
+            return True
+
+        return await self._database.write(write)
 
     async def detail(self, flow: str, *, workspace: str = DEFAULT_WORKSPACE) -> FlowDetail | None:
         """A flow with its current version, None where there is no such flow."""
@@ -302,6 +315,9 @@ _IS_ENABLED = (
     col(FlowTable.enabled),
 )
 _ENABLED_IDS = select(FlowTable.__table__.c.id, FlowTable.__table__.c.current).where(*_IS_ENABLED).order_by("id")
+_FORGET_POSITIONS = delete(TriggerStateTable).where(
+    col(TriggerStateTable.workspace) == bindparam("of_workspace"), col(TriggerStateTable.flow) == bindparam("of_flow")
+)
 _ENABLED = (
     _versions()
     .where(*_IS_ENABLED, col(FlowVersionTable.number) == col(FlowTable.current))

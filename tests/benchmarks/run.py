@@ -28,6 +28,7 @@ GROUPS = {
     "flows": "whole_flows",
     "stages": "stages",
     "commands": "commands",
+    "webhooks": "webhooks",
 }
 """By name, the module that measures each: imported once prefect's settings are made, as some import prefect."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from engine.deliveries import DeliveryStatus
 from engine.past import is_lost
 from engine.records import Run, StepRun
 from engine.store import Store
@@ -179,13 +180,19 @@ class Load:
         self._stopped.set()
 
     async def _start(self, number: int) -> None:
-        given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": str(number)}}
-        await self.call("POST", "/api/v1/flows/mixed/runs", **given)
+        if number % 2:
+            given = {"json": {"n": number}, "headers": {"X-Message-Id": str(number)}}
+            await self.call("POST", "/hooks/mixed", **given)
+        else:
+            given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": str(number)}}
+            await self.call("POST", "/api/v1/flows/mixed/runs", **given)
         self.acknowledged.add(number)
 
-    async def idle(self) -> None:
-        """Wait until every run has ended."""
+    async def idle(self, store: Store) -> None:
+        """Wait until every event has started its run, and every run has ended."""
         async with asyncio.timeout(3 * DEADLINE):
+            while (await store.events.counts()).get(DeliveryStatus.PENDING, 0):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
             for status in (RunStatus.QUEUED, RunStatus.RUNNING):
                 while (await self.call("GET", "/api/v1/runs", params={"status": status.value})).json()["items"]:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.2)

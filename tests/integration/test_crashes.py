@@ -56,7 +56,8 @@ async def test_nothing_is_lost_and_nothing_happens_twice(database_url: str, tmp_
             services.start()
         load.stop()
         await running
-        await load.idle()
+        async with await Store.open(database_url, files=tmp_path / "files") as store:
+            await load.idle(store)
         assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
     services.close()
     async with await Store.open(database_url, files=tmp_path / "files") as store:

@@ -21,8 +21,8 @@ OUTAGE = float(os.environ.get("STEPBOX_TEST_OUTAGE", "4"))
 
 
 @asynccontextmanager
-async def loaded(services: Services, server: str) -> AsyncIterator[Load]:
-    """A service under load, which is idle and has ended after the block."""
+async def loaded(services: Services, server: str, database_url: str) -> AsyncIterator[Load]:
+    """A service under load, which is idle and has ended after the block; audited then."""
     async with Load(services.port) as load:
         services.start()
         for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/"))):
@@ -31,16 +31,19 @@ async def loaded(services: Services, server: str) -> AsyncIterator[Load]:
         yield load
         load.stop()
         await running
-        await load.idle()
-        assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
-    services.close()
+        async with await Store.open(database_url, files=services.log.parent / "files") as store:
+            await load.idle(store)
+            assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
+            services.close()
+            await audit(store, load.acknowledged)
+    assert Counting.done == dict.fromkeys(load.acknowledged, 1)
 
 
 async def test_the_database_goes_away_and_comes_back(postgresql_url: str, tmp_path: Path, server: str) -> None:
     between = Between(postgresql_url)
     await between.up()
     home = {"STEPBOX_HOME": str(tmp_path / "home"), "STEPBOX_DATABASE_URL": between.url}
-    async with loaded(Services(tmp_path, {**home, "STEPBOX_INTERNAL": server}), server) as load:
+    async with loaded(Services(tmp_path, {**home, "STEPBOX_INTERNAL": server}), server, postgresql_url):
         for seconds in (OUTAGE, 0.1, 1.0):
             await asyncio.sleep(1.5)
             await between.down()
@@ -48,6 +51,3 @@ async def test_the_database_goes_away_and_comes_back(postgresql_url: str, tmp_pa
             await between.up()
         await asyncio.sleep(1)
     await between.down()
-    async with await Store.open(postgresql_url, files=tmp_path / "files") as store:
-        await audit(store, load.acknowledged)
-    assert Counting.done == dict.fromkeys(load.acknowledged, 1)

@@ -18,6 +18,8 @@ _IN_MEMORY: Final = 256_000
 _CHUNK: Final = 64_000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MAX_NAME: Final = 255
+_ENDING: Final = 20
+"""Bytes at the end of a name that is too long which are kept."""
 
 
 @dataclass(kw_only=True)
@@ -125,7 +127,8 @@ def parse_multipart(content: bytes, boundary: str) -> tuple[dict[str, Json], tup
         parser.finalize()
         form.check_end()
         fields = gathered((part.name, _utf8(bytes(part.text))) for part in form.parts if part.file is None)
-        return fields, tuple(_attachment(part, part.file) for part in form.parts if part.file is not None)
+        files = [(part, part.file) for part in form.parts if part.file is not None]
+        return fields, tuple(_attachment(number, part, file) for number, (part, file) in enumerate(files))
     except FormParserError as error:
         form.close()
         raise RefusedRequestError(f"the form can't be read: {error}", status=400) from None
@@ -134,11 +137,13 @@ def parse_multipart(content: bytes, boundary: str) -> tuple[dict[str, Json], tup
         raise
 
 
-def _attachment(part: _Part, file: IO[bytes]) -> Attachment:
+def _attachment(number: int, part: _Part, file: IO[bytes]) -> Attachment:
     file.seek(0)
+    filename = part.filename or "file"
     return Attachment(
         field=part.name,
-        filename=part.filename or "file",
+        filename=filename,
+        path=f"{number}/{_fitting(filename)}",
         content_type=part.headers.get("content-type", b"application/octet-stream").decode("latin-1")[:_MAX_NAME],
         size=part.size,
         sha256=part.digest.hexdigest(),
@@ -150,6 +155,15 @@ def _filename(name: str) -> str:
     """What a sender calls a file, without directories and characters that command a terminal."""
     last = _CONTROL.sub("", name.replace("\\", "/").rpartition("/")[2])[:_MAX_NAME]
     return last if last.strip(". ") else "file"
+
+
+def _fitting(name: str) -> str:
+    """A name that any file system takes: of as many bytes, with its ending."""
+    encoded = name.encode()
+    if len(encoded) <= _MAX_NAME:
+        return name
+    ending = encoded[-_ENDING:]
+    return (encoded[: _MAX_NAME - _ENDING] + ending).decode(errors="ignore")
 
 
 def _utf8(content: bytes) -> str:

@@ -53,6 +53,7 @@ def receive(trigger: WebhookTrigger, request: Request, secrets: Sequence[str], n
             {
                 "field": one.field,
                 "filename": one.filename,
+                "path": one.path,
                 "content_type": one.content_type,
                 "size": one.size,
                 "sha256": one.sha256,

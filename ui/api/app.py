@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, FastAPI, Security
 
 from engine.service import Serving
-from ui.api import events, flows, problems, runs, tokens
+from ui.api import events, flows, hooks, problems, runs, tokens
 from ui.api.guard import Guard
 from ui.api.health import health, metrics
 from ui.api.openapi import BEARER, describe
@@ -27,10 +27,11 @@ def create_app(serving: Serving, *, max_body: int) -> FastAPI:
     problems.install(app)
     guarded = [Security(BEARER)]
     api = APIRouter(prefix=PREFIX, dependencies=guarded)
-    for router in (flows.router, runs.router, events.router, tokens.router):
+    for router in (flows.router, runs.router, events.router, tokens.router, hooks.events):
         api.include_router(router)
     app.include_router(api)
     app.include_router(metrics, dependencies=guarded)
     app.include_router(health)
+    app.include_router(hooks.router)
     describe(app)
     return app

@@ -5,6 +5,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
+from engine.deliveries import DeliveryStatus
 from engine.records import FlowState, Role
 from flows.names import MAX_NAME, NAME
 from flows.values import ByteSize, Duration, Json, RunStatus, StepStatus
@@ -320,6 +321,43 @@ class IssuedTokenOut(TokenOut):
 
     token: str = Field(examples=["stp_k3j9x0q2m5zt_…"])
     """Its text, which nobody can read again."""
+
+
+class HookOut(_Out):
+    """A request to a webhook that was taken."""
+
+    event: str = Field(examples=[RUN_ID])
+    """Its id: what became of it can be asked by that."""
+    status: DeliveryStatus
+    run: str | None = Field(examples=[RUN_ID])
+    """The run that it started."""
+
+
+class SentDeliveryOut(_Out):
+    """What has become of an event at one trigger."""
+
+    flow: str = Field(examples=["greet"])
+    trigger: str = Field(examples=["created"])
+    status: DeliveryStatus
+    run: str | None
+
+
+class SentEventOut(_Out):
+    """An event that is kept."""
+
+    event: str = Field(examples=[RUN_ID])
+    key: str | None = Field(examples=["/shop 1042"])
+    """Its source and its id."""
+    duplicate: bool
+    """Whether it had been sent before."""
+    deliveries: list[SentDeliveryOut]
+    """One for each trigger that it is for."""
+
+
+class SentEventsOut(_Out):
+    """The events of a request, in their order."""
+
+    items: list[SentEventOut]
 
 
 class PageOut(_Out, Generic[Item]):

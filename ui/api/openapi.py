@@ -24,6 +24,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     409: "What there is doesn't allow it in its state.",
     412: "The flow isn't as the precondition says.",
     413: "The body is too large.",
+    415: "The content type isn't taken.",
     422: "What is asked for is wrong, or can't be had here.",
     503: "The service shuts down, or its database is gone for now.",
 }
@@ -31,7 +32,7 @@ _ALWAYS: Final = (401, 403, 413, 422, 503)
 _DESCRIPTION: Final = """
 Stepbox runs automations whose every code step executes in its own single-use sandbox.
 
-Every request but those of health carries `Authorization: Bearer TOKEN`. Errors are
+Every request but those of health and to webhooks carries `Authorization: Bearer TOKEN`. Errors are
 [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents with a stable `code` and, mostly, a `fix`.
 Listings answer `{"items": […], "next": cursor}`; times are ISO 8601.
 """
@@ -39,10 +40,11 @@ Listings answer `{"items": […], "next": cursor}`; times are ISO 8601.
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problem responses of a route: those that all have, and these."""
-    return {status: _response(_MEANINGS[status]) for status in sorted({*_ALWAYS, *statuses})}
+    return {status: problem_response(_MEANINGS[status]) for status in sorted({*_ALWAYS, *statuses})}
 
 
-def _response(description: str) -> dict[str, Any]:
+def problem_response(description: str) -> dict[str, Any]:
+    """The response of a status that is answered with a problem document."""
     schema = {"$ref": "#/components/schemas/ProblemOut"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from engine.documents import problem_document
+from engine.service import RejectedError
 from flows.errors import InvalidFlowError, StepboxError
 from flows.values import Json
 
@@ -69,11 +70,13 @@ def problem(
     if status == HTTPStatus.UNAUTHORIZED:
         more["WWW-Authenticate"] = 'Bearer realm="stepbox"'
     # In ASCII: what is quoted from a request may be half a character.
-    return Response(json.dumps(document), status, {**(headers or {}), **more}, MEDIA_TYPE)
+    return Response(json.dumps(document), status, {**more, **(headers or {})}, MEDIA_TYPE)
 
 
 def of_error(error: StepboxError) -> Response:
     """An error of ours."""
+    if isinstance(error, RejectedError):
+        return problem(error.status, error.reason, error.message, fix=error.fix, headers=error.headers)
     status = _STATUS.get(error.code)
     if status is None:
         status = 422 if error.exit_status in _CALL else 500

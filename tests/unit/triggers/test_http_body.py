@@ -223,3 +223,14 @@ def test_any_body_is_a_value_or_refused(content_type: str, content: bytes) -> No
         for attachment in body.attachments:
             attachment.content.close()
     assert status in {400, 413, 415}
+
+
+def test_a_name_that_is_too_long_for_a_file_keeps_its_ending() -> None:
+    name = "ä" * 200 + ".tar.gz"
+    content = f'--b\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\nx\r\n--b--\r\n'.encode()
+    (attachment,) = parse_body("multipart/form-data; boundary=b", content).attachments
+    attachment.content.close()
+    assert attachment.filename == name
+    assert attachment.path.startswith("0/ää")
+    assert attachment.path.endswith("ä.tar.gz")
+    assert len(attachment.path.encode()) <= 257

@@ -71,6 +71,7 @@ def test_files_are_described_in_the_event_and_kept_apart() -> None:
     described = {
         "field": "f",
         "filename": "a.txt",
+        "path": "0/a.txt",
         "content_type": "application/octet-stream",
         "size": 5,
         "sha256": digest,

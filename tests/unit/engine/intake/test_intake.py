@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from flows.contracts import StepError
 from flows.events import Event
 from flows.values import Json
 from tests.unit.engine.intake.conftest import STEPS, Queue
+from triggers.file.source import FileSource
 
 ALARM = f"flow: alarm\ntriggers:\n  - id: t\n    event: {{type: order.failed}}\n{STEPS}"
 
@@ -166,6 +167,77 @@ async def test_a_part_that_fails_is_named_and_goes_on(store: Store, monkeypatch:
     finally:
         await intake.stop()
     assert intake.trouble == "the service is shutting down"
+
+
+HOURLY = f'flow: report\ntriggers:\n  - id: t\n    schedule: {{cron: "0 * * * *", catch_up: all}}\n{STEPS}'
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+async def decided(intake: Intake, hours: float) -> list[str]:
+    """The times that are started by then, by an engine that has just started."""
+    await intake.refresh()
+    await intake.schedules.look(NOON + timedelta(hours=hours))
+    await intake.deliverer.deliver_due()
+    return [
+        str(run.trigger["event"]["scheduled_at"])[11:16]
+        for run in reversed((await intake.deliverer._store.runs.list()).items)
+    ]
+
+
+async def test_a_schedule_makes_up_for_nothing_of_the_time_it_was_disabled(store: Store) -> None:
+    await apply(store, HOURLY)
+    assert await decided(make(store), 0.5) == []
+    assert await decided(make(store), 2.5) == ["13:00", "14:00"]
+    await store.flows.enable("report", enabled=True)
+    assert await decided(make(store), 3.5) == ["13:00", "14:00", "15:00"]
+    await store.flows.enable("report", enabled=False)
+    assert len(await decided(make(store), 5.5)) == 3
+    await store.flows.enable("report", enabled=True)
+    await decided(make(store), 5.6)
+    assert await decided(make(store), 6.5) == ["13:00", "14:00", "15:00", "18:00"]
+
+
+async def test_a_changed_schedule_begins_anew_and_another_change_leaves_it(store: Store) -> None:
+    await apply(store, HOURLY)
+    await decided(make(store), 0.5)
+    await apply(store, HOURLY + "# a comment\n")
+    assert await decided(make(store), 2.5) == ["13:00", "14:00"]
+    await apply(store, HOURLY.replace("0 * * * *", "15 * * * *"))
+    assert await decided(make(store), 5.6) == ["13:00", "14:00"]
+    assert await decided(make(store), 6.6) == ["13:00", "14:00", "18:15"]
+
+
+async def test_a_deleted_flow_that_comes_back_begins_anew(store: Store) -> None:
+    await apply(store, HOURLY)
+    await decided(make(store), 0.5)
+    await store.flows.delete("report")
+    await apply(store, HOURLY)
+    assert await decided(make(store), 4.5) == []
+    assert await decided(make(store), 5.5) == ["17:00"]
+
+
+def looks(intake: Intake, version: int) -> bool:
+    source = intake.sources._open.get(f"default/inbox/t@{version}")
+    return isinstance(source, FileSource) and source.has_looked
+
+
+async def test_a_directory_is_known_anew_where_another_one_is_watched(store: Store, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    (folders[1] / "old.csv").write_text("there before it was watched")
+    text = f"flow: inbox\ntriggers:\n  - id: t\n    file: {{path: {folders[0]}, glob: '*.csv', settle: 0s}}\n{STEPS}"
+    queue = Queue(store)
+    async with going_on(store, queue) as intake:
+        for number, folder in enumerate(folders, 1):
+            await apply(store, text.replace(str(folders[0]), str(folder)))
+            await intake.refresh()
+            await until(lambda: looks(intake, number))  # noqa: B023 - at once
+            (folder / "new.csv").write_text("new")
+            await until(lambda: queue.woken >= number)  # noqa: B023 - the same
+    events = [run.trigger["event"]["path"] for run in (await store.runs.list()).items]
+    assert len(events) == 2
+    assert not any("old" in path for path in events)
 
 
 async def test_what_was_kept_before_a_stop_starts_with_the_next_start(store: Store) -> None:

@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from engine.store.errors import StoreUnavailableError
 from tests.unit.ui.api.conftest import MAX_BODY, Api
-from ui.api import events, flows, health, runs, tokens
-from ui.api.guard import OPEN
+from ui.api import events, flows, health, hooks, runs, tokens
+from ui.api.guard import OPEN, SELF_VERIFYING
 
 RUN = "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"
 
@@ -19,16 +19,24 @@ def requests_of(app: FastAPI) -> Iterator[tuple[str, str]]:
     """Each method of each path, those that no document describes too."""
     for path, operations in app.openapi()["paths"].items():
         for method in operations:
-            yield method.upper(), path.format(flow="quick", run=RUN, version="1", token_id="abc")
+            yield method.upper(), _path(path)
     for route in all_routes():
         for method in route.methods or ():
-            path = route.path.format(flow="quick", run=RUN, version="1", token_id="abc")
+            path = _path(route.path)
             yield method, path
             yield method, f"/api/v1{path}"
 
 
+def _path(template: str) -> str:
+    hook = template.replace("{hook:path}", "orders").replace("{hook}", "orders")
+    return hook.format(flow="quick", run=RUN, version="1", token_id="abc")
+
+
 def all_routes() -> list[APIRoute]:
-    routers = (flows.router, runs.router, events.router, tokens.router, health.metrics, health.health)
+    routers = (
+        *(flows.router, runs.router, events.router, tokens.router, hooks.events),
+        *(hooks.router, health.metrics, health.health),
+    )
     return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 
@@ -54,6 +62,9 @@ async def test_no_route_but_health_is_open(api: Api) -> None:
                 if path in OPEN:
                     assert answer.status_code in {200, 405}, (method, path)
                     continue
+                if path.startswith(SELF_VERIFYING):
+                    assert answer.json()["code"] == "unknown_webhook", (method, path)
+                    continue
                 assert answer.status_code == 401, (method, path, answer.status_code)
                 assert answer.headers["www-authenticate"].startswith("Bearer")
                 assert answer.headers["content-type"] == "application/problem+json"
@@ -69,7 +80,7 @@ async def test_every_operation_is_described(api: Api) -> None:
             names.append(operation["operationId"])
             assert operation["description"], path
             assert operation["tags"], path
-            if path in OPEN:
+            if path in OPEN or path.startswith(SELF_VERIFYING):
                 assert "security" not in operation
                 continue
             assert operation["security"] == [{"token": []}]
@@ -82,7 +93,8 @@ async def test_every_operation_is_described(api: Api) -> None:
     assert len(all_routes()) == len(described)
     for route in all_routes():
         for method in route.methods or ():
-            assert {(method, route.path), (method, f"/api/v1{route.path}")} & described, route.path
+            described_as = route.path.replace(":path", "")
+            assert {(method, described_as), (method, f"/api/v1{described_as}")} & described, route.path
     for model in ("StartIn", "FlowIn", "ApplyIn", "ExecuteIn", "TokenIn", "TrialIn"):
         assert document["components"]["schemas"][model]["additionalProperties"] is False
 
@@ -147,7 +159,7 @@ async def test_code_is_executed_and_its_failure_is_an_answer(api: Api) -> None:
 
 async def test_a_service_that_has_lost_its_database_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = await api.client.get("/readyz")
-    assert ready.json() == {"status": "ok", "checks": {"database": None, "dispatcher": None}}
+    assert ready.json() == {"status": "ok", "checks": {"database": None, "dispatcher": None, "intake": None}}
 
     async def gone(*_arguments: object, **_more: object) -> None:
         raise StoreUnavailableError("the database failed: it is gone", fix="check that it can be reached")
