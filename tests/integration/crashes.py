@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -116,6 +118,16 @@ steps:
   - {id: inner_begin, tool: workspace.create_task, with: {title: "inner ${{ inputs.n }}", statusId: open}}
   - {id: inner_end, tool: workspace.create_task, with: {title: "inner end ${{ inputs.n }}", statusId: open}}
 """
+TICKS = """\
+flow: ticks
+inputs: {at: {type: string}}
+triggers:
+  - id: second
+    schedule: {interval: 1s, catch_up: all}
+    with: {at: "${{ event.scheduled_at }}"}
+steps:
+  - {id: tick, tool: workspace.create_task, with: {title: "tick ${{ inputs.at }}", statusId: open}}
+"""
 
 
 def titles(n: int) -> Iterator[str]:
@@ -151,6 +163,11 @@ class Load:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
         await self._client.aclose()
+
+    async def apply(self, server: str) -> None:
+        """Put the flows into service; ``server`` is where the HTTP requests go."""
+        for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/")), ("ticks", TICKS)):
+            await self.call("PUT", f"/api/v1/flows/{name}", json={"text": text})
 
     async def call(self, method: str, path: str, **given: Any) -> httpx.Response:
         """The answer of the service, however often it is killed meanwhile."""
@@ -189,13 +206,20 @@ class Load:
         self.acknowledged.add(number)
 
     async def idle(self, store: Store) -> None:
-        """Wait until every event has started its run, and every run has ended."""
+        """Wait until every event has started its run and every run has ended, and let no schedule come due any more."""
         async with asyncio.timeout(3 * DEADLINE):
-            while (await store.events.counts()).get(DeliveryStatus.PENDING, 0):  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.2)
+            await _delivered(store)
+            # Not before: what is pending of a flow that is disabled is passed over.
+            await self.call("POST", "/api/v1/flows/ticks/disable")
+            await _delivered(store)
             for status in (RunStatus.QUEUED, RunStatus.RUNNING):
                 while (await self.call("GET", "/api/v1/runs", params={"status": status.value})).json()["items"]:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.2)
+
+
+async def _delivered(store: Store) -> None:
+    while (await store.events.counts()).get(DeliveryStatus.PENDING, 0):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.05)
 
 
 async def audit(store: Store, acknowledged: Collection[int]) -> None:
@@ -205,10 +229,14 @@ async def audit(store: Store, acknowledged: Collection[int]) -> None:
         assert run.status is RunStatus.SUCCEEDED, run
         assert run.owner is None, run
         check_attempts(run, await store.steps.list(run.id))
-    for flow in STEPS:
+    for flow in ("mixed", "inner"):
         assert Counter(run.inputs["n"] for run in runs if run.flow == flow) == dict.fromkeys(acknowledged, 1)
+    ticks = sorted(datetime.fromisoformat(run.inputs["at"]) for run in runs if run.flow == "ticks")
+    assert {later - earlier for earlier, later in pairwise(ticks)} == {timedelta(seconds=1)}
+    wanted = {title: 1 for n in acknowledged for title in titles(n)}
     tasks = await store.content.search_tasks("default", TaskQuery(statuses=[], limit=100_000, offset=0))
-    assert Counter(task.title for task in tasks) == {title: 1 for n in acknowledged for title in titles(n)}
+    made = Counter(task.title for task in tasks)
+    assert made == {**wanted, **{f"tick {at.isoformat()}": 1 for at in ticks}}
 
 
 async def all_runs(store: Store) -> list[Run]:
@@ -238,5 +266,6 @@ def check_attempts(run: Run, attempts: tuple[StepRun, ...]) -> None:
 STEPS = {
     "mixed": {"begin", "code", "threads", "each", "post", "inner", "tidy"},
     "inner": {"inner_begin", "inner_end"},
+    "ticks": {"tick"},
 }
 """The steps of each flow, all of which run."""

@@ -13,7 +13,7 @@ import pytest
 
 from engine.store import Store
 from tests.databases import database_url, postgresql_url, sqlite_url
-from tests.integration.crashes import FLOW, INNER, Load, Services, audit
+from tests.integration.crashes import Load, Services, audit
 from tests.integration.test_killed import Counting
 from tests.sandbox.test_leftovers import own_cgroups, temporary_files
 
@@ -46,8 +46,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(database_url: str, tmp_
     chance = random.Random(SEED)
     async with Load(services.port) as load:
         services.start()
-        for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/"))):
-            await load.call("PUT", f"/api/v1/flows/{name}", json={"text": text})
+        await load.apply(server)
         running = asyncio.create_task(load.run())
         for _ in range(CRASHES):
             await asyncio.sleep(chance.uniform(0, LIFETIME))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.store import Store
 from tests.databases import postgresql_url
-from tests.integration.crashes import FLOW, INNER, Load, Services, audit
+from tests.integration.crashes import Load, Services, audit
 from tests.integration.test_crashes import server
 from tests.integration.test_killed import Counting
 from tests.proxied import Between
@@ -25,8 +25,7 @@ async def loaded(services: Services, server: str, database_url: str) -> AsyncIte
     """A service under load, which is idle and has ended after the block; audited then."""
     async with Load(services.port) as load:
         services.start()
-        for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/"))):
-            await load.call("PUT", f"/api/v1/flows/{name}", json={"text": text})
+        await load.apply(server)
         running = asyncio.create_task(load.run())
         yield load
         load.stop()
