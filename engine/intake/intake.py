@@ -71,6 +71,7 @@ class Intake:
         async with self._refreshing:
             changed = await self.subscriptions.refresh()
         if changed:
+            _log.info("triggers", extra=self.subscriptions.counts())
             self.schedules.wake()
             self.sources.wake()
 
@@ -119,8 +120,13 @@ class Intake:
             self._failures.pop(name, None)
 
     async def _keep_fresh(self) -> None:
+        troubles: dict[str, str] = {}
         while True:
             await asyncio.sleep(LOOK_AGAIN)
+            for name, trouble in self.sources.troubles.items():
+                if troubles.get(name) != trouble:
+                    _log.warning("the source %s doesn't tell of all there is: %s", name, trouble)
+            troubles = self.sources.troubles
             try:
                 await self.refresh()
             except StoreError:

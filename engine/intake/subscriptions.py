@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -88,7 +89,11 @@ class Subscriptions:
         by_path: dict[tuple[str, str], Subscription] = {}
         for each in found:
             if isinstance(each.trigger, WebhookTrigger):
-                by_path.setdefault((each.version.workspace, each.trigger.webhook.path), each)
+                taken = by_path.setdefault((each.version.workspace, each.trigger.webhook.path), each)
+                if taken is not each:
+                    _log.warning(
+                        "webhook %s is that of %s, not of %s", each.trigger.webhook.path, taken.name, each.name
+                    )
         self._by_path = by_path
         return True
 
@@ -100,6 +105,11 @@ class Subscriptions:
         except InvalidFlowError as problem:
             _log.error("%s is no longer valid, its triggers start nothing: %s", path, problem)
             return None
+
+    def counts(self) -> Mapping[str, int]:
+        """How many flows have triggers, and how many of each kind there are."""
+        flows = {(each.version.workspace, each.version.flow) for each in self._all}
+        return {"flows": len(flows), **Counter(sorted(each.kind for each in self._all))}
 
     def of(self, config: type[Config]) -> Sequence[tuple[Subscription, Config]]:
         """The triggers of a kind, by its model."""
