@@ -19,6 +19,7 @@ from flows.contracts import StepError
 from flows.definition import Definition
 from flows.errors import FeatureUnavailableError, InvalidCallError, InvalidFlowError, StepboxError
 from flows.events import Event
+from flows.expressions import ExpressionError
 from flows.inputs import InvalidInputError, validate_inputs
 from flows.values import Json
 from triggers.admission import Filtered, admit
@@ -38,7 +39,7 @@ ATTEMPTS: Final = 8
 """After so many a delivery is dead: the last one comes about ten minutes after the first."""
 _FIRST_DELAY: Final = timedelta(seconds=5)
 _LONGEST_DELAY: Final = timedelta(minutes=5)
-_FOR_GOOD: Final = (InvalidCallError, InvalidFlowError, FeatureUnavailableError, KindUnavailableError)
+_FOR_GOOD: Final = (ExpressionError, InvalidCallError, InvalidFlowError, FeatureUnavailableError, KindUnavailableError)
 """What doesn't go by without a change of a flow or of Stepbox."""
 
 

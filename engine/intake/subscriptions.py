@@ -80,9 +80,7 @@ class Subscriptions:
         found: list[Subscription] = []
         loaded: dict[str, Definition | None] = {}
         for version in await self._active.versions():
-            if version.id not in self._loaded:
-                self._loaded[version.id] = self.load(version)
-            definition = loaded[version.id] = self._loaded[version.id]
+            definition = loaded[version.id] = self.load(version)
             if definition is not None:
                 found += subscriptions_of(version, definition)
         self._all, self._loaded, self._stamp = tuple(found), loaded, stamp
@@ -99,6 +97,8 @@ class Subscriptions:
 
     def load(self, version: FlowVersion) -> Definition | None:
         """The definition of a version; None, and a word in the log, where this Stepbox no longer takes it."""
+        if version.id in self._loaded:
+            return self._loaded[version.id]
         path = f"{version.flow} v{version.number}"
         try:
             return self._language.load_stored(version.text, dict(version.files), path=path)

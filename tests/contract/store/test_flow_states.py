@@ -1,5 +1,6 @@
 """What is applied, disabled and deleted; a draft that is tried out changes nothing of it."""
 
+from engine.deliveries import TriggerPosition
 from engine.store import Store
 
 
@@ -79,3 +80,52 @@ async def test_flows_and_versions_are_listed_by_pages(store: Store) -> None:
     assert ([version.number for version in page.items], page.next) == ([1], None)
     assert (await store.flows.version("a", 2) or page).text == "two"  # type: ignore[union-attr]
     assert await store.flows.version("a", 9) is None
+
+
+async def test_the_stamp_tells_what_may_start_and_those_are_given_in_order(store: Store) -> None:
+    stamps = [await store.flows.stamp()]
+
+    async def changed() -> bool:
+        stamps.append(await store.flows.stamp())
+        return stamps[-1] != stamps[-2]
+
+    await put(store, "draft", flow="tried")
+    assert not await changed()
+    await put(store, "one", apply=True, flow="second")
+    await put(store, "one", apply=True, flow="first")
+    assert await changed()
+    assert [(each.flow, each.text) for each in await store.flows.enabled()] == [("first", "one"), ("second", "one")]
+    assert [await store.flows.state(name) for name in ("first", "tried", "none")] == ["enabled", "draft", None]
+    await put(store, "tried out", flow="first")
+    assert not await changed()
+    await put(store, "two", apply=True, flow="first")
+    assert await changed()
+    await store.flows.enable("first", enabled=False)
+    assert await changed()
+    assert [each.flow for each in await store.flows.enabled()] == ["second"]
+    assert await store.flows.state("first") == "disabled"
+    await store.flows.enable("first", enabled=True)
+    assert await changed()
+    await store.flows.delete("first")
+    assert await changed()
+    assert await store.flows.state("first") is None
+
+
+async def test_triggers_of_a_flow_that_was_disabled_or_deleted_remember_nothing(store: Store) -> None:
+    async def remembers(moves: int) -> bool:
+        position = TriggerPosition(workspace="default", flow="flow", trigger_id="t", moves=moves, value={"n": 1})
+        if moves == 0:
+            await store.events.move(position)
+        return await store.events.position("default", "flow", "t") is not None
+
+    await put(store, "one", apply=True)
+    assert await remembers(0)
+    await store.flows.enable("flow", enabled=True)
+    assert await remembers(1)
+    await store.flows.enable("flow", enabled=False)
+    assert await remembers(1)
+    await store.flows.enable("flow", enabled=True)
+    assert not await remembers(1)
+    assert await remembers(0)
+    await store.flows.delete("flow")
+    assert not await remembers(1)

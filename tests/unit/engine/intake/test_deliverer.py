@@ -10,7 +10,8 @@ from engine.deliveries import DeliveryStatus, NewEvent
 from engine.intake.deliverer import ATTEMPTS
 from engine.store.errors import StoreUnavailableError
 from engine.store.tables import DeliveryTable
-from flows.errors import RefusedError
+from flows.errors import FeatureUnavailableError, InvalidCallError, RefusedError
+from flows.expressions import ExpressionError
 from tests.unit.engine.intake.conftest import STEPS, Intake, intake_of
 
 ORDERS = f"""
@@ -85,6 +86,18 @@ async def test_a_flow_that_passes_a_run_over_says_why(intake: Intake) -> None:
     delivery = await intake.give("orders", "created", {"data": {"n": 1}})
     assert (delivery.status, delivery.reason) == (DeliveryStatus.SKIPPED, intake.queue.refusal)
     assert (delivery.run_id, intake.queue.woken) == (None, 0)
+
+
+async def test_what_does_not_go_by_is_dead_at_once(intake: Intake) -> None:
+    await intake.apply(ORDERS)
+    for problem in (
+        FeatureUnavailableError("not here"),
+        ExpressionError("no such key"),
+        InvalidCallError("no such flow"),
+    ):
+        intake.queue.problem = problem
+        delivery = await intake.give("orders", "created", {"data": {"n": 1}})
+        assert (delivery.status, delivery.reason) == (DeliveryStatus.DEAD, problem.message)
 
 
 async def test_a_failure_backs_off_and_the_last_one_is_dead(intake: Intake) -> None:

@@ -231,6 +231,17 @@ async def test_a_flow_that_can_not_run_here_is_a_dead_letter(api: Api) -> None:
     assert await api.call("GET", "/runs") == {"items": [], "next": None}
 
 
+async def test_a_flow_whose_concurrency_skips_says_so(api: Api) -> None:
+    text = orders("verify: none").replace("echo $", "sleep 60; echo $")
+    await api.put(text.replace("steps:", "concurrency: {limit: 1, policy: skip}\nsteps:", 1))
+    headers = {"Content-Type": "application/json"}
+    first = await send(api, "orders/new", b'{"n": 1}', **headers)
+    second = await send(api, "orders/new", b'{"n": 1}', **headers)
+    assert [answer.json()["status"] for answer in (first, second)] == ["started", "skipped"]
+    await api.call("POST", f"/runs/{first.json()['run']}/cancel", 202)
+    await api.until("/runs", lambda runs: [run["status"] for run in runs["items"]] == ["cancelled"])
+
+
 async def test_a_subflow_of_a_triggered_run_keeps_the_version_it_began_with(api: Api) -> None:
     await api.put("flow: child\nsteps:\n  - id: one\n    shell: echo first\noutput: ${{ steps.one.result }}\n")
     parent = orders("verify: none, respond: result").split("steps:")[0]
