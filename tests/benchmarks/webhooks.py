@@ -102,7 +102,13 @@ def _serving() -> Iterator[tuple[int, str]]:
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "STEPBOX_HOME": home, "STEPBOX_RUNNER": "nsjail"}
         secret = f"whsec_{base64.b64encode(KEY).decode()}"
-        subprocess.run([stepbox, "secrets", "set", "hook_key"], input=secret.encode(), env=environment, check=True)
+        subprocess.run(
+            [stepbox, "secrets", "set", "hook_key"],
+            input=secret.encode(),
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
         printed = Path(home) / "printed"
         with printed.open("w") as out, (Path(home) / "log").open("w") as log:
             process = subprocess.Popen(
