@@ -62,6 +62,7 @@ from flows.values import Json, RunStatus, StepStatus
 
 if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
+    from engine.retention import Pruned
     from engine.tokens import IssuedToken
     from steps.sandbox.select import RunnerName
 
@@ -365,6 +366,16 @@ class LocalService:
         if record is None:
             raise UnknownRecordError(f"there is no token {token[:100]!r}", fix="see the ids: stepbox tokens list")
         return record
+
+    async def prune(self, *, older_than: float | None = None, dry_run: bool = False) -> "Pruned":
+        from engine.retention import count, prune  # noqa: PLC0415 - only this use case needs it
+
+        self._may("runs.remove")
+        keep = self._parts.settings.keep
+        if older_than is not None:
+            keep = keep.only_runs(older_than)
+        store = await self._parts.store()
+        return await count(store, keep) if dry_run else await prune(store, keep)
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it

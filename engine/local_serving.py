@@ -23,6 +23,7 @@ from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Observers
 from engine.records import Run
 from engine.resumption import abandoned_runs, plan_again
+from engine.retention import keep_pruned
 from engine.runs import Runs
 from engine.service import Readiness, SentRequest, Service
 from engine.store import Store
@@ -66,6 +67,7 @@ class LocalServing:
             secrets=self._secret,
             consumer=consumer_of(parts.settings.home.home),
         )
+        self._pruning: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
 
@@ -77,6 +79,7 @@ class LocalServing:
             await parts.orchestrator.open(interruption)
         serving._dispatcher.start()
         await serving.intake.start()
+        serving._pruning = asyncio.create_task(keep_pruned(serving._store, parts.settings.keep))
         return serving
 
     async def first_token(self) -> str | None:
@@ -154,13 +157,20 @@ class LocalServing:
 
     async def stop(self) -> int:
         """Start nothing more and let what runs end, for as long as the settings say; how many runs were cut short."""
-        await self.intake.stop()
+        await self._end_intake()
         return await self._dispatcher.stop(self._parts.settings.serve.shutdown_grace)
 
     async def end(self) -> None:
         """End at once: what is driven is cancelled."""
-        await self.intake.stop()
+        await self._end_intake()
         await self._dispatcher.end()
+
+    async def _end_intake(self) -> None:
+        """Take no more events, and remove nothing more of what is old."""
+        await self.intake.stop()
+        if self._pruning is not None:
+            self._pruning.cancel()
+            await asyncio.gather(self._pruning, return_exceptions=True)
 
     async def _secret(self, workspace: str, name: str) -> Sequence[str]:
         return await (await self._parts.secrets()).values(workspace, name)

@@ -13,6 +13,7 @@ Action: TypeAlias = Literal[
     "runs.read",
     "runs.start",
     "runs.cancel",
+    "runs.remove",
     "approvals.decide",
     "code.execute",
     "events.send",

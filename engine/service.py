@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
     from engine.intake.hooks import HookAnswer
     from engine.principal import Principal
+    from engine.retention import Pruned
     from engine.tokens import IssuedToken
     from steps.sandbox.select import RunnerName
 
@@ -353,6 +354,12 @@ class Service(Protocol):
 
     async def revoke_token(self, token: str) -> TokenRecord:
         """Make a token open nothing from now on."""
+
+    async def prune(self, *, older_than: float | None = None, dry_run: bool = False) -> "Pruned":
+        """Remove what has been kept for as long as the settings say; or runs that ended ``older_than`` seconds ago.
+
+        With ``dry_run`` only the runs that would be removed are counted.
+        """
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         """Prove what each runner guarantees where the service runs, by trying to break it; see :mod:`engine.doctor`.

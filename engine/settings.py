@@ -189,6 +189,31 @@ class ServeSettings(_Settings):
         return token
 
 
+class KeepSettings(_Settings):
+    """How long things are kept; ``forever`` for no end."""
+
+    keep_runs: Duration | None = 90 * 86400.0
+    """``STEPBOX_KEEP_RUNS``: since their end, with all that belongs to them."""
+    keep_runs_per_flow: int | None = Field(default=None, ge=0)
+    """``STEPBOX_KEEP_RUNS_PER_FLOW``: of each flow only so many that have ended, the newest."""
+    keep_logs: Duration | None = None
+    """``STEPBOX_KEEP_LOGS``: what code has printed, since the end of its run; left out: as long as the run."""
+    keep_artifacts: Duration | None = None
+    """``STEPBOX_KEEP_ARTIFACTS``: what steps have left, since the end of their run; left out: as long as the run."""
+    keep_events: Duration | None = 90 * 86400.0
+    """``STEPBOX_KEEP_EVENTS``: since they came, and for as long one that comes again is known."""
+
+    def only_runs(self, age: float) -> "KeepSettings":
+        """With nothing removed but runs that ended ``age`` seconds ago, and what belongs to them."""
+        changes = {"keep_runs": age, "keep_runs_per_flow": None, "keep_logs": None, "keep_artifacts": None}
+        return self.model_copy(update={**changes, "keep_events": None})
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_end(cls, value: object) -> object:
+        return None if value == "forever" else value
+
+
 class ClientSettings(_Settings):
     """Which service the commands talk to."""
 
@@ -218,14 +243,14 @@ class Settings:
         artifacts, runner = _read(ArtifactSettings, problems), _read(RunnerSettings, problems)
         network, prefect = _read(NetworkSettings, problems), _read(PrefectSettings, problems)
         docker, serve = _read(DockerSettings, problems), _read(ServeSettings, problems)
-        client = _read(ClientSettings, problems)
+        client, keep = _read(ClientSettings, problems), _read(KeepSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        if not (serve and client):
+        if not (serve and client and keep):
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
-        self.serve, self.client = serve, client
+        self.serve, self.client, self.keep = serve, client, keep
 
     @property
     def database_url(self) -> str:
@@ -261,6 +286,7 @@ _CONCERNS = (
     NetworkSettings,
     PrefectSettings,
     ServeSettings,
+    KeepSettings,
     ClientSettings,
 )
 _SECRET = {"admin_token", "token", "database_url"}

@@ -51,6 +51,7 @@ from flows.values import Json, RunStatus
 
 if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
+    from engine.retention import Pruned
     from engine.tokens import IssuedToken
     from steps.sandbox.select import RunnerName
 
@@ -267,6 +268,10 @@ class RemoteService:
             "the API of this version doesn't do that",
             fix=f"run `{command}` on the service's machine, without STEPBOX_URL",
         )
+
+    async def prune(self, *, older_than: float | None = None, dry_run: bool = False) -> "Pruned":
+        del older_than, dry_run
+        raise self._only_there("stepbox runs prune")
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         del notice, runner

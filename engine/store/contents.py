@@ -7,8 +7,9 @@ an error and not an answer; keeping it again repairs it.
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import cached_property
 from hashlib import file_digest
 from pathlib import Path
@@ -94,6 +95,34 @@ class ArtifactContents:
         get = self._get_here if self._directory is not None else lambda them: self._get_there(them, directory())
         return await self._in_time(lambda: get(artifacts), size, "does not give the artifacts")
 
+    async def old(self, before: datetime, count: int) -> AsyncIterator[list[str]]:
+        """The digests of contents last kept ``before``, ``count`` at once; none of contents at a URL."""
+        if self._directory is None:
+            return
+        folders = await asyncio.to_thread(_folders, self._directory)
+        digests: list[str] = []
+        for folder in folders:
+            digests += await asyncio.to_thread(_old_files, folder, before)
+            while len(digests) >= count:
+                yield digests[:count]
+                digests = digests[count:]
+        if digests:
+            yield digests
+
+    async def remove(self, digests: Sequence[str], before: datetime) -> int:
+        """Remove contents, but for those that were kept once more since ``before``; how many."""
+
+        def remove() -> int:
+            removed = 0
+            for digest in digests:
+                content = self._here(digest)
+                if _is_old(content, before):
+                    content.unlink(missing_ok=True)
+                    removed += 1
+            return removed
+
+        return await asyncio.to_thread(remove)
+
     async def probe(self) -> None:
         """Look whether the place can be reached at all; of a directory that is known.
 
@@ -171,6 +200,21 @@ class ArtifactContents:
     def _here(self, digest: str) -> Path:
         assert self._directory is not None
         return self._directory / digest[:2] / digest
+
+
+def _folders(directory: Path) -> list[Path]:
+    return sorted(directory.glob("[0-9a-f][0-9a-f]"))
+
+
+def _old_files(folder: Path, before: datetime) -> list[str]:
+    return [content.name for content in sorted(folder.iterdir()) if _is_old(content, before)]
+
+
+def _is_old(content: Path, before: datetime) -> bool:
+    try:
+        return content.stat().st_mtime < before.timestamp()
+    except FileNotFoundError:
+        return False
 
 
 def media_type(path: str) -> str:

@@ -19,6 +19,7 @@ from engine.store.events import Events
 from engine.store.flows import Flows
 from engine.store.leases import Leases
 from engine.store.logs import Logs
+from engine.store.retention import Retention
 from engine.store.runs import Runs
 from engine.store.secrets import Secrets
 from engine.store.start_keys import StartKeys
@@ -34,7 +35,7 @@ class Store:
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
     ``calls`` (of tools), ``approvals`` (questions to people), ``egress`` (requests over the network), ``artifacts``
     (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their
-    principals) and ``content`` (the workspaces' documents, tasks and files).
+    principals), ``content`` (the workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -54,6 +55,7 @@ class Store:
         self.events = Events(database)
         self.start_keys = StartKeys(database)
         self.tokens = Tokens(database)
+        self.retention = Retention(database, contents)
         self.content = Content(database, blobs)
 
     @classmethod

@@ -1,15 +1,24 @@
 """``stepbox exec``: execute code by itself, in a sandbox, without a flow."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flows.errors import InvalidCallError
 from ui.cli.artifacts import save_artifacts
 from ui.cli.doors import leave
-from ui.cli.options import InputOption, InputsOption, Output, OutputOption, once, read_code, read_inputs, split_inputs
+from ui.cli.options import (
+    InputOption,
+    InputsOption,
+    Output,
+    OutputOption,
+    once,
+    parsed,
+    read_code,
+    read_inputs,
+    split_inputs,
+)
 from ui.cli.show import duration, err, literal, print_json, print_output, styled
 
 if TYPE_CHECKING:
@@ -18,8 +27,6 @@ if TYPE_CHECKING:
     from engine.service import Snippet
     from flows.contracts import StepResult
     from flows.values import Json
-
-Value = TypeVar("Value")
 
 LANGUAGES: dict[str, Literal["python", "javascript", "shell"]] = {
     "python": "python",
@@ -73,8 +80,8 @@ def execute(
             inputs={**read_inputs(inputs), **values},
             network=_network(network),
             tools=tool or [],
-            timeout=None if timeout is None else _option("--timeout", parse_duration, timeout),
-            memory=None if memory is None else _option("--memory", parse_byte_size, memory),
+            timeout=None if timeout is None else parsed("--timeout", parse_duration, timeout),
+            memory=None if memory is None else parsed("--memory", parse_byte_size, memory),
         )
         return _execute(snippet, output, artifacts)
 
@@ -143,10 +150,3 @@ def _value(text: str) -> "Json":
         return parse_json(text)
     except ValueError:
         return text
-
-
-def _option(name: str, parse: Callable[[object], Value], text: str) -> Value:
-    try:
-        return parse(text)
-    except ValueError as problem:
-        raise InvalidCallError(f"{name} {text}: {problem}", fix=f"see stepbox exec --help for {name}") from problem

@@ -1,10 +1,10 @@
 """Options that several commands share, and how their values are read."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ from flows.errors import InvalidCallError
 if TYPE_CHECKING:
     from engine.service import FlowText
     from flows.values import Json
+
+Value = TypeVar("Value")
 
 STANDARD_INPUT = Path("-")
 MAX_INPUTS = 10_000_000
@@ -116,6 +118,14 @@ def read_code(path: Path) -> str:
         return _within(MAX_CODE, path).decode()
     except UnicodeDecodeError as problem:
         raise InvalidCallError(f"{path} is not UTF-8 text: {problem}", fix="save it as UTF-8") from problem
+
+
+def parsed(option: str, parse: Callable[[object], Value], text: str) -> Value:
+    """The value of an option. Raises :class:`InvalidCallError` where the text is none."""
+    try:
+        return parse(text)
+    except ValueError as problem:
+        raise InvalidCallError(f"{option} {text}: {problem}", fix=f"see --help for {option}") from problem
 
 
 def read_flow(path: Path) -> "FlowText":

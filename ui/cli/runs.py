@@ -1,5 +1,6 @@
 """``stepbox runs``: what ran, how it ended and what it printed."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from flows.errors import InvalidCallError, StepboxError
 from ui.cli.artifacts import artifacts, download, show_artifacts
 from ui.cli.doors import leave
-from ui.cli.options import Output, OutputOption, RunArgument
+from ui.cli.options import Output, OutputOption, RunArgument, parsed
 from ui.cli.run import EXIT_STATUS, show_outcome, show_report, show_waiting, watch_run
 from ui.cli.show import (
     duration,
@@ -242,6 +243,44 @@ def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
         return 0
 
     leave(work, output)
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Remove runs that ended longer ago, whatever the settings say."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs that are.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Remove what has been kept for as long as STEPBOX_KEEP_RUNS and its like say; a service does so every hour.
+
+    Example: `stepbox runs prune --older-than 30d --dry-run`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+        from flows.values import parse_duration
+
+        age = None if older_than is None else parsed("--older-than", parse_duration, older_than)
+        async with open_service() as service:
+            removed = await service.prune(older_than=age, dry_run=dry_run)
+        if output is Output.JSON:
+            print_json({"removed": not dry_run, **asdict(removed)})
+        elif dry_run:
+            out().print(f"would remove {_count(removed.runs, 'run')}")
+        else:
+            more = {"lines": "line", "artifacts": "artifact", "events": "event", "contents": "stored file"}
+            counts = [_count(getattr(removed, name), word) for name, word in more.items() if getattr(removed, name)]
+            out().print(f"removed {', '.join([_count(removed.runs, 'run'), *counts])}")
+        return 0
+
+    leave(work, output)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def _status(text: str) -> "RunStatus":
