@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
 
 test: $(INSTALLED)
-	@$(BIN)/python scripts/services.py run --early -- $(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python scripts/services.py run --early -- $(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
