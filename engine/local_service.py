@@ -175,15 +175,19 @@ class LocalService:
         return await Approvals(await self._parts.store(), self._workspace).list(run=run, undecided=undecided)
 
     async def decide(
-        self, target: str, decision: Decision, *, pairs: Mapping[str, str], comment: str | None
+        self,
+        target: str,
+        decision: Decision,
+        *,
+        pairs: Mapping[str, str],
+        comment: str | None,
+        values: Mapping[str, Json] | None = None,
     ) -> tuple[Approval, str]:
         self._may("approvals.decide")
         approvals = Approvals(await self._parts.store(), self._workspace)
         asked = await approvals.find(target)
-        values = form_values(asked, pairs)
-        decided = await approvals.decide(
-            asked.id, decision, by=decider(self._principal), comment=comment, values=values
-        )
+        given = {**(values or {}), **form_values(asked, pairs)}
+        decided = await approvals.decide(asked.id, decision, by=decider(self._principal), comment=comment, values=given)
         return decided, await approvals.resumable(decided)
 
     async def abandoned(self) -> Sequence[RunSummary]:
@@ -342,6 +346,14 @@ class LocalService:
         self._may("runs.read")
         contents = (await self._parts.store()).artifacts.contents
         return await contents.fetch(artifacts, contents.spool.directory)
+
+    async def artifact(self, artifact: str) -> ArtifactRecord:
+        self._may("runs.read")
+        return await (await self._parts.store()).artifacts.get(artifact, workspace=self._workspace)
+
+    async def release_artifacts(self, files: Sequence[Path]) -> None:
+        contents = (await self._parts.store()).artifacts.contents
+        await asyncio.to_thread(contents.release, files)
 
     async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
         from engine.tokens import issue  # noqa: PLC0415 - argon2, which other use cases don't need

@@ -258,12 +258,18 @@ class Service(Protocol):
         """What runs wait for people to decide; of a run, also its subflows. See :mod:`engine.approvals`."""
 
     async def decide(
-        self, target: str, decision: Decision, *, pairs: Mapping[str, str], comment: str | None
+        self,
+        target: str,
+        decision: Decision,
+        *,
+        pairs: Mapping[str, str],
+        comment: str | None,
+        values: Mapping[str, Json] | None = None,
     ) -> tuple[Approval, str]:
         """Decide a question, by its id or its run's; gives the id of the run to resume, too.
 
-        ``pairs`` are the values of its form as they are written on a command line. Raises InvalidCallError where there
-        is no such question or not only one, where it is decided, and where the values don't fit.
+        ``values`` are those of its form, ``pairs`` the same as they are written on a command line. Raises
+        InvalidCallError where there is no such question or not only one, where it is decided, and where they don't fit.
         """
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
@@ -345,6 +351,12 @@ class Service(Protocol):
         Raises:
             StepboxError: a content can't be had, or is damaged.
         """
+
+    async def artifact(self, artifact: str) -> ArtifactRecord:
+        """The artifact of that id. Raises :class:`UnknownRecordError` where there is none."""
+
+    async def release_artifacts(self, files: Sequence[Path]) -> None:
+        """Say that files which :meth:`fetch_artifacts` gave aren't needed any more."""
 
     async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
         """Make a token of a principal, who is made where there is none of that name."""

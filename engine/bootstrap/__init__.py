@@ -51,10 +51,11 @@ async def _remote_service(settings: "Settings") -> AsyncIterator[Service]:
 
     token = settings.client.token
     client = Client(str(settings.client.url), None if token is None else token.get_secret_value())
+    service = RemoteService(client, language())
     try:
-        yield RemoteService(client, language())
+        yield service
     finally:
-        await client.close()
+        await service.close()
 
 
 @asynccontextmanager

@@ -1,7 +1,9 @@
 """Requests to a service, and its problem documents as errors."""
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import httpx
@@ -97,6 +99,23 @@ class Client:
                 await answer.aread()
                 self._refuse(answer)
             yield answer.aiter_lines()
+
+    async def save(self, path: str, file: Path, *, sha256: str) -> None:
+        """Write the content of an answer to a file; raises as :meth:`call`, also where it isn't what it should be."""
+        digest = hashlib.sha256()
+        try:
+            async with self._client.stream("GET", path) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    self._refuse(answer)
+                with file.open("wb") as opened:
+                    async for piece in answer.aiter_bytes():
+                        digest.update(piece)
+                        opened.write(piece)
+        except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            raise self._unreachable(problem) from problem
+        if digest.hexdigest() != sha256:
+            raise self._unreachable(ValueError("the content isn't what was kept"))
 
     def _unreachable(self, problem: Exception) -> ServiceUnreachableError:
         return ServiceUnreachableError(

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from engine.records import (
+    Approval,
+    ArtifactRecord,
     EgressRecord,
     FlowDetail,
     FlowSummary,
@@ -12,6 +14,7 @@ from engine.records import (
     LogLine,
     Run,
     RunSummary,
+    SecretSummary,
     StepRun,
     StepSummary,
     TokenRecord,
@@ -145,6 +148,54 @@ def applied(one: Document) -> AppliedFlow:
         previous=one["previous"],
         digest=one["digest"],
         diff=one["diff"],
+    )
+
+
+def approval(one: Document) -> Approval:
+    return Approval(
+        id=one["id"],
+        workspace=_WORKSPACE,
+        run_id=one["run_id"],
+        step_id=one["step"],
+        item=one["item"],
+        message=one["message"],
+        details=one["details"],
+        form=one["form"],
+        approvers=tuple(one["approvers"]),
+        on_timeout=one["on_timeout"],
+        requested_at=_at(one["requested_at"]),
+        expires_at=_time(one["expires_at"]),
+        decision=one["decision"],
+        decided_at=_time(one["decided_at"]),
+        decided_by=one["by"],
+        comment=one["comment"],
+        form_values=one["values"],
+    )
+
+
+def artifact(run_id: str, one: Document) -> ArtifactRecord:
+    return ArtifactRecord(
+        id=one["id"],
+        run_id=run_id,
+        step_id=one["step"],
+        item=one["item"],
+        attempt=one["attempt"],
+        path=one["path"],
+        size=one["size"],
+        sha256=one["sha256"],
+        media_type=one["media_type"],
+        created_at=_at(one["created_at"]),
+        superseded=one["superseded"],
+    )
+
+
+def secret(one: Document) -> SecretSummary:
+    return SecretSummary(
+        name=one["name"],
+        versions=one["versions"],
+        created_at=_at(one["created_at"]),
+        updated_at=_at(one["updated_at"]),
+        last_used_at=_time(one["last_used_at"]),
     )
 
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -68,6 +70,7 @@ class RemoteService:
     def __init__(self, client: Client, language: Language) -> None:
         self._client = client
         self._language = language
+        self._fetched: list[Path] = []
 
     def load(self, flow: FlowText) -> Definition:
         return flow_changes.load(flow, self._language)
@@ -235,32 +238,59 @@ class RemoteService:
         raise self._only_there("stepbox runs resume")
 
     async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
-        del run, undecided
-        raise self._only_there("stepbox approvals list")
+        query = {"run": run, "decided": "false" if undecided else "true"}
+        found = await self._client.call("GET", "/approvals", query=query)
+        return [records.approval(one) for one in found["items"]]
 
     async def decide(
-        self, target: str, decision: Decision, *, pairs: Mapping[str, str], comment: str | None
+        self,
+        target: str,
+        decision: Decision,
+        *,
+        pairs: Mapping[str, str],
+        comment: str | None,
+        values: Mapping[str, Json] | None = None,
     ) -> tuple[Approval, str]:
-        del decision, pairs, comment
-        raise self._only_there(f"stepbox approve {target}")
+        action = "approve" if decision == "approved" else "reject"
+        body = {"comment": comment, "texts": dict(pairs), "values": dict(values or {})}
+        decided = await self._client.call("POST", f"/approvals/{quote(target, safe='')}/{action}", body=body)
+        return records.approval(decided), str(decided["resumes"])
 
     async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
-        del value, keep_old
-        raise self._only_there(f"stepbox secrets set {name}")
+        body = {"value": value, "keep_old": keep_old}
+        return records.secret(await self._client.call("PUT", f"/secrets/{quote(name, safe='')}", body=body))
 
     async def secrets(self) -> Sequence[SecretSummary]:
-        raise self._only_there("stepbox secrets list")
+        return [records.secret(one) for one in (await self._client.call("GET", "/secrets"))["items"]]
 
     async def delete_secret(self, name: str, *, old_only: bool) -> int:
-        del old_only
-        raise self._only_there(f"stepbox secrets delete {name}")
+        query = {"old_only": "true" if old_only else "false"}
+        done = await self._client.call("DELETE", f"/secrets/{quote(name, safe='')}", query=query)
+        return int(done["deleted"])
 
     async def run_artifacts(self, run: str) -> Sequence[ArtifactRecord]:
-        raise self._only_there(f"stepbox runs artifacts {run}")
+        found = await self._client.pages(f"/runs/{quote(run)}/artifacts")
+        return [records.artifact(run, one) for one in found]
+
+    async def artifact(self, artifact: str) -> ArtifactRecord:
+        raise self._only_there(f"stepbox runs artifacts {artifact}")
 
     async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
-        del artifacts
-        raise self._only_there("stepbox runs download")
+        directory = Path(await asyncio.to_thread(mkdtemp, prefix="stepbox-artifacts-"))
+        self._fetched.append(directory)
+        for one in artifacts:
+            await self._client.save(f"/artifacts/{one.id}", directory / one.id, sha256=one.sha256)
+        return [directory / one.id for one in artifacts]
+
+    async def release_artifacts(self, files: Sequence[Path]) -> None:
+        for file in files:
+            await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    async def close(self) -> None:
+        """Remove what was fetched, and end the connection."""
+        for directory in self._fetched:
+            await asyncio.to_thread(rmtree, directory, ignore_errors=True)
+        await self._client.close()
 
     @staticmethod
     def _only_there(command: str) -> OnlyThereError:

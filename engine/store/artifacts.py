@@ -11,11 +11,13 @@ from engine.artifacts import EVENT, artifact_document
 from engine.records import ArtifactRecord, Run
 from engine.store.contents import ArtifactContents
 from engine.store.database import Database
-from engine.store.tables import NO_ITEM, ArtifactTable, StepRunTable
+from engine.store.errors import UnknownRecordError
+from engine.store.tables import NO_ITEM, ArtifactTable, RunTable, StepRunTable
 from flows.contracts import Artifact
 
 _TABLE = ArtifactTable.__table__
 _ATTEMPTS = StepRunTable.__table__
+_RUNS = RunTable.__table__
 _INSERT = insert(_TABLE)
 _OWNER = select(_ATTEMPTS.c.run_id, _ATTEMPTS.c.step_id, _ATTEMPTS.c.item, _ATTEMPTS.c.attempt).where(
     _ATTEMPTS.c.id == bindparam("this")
@@ -34,6 +36,12 @@ _OF_RUN = (
     select(_TABLE, _LAST.label("last"))
     .where(_TABLE.c.run_id == bindparam("run"))
     .order_by(_TABLE.c.step_id, _TABLE.c.item, _TABLE.c.attempt, _TABLE.c.path)
+)
+
+_GET = (
+    select(_TABLE, _LAST.label("last"))
+    .join(_RUNS, _RUNS.c.id == _TABLE.c.run_id)
+    .where(_TABLE.c.id == bindparam("this"), _RUNS.c.workspace == bindparam("of_workspace"))
 )
 
 
@@ -59,6 +67,16 @@ class Artifacts:
         ]
         if values:
             await self._database.write(lambda connection: connection.execute(_INSERT, values))
+
+    async def get(self, artifact_id: str, *, workspace: str) -> ArtifactRecord:
+        """The artifact of that id. Raises :class:`UnknownRecordError` where the workspace has none."""
+        rows = await self._database.rows(_GET, {"this": artifact_id, "of_workspace": workspace})
+        if not rows:
+            raise UnknownRecordError(
+                f"there is no artifact {artifact_id!r}",
+                fix="see the ids with: stepbox runs artifacts RUN --output json",
+            )
+        return _record(rows[0])
 
     async def list(self, run_id: str) -> tuple[ArtifactRecord, ...]:
         """Those of all attempts of a run, by step, item, attempt and path."""

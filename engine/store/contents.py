@@ -123,6 +123,12 @@ class ArtifactContents:
 
         return await asyncio.to_thread(remove)
 
+    def release(self, files: Sequence[Path]) -> None:
+        """Remove what :meth:`fetch` has brought here, where that isn't what is kept itself."""
+        if self._directory is None:
+            for file in files:
+                file.unlink(missing_ok=True)
+
     async def probe(self) -> None:
         """Look whether the place can be reached at all; of a directory that is known.
 

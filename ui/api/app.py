@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, FastAPI, Security
 
 from engine.service import Serving
-from ui.api import events, flows, hooks, problems, runs, tokens
+from ui.api import approvals, artifacts, events, flows, hooks, problems, runs, secrets, tokens
 from ui.api.guard import Guard
 from ui.api.health import health, metrics
 from ui.api.openapi import BEARER, describe
@@ -27,8 +27,9 @@ def create_app(serving: Serving, *, max_body: int) -> FastAPI:
     problems.install(app)
     guarded = [Security(BEARER)]
     api = APIRouter(prefix=PREFIX, dependencies=guarded)
-    for router in (flows.router, runs.router, events.router, tokens.router, hooks.events):
-        api.include_router(router)
+    for part in (flows, runs, artifacts, approvals, events, secrets, tokens):
+        api.include_router(part.router)
+    api.include_router(hooks.events)
     app.include_router(api)
     app.include_router(metrics, dependencies=guarded)
     app.include_router(health)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StringConstraints
 
 from engine.deliveries import DeliveryStatus
 from engine.records import FlowState, Role
@@ -17,6 +17,8 @@ Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 RUN_ID = "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"
+APPROVAL_ID = "01K6ZQ9A2S4D6F8G0H2J4K6M8N"
+ARTIFACT_ID = "01K6ZQ7B3C5D7E9F1G3H5J7K9M"
 FLOW_TEXT = """\
 flow: greet
 inputs:
@@ -94,6 +96,25 @@ class TokenIn(_In):
     """Left out: it doesn't expire."""
 
 
+class DecideIn(_In):
+    """A decision."""
+
+    comment: str | None = Field(default=None, max_length=10_000, examples=["looks good"])
+    """Why; a no shows it to the run."""
+    values: dict[str, Json] = Field(default_factory=dict, examples=[{}])
+    """What the approval's form asks for."""
+    texts: dict[str, str] = Field(default_factory=dict, examples=[{}])
+    """The same as texts, which are read by the types that the form declares."""
+
+
+class SecretIn(_In):
+    """A secret to set."""
+
+    value: SecretStr = Field(min_length=1, max_length=100_000, examples=["not-a-real-secret"])
+    keep_old: StrictBool = False
+    """Keep the value that it had beside the new one, so that senders may change theirs later."""
+
+
 class ErrorOut(_Out):
     """Why a run or a step failed."""
 
@@ -116,6 +137,73 @@ class ArtifactOut(_Out):
     """In bytes."""
     sha256: str
     media_type: str
+
+
+class ArtifactRecordOut(_Out):
+    """A file that an attempt of a step left."""
+
+    name: str
+    """What `files:` and `stepbox runs download` call it."""
+    step: str
+    item: int | None
+    attempt: int
+    path: str
+    size: int
+    """In bytes."""
+    sha256: str
+    media_type: str
+    id: str
+    superseded: bool
+    """A later attempt has ended, whose files count instead."""
+    created_at: datetime
+
+
+class ApprovalOut(_Out):
+    """A question that a run waits for a person to decide."""
+
+    id: str
+    run_id: str
+    step: str
+    item: int | None
+    message: str
+    details: Json
+    """Exactly what will happen."""
+    form: dict[str, Json] | None
+    """The JSON Schema of the values that a yes comes with."""
+    approvers: list[str]
+    requested_at: datetime
+    expires_at: datetime | None
+    on_timeout: Literal["fail", "reject"]
+    decision: Literal["approved", "rejected", "timed_out", "withdrawn"] | None
+    """Null while nobody has decided."""
+    decided_at: datetime | None
+    by: str | None
+    comment: str | None
+    values: Json
+
+
+class DecidedOut(ApprovalOut):
+    """The decision."""
+
+    resumes: str
+    """The run that goes on."""
+
+
+class SecretOut(_Out):
+    """A secret, without its value."""
+
+    name: str
+    versions: int
+    """Values that are live: two while an old one is kept."""
+    created_at: datetime
+    updated_at: datetime
+    last_used_at: datetime | None
+
+
+class DeletedOut(_Out):
+    """How much was deleted."""
+
+    deleted: int
 
 
 class StepOut(_Out):

@@ -27,6 +27,8 @@ _STATUS: Final[Mapping[str, int]] = {
     "forbidden": 403,
     "unknown_flow": 404,
     "unknown_record": 404,
+    "unknown_secret": 404,
+    "already_decided": 409,
     "already_finished": 409,
     "ambiguous_id": 409,
     "flow_disabled": 409,

@@ -50,11 +50,13 @@ Wait = Annotated[
 ]
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class QueryModel(BaseModel):
+    """Base of what queries hold: unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class Paging(_Query):
+class Paging(QueryModel):
     """Which part of a listing."""
 
     limit: int = Field(default=50, ge=1, le=1000)

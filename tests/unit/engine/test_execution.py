@@ -488,8 +488,3 @@ async def test_what_a_subflow_can_not_take_is_found_before_anything_runs(
         await probed.run(flow, CHILD)
     assert refused.value.code == "invalid_input"
     assert probed.probes.calls == []
-
-
-async def test_concurrency_that_can_not_be_enforced_is_refused(engine: RunEngine) -> None:
-    with pytest.raises(RefusedError, match="concurrency"):
-        await engine().run("flow: p\nconcurrency: {limit: 1}\nsteps: [{id: a, probe: echo}]")

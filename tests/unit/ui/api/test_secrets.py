@@ -1,0 +1,41 @@
+"""Secrets over the API, and by commands that talk to it: their values go in and never come out."""
+
+import pytest
+
+from flows.errors import StepboxError
+from tests.unit.ui.api.conftest import Api
+from tests.unit.ui.api.test_remote import remote
+
+VALUE = "s3cr3t-of-the-test"
+
+
+async def test_a_secret_is_set_listed_changed_and_deleted(api: Api) -> None:
+    made = await api.client.put("/api/v1/secrets/hook_key", json={"value": VALUE})
+    assert made.status_code == 200
+    again = await api.client.put("/api/v1/secrets/hook_key", json={"value": f"{VALUE}2", "keep_old": True})
+    assert again.json()["versions"] == 2
+    listed = await api.client.get("/api/v1/secrets")
+    assert [(one["name"], one["versions"]) for one in listed.json()["items"]] == [("hook_key", 2)]
+    for answer in (made, again, listed):
+        assert VALUE not in answer.text
+    assert await api.call("DELETE", "/secrets/hook_key", params={"old_only": True}) == {"deleted": 1}
+    assert await api.call("DELETE", "/secrets/hook_key") == {"deleted": 1}
+    assert (await api.call("DELETE", "/secrets/hook_key", 404))["code"] == "unknown_secret"
+
+
+@pytest.mark.parametrize("body", [{"value": ""}, {"value": 7}, {"value": VALUE, "other": 1}, {"value": "x" * 100_001}])
+async def test_what_is_no_secret_is_refused_without_showing_it(api: Api, body: dict[str, object]) -> None:
+    answer = await api.client.put("/api/v1/secrets/hook_key", json=body)
+    assert answer.status_code == 422
+    assert VALUE not in answer.text
+    assert "xxxx" not in answer.text
+
+
+async def test_commands_set_secrets_of_a_service_elsewhere(api: Api) -> None:
+    service = remote(api)
+    await service.set_secret("hook_key", VALUE, keep_old=False)
+    assert [one.name for one in await service.secrets()] == ["hook_key"]
+    assert await service.delete_secret("hook_key", old_only=False) == 1
+    with pytest.raises(StepboxError, match="hook_key"):
+        await service.delete_secret("hook_key", old_only=False)
+    await service.close()

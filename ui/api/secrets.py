@@ -1,0 +1,42 @@
+"""Secrets: setting, listing and deleting them. No answer has a value."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from engine.documents import secret_document
+from flows.names import MAX_NAME, NAME
+from flows.values import Json
+from ui.api.bodies import ExactRoute
+from ui.api.models import DeletedOut, PageOut, SecretIn, SecretOut
+from ui.api.openapi import refusals
+from ui.api.requests import QueryModel, TheService
+
+router = APIRouter(prefix="/secrets", tags=["secrets"], route_class=ExactRoute)
+
+_Secret = Annotated[str, Path(alias="secret", pattern=f"^{NAME.pattern}$", max_length=MAX_NAME, examples=["hook_key"])]
+
+
+class DeletionQuery(QueryModel):
+    """How much of it."""
+
+    old_only: bool = False
+    """Only the value that was kept beside the current one."""
+
+
+@router.get("", operation_id="listSecrets", response_model=PageOut[SecretOut], responses=refusals())
+async def list_secrets(service: TheService) -> Json:
+    """All secrets by name, without their values."""
+    return {"items": [secret_document(one) for one in await service.secrets()], "next": None}
+
+
+@router.put("/{secret}", operation_id="setSecret", response_model=SecretOut, responses=refusals(400, 409))
+async def set_secret(service: TheService, secret: _Secret, body: SecretIn) -> Json:
+    """Set a secret, or give it another value."""
+    return secret_document(await service.set_secret(secret, body.value.get_secret_value(), keep_old=body.keep_old))
+
+
+@router.delete("/{secret}", operation_id="deleteSecret", response_model=DeletedOut, responses=refusals(404))
+async def delete_secret(service: TheService, secret: _Secret, query: Annotated[DeletionQuery, Query()]) -> Json:
+    """Forget a secret, or only its old value."""
+    return {"deleted": await service.delete_secret(secret, old_only=query.old_only)}
