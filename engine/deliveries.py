@@ -107,11 +107,16 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """An event that is kept, with what became of it so far. ``duplicate``: it had come before."""
+    """An event that is kept, with what became of it so far. ``duplicate``: it had come before.
+
+    ``repeats`` is how often it came again, the last time at ``repeated_at``; each of those started nothing more.
+    """
 
     event: KeptEvent
     deliveries: tuple[Delivery, ...]
     duplicate: bool
+    repeats: int = 0
+    repeated_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

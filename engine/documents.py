@@ -25,7 +25,7 @@ from flows.errors import Problem
 from flows.values import Json
 
 if TYPE_CHECKING:
-    from engine.deliveries import Accepted
+    from engine.deliveries import Accepted, Delivery
     from engine.upcoming import Upcoming
 
 
@@ -129,6 +129,42 @@ def accepted_document(accepted: "Accepted") -> dict[str, Json]:
             {"flow": each.flow, "trigger": each.trigger_id, "status": each.status.value, "run": each.run_id}
             for each in accepted.deliveries
         ],
+    }
+
+
+def delivery_document(delivery: "Delivery") -> dict[str, Json]:
+    """What became of an event at one trigger; times are ISO 8601 in UTC."""
+    return {
+        "id": delivery.id,
+        "event": delivery.event_id,
+        "flow": delivery.flow,
+        "trigger": delivery.trigger_id,
+        "status": delivery.status.value,
+        "reason": delivery.reason,
+        "error": error_document(delivery.error),
+        "run": delivery.run_id,
+        "attempts": delivery.attempts,
+        "due_at": _time(delivery.due_at),
+        "created_at": delivery.created_at.isoformat(),
+        "ended_at": _time(delivery.ended_at),
+    }
+
+
+def event_document(accepted: "Accepted") -> dict[str, Json]:
+    """An event that is kept, and what became of it; times are ISO 8601 in UTC."""
+    event = accepted.event
+    return {
+        "id": event.id,
+        "kind": event.kind,
+        "origin": event.origin,
+        "key": event.key,
+        "data": dict(event.data),
+        "causes": list(event.causes),
+        "occurred_at": event.occurred_at.isoformat(),
+        "received_at": event.received_at.isoformat(),
+        "repeats": accepted.repeats,
+        "repeated_at": _time(accepted.repeated_at),
+        "deliveries": [delivery_document(each) for each in accepted.deliveries],
     }
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from engine import flow_changes, snippets, starts
 from engine.approvals import Approvals, decider, form_values
 from engine.bootstrap.parts import Parts
+from engine.deliveries import Accepted, Delivery, DeliveryStatus
 from engine.dispatcher import Dispatcher
+from engine.events import Events
 from engine.feed import Feed
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.following import FINAL, Position, follow
@@ -354,6 +356,27 @@ class LocalService:
     async def release_artifacts(self, files: Sequence[Path]) -> None:
         contents = (await self._parts.store()).artifacts.contents
         await asyncio.to_thread(contents.release, files)
+
+    async def events(
+        self, *, flow: str | None, status: DeliveryStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[Accepted]:
+        self._may("events.read")
+        return await (await self._events()).list(flow=flow, status=status, limit=limit, cursor=cursor)
+
+    async def event(self, event: str) -> Accepted:
+        self._may("events.read")
+        return await (await self._events()).find(event)
+
+    async def redrive(self, event: str) -> Sequence[Delivery]:
+        self._may("events.redrive")
+        return await (await self._events()).redrive(event)
+
+    async def redrive_flow(self, flow: str) -> Sequence[Delivery]:
+        self._may("events.redrive")
+        return await (await self._events()).redrive_flow(flow)
+
+    async def _events(self) -> Events:
+        return Events(await self._parts.store(), self._workspace)
 
     async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
         from engine.tokens import issue  # noqa: PLC0415 - argon2, which other use cases don't need

@@ -16,6 +16,8 @@ Action: TypeAlias = Literal[
     "runs.remove",
     "approvals.decide",
     "code.execute",
+    "events.read",
+    "events.redrive",
     "events.send",
     "secrets.read",
     "secrets.change",

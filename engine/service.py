@@ -37,7 +37,7 @@ from flows.values import Json, RunStatus
 from steps.sandbox.limits import Language as CodeLanguage
 
 if TYPE_CHECKING:
-    from engine.deliveries import Accepted
+    from engine.deliveries import Accepted, Delivery, DeliveryStatus
     from engine.diagnosis import Diagnosis, Tried
     from engine.intake.hooks import HookAnswer
     from engine.principal import Principal
@@ -357,6 +357,20 @@ class Service(Protocol):
 
     async def release_artifacts(self, files: Sequence[Path]) -> None:
         """Say that files which :meth:`fetch_artifacts` gave aren't needed any more."""
+
+    async def events(
+        self, *, flow: str | None, status: "DeliveryStatus | None", limit: int, cursor: str | None = None
+    ) -> Page["Accepted"]:
+        """The events that came in, the newest first, with what became of each; see :mod:`engine.events`."""
+
+    async def event(self, event: str) -> "Accepted":
+        """The event of an id, or of enough of its beginning, or of a delivery; raises InvalidCallError."""
+
+    async def redrive(self, event: str) -> Sequence["Delivery"]:
+        """Try what is dead of an event once more; raises InvalidCallError where nothing is."""
+
+    async def redrive_flow(self, flow: str) -> Sequence["Delivery"]:
+        """Try all that is dead of a flow once more; raises InvalidCallError where it isn't in service."""
 
     async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
         """Make a token of a principal, who is made where there is none of that name."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
+from engine.deliveries import Accepted, Delivery, DeliveryStatus, KeptEvent
 from engine.records import (
     Approval,
     ArtifactRecord,
@@ -196,6 +197,46 @@ def secret(one: Document) -> SecretSummary:
         created_at=_at(one["created_at"]),
         updated_at=_at(one["updated_at"]),
         last_used_at=_time(one["last_used_at"]),
+    )
+
+
+def delivery(one: Document) -> Delivery:
+    return Delivery(
+        id=one["id"],
+        event_id=one["event"],
+        workspace=_WORKSPACE,
+        flow=one["flow"],
+        flow_version_id="",
+        trigger_id=one["trigger"],
+        status=DeliveryStatus(one["status"]),
+        reason=one["reason"],
+        error=_error(one["error"]),
+        run_id=one["run"],
+        attempts=one["attempts"],
+        due_at=_time(one["due_at"]),
+        created_at=_at(one["created_at"]),
+        ended_at=_time(one["ended_at"]),
+    )
+
+
+def accepted(one: Document) -> Accepted:
+    event = KeptEvent(
+        id=one["id"],
+        workspace=_WORKSPACE,
+        kind=one["kind"],
+        origin=one["origin"],
+        key=one["key"],
+        data=one["data"],
+        causes=tuple(one["causes"]),
+        occurred_at=_at(one["occurred_at"]),
+        received_at=_at(one["received_at"]),
+    )
+    return Accepted(
+        event=event,
+        deliveries=tuple(delivery(each) for each in one["deliveries"]),
+        duplicate=False,
+        repeats=one["repeats"],
+        repeated_at=_time(one["repeated_at"]),
     )
 
 

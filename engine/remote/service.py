@@ -34,7 +34,8 @@ from engine.records import (
 )
 from engine.remote import records
 from engine.remote.client import Client
-from engine.remote.following import events, follow
+from engine.remote.following import events as events_of
+from engine.remote.following import follow
 from engine.report import RunReport
 from engine.service import (
     AppliedFlow,
@@ -52,6 +53,7 @@ from flows.errors import InvalidCallError
 from flows.values import Json, RunStatus
 
 if TYPE_CHECKING:
+    from engine.deliveries import Accepted, Delivery, DeliveryStatus
     from engine.diagnosis import Diagnosis, Tried
     from engine.retention import Pruned
     from engine.tokens import IssuedToken
@@ -123,7 +125,7 @@ class RemoteService:
         return (await self.run_report(run)).run
 
     async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:
-        return events(self._client, run, after)
+        return events_of(self._client, run, after)
 
     async def cancel(self, run: str) -> Run:
         cancelled = await self._client.call("POST", f"/runs/{quote(run)}/cancel")
@@ -213,6 +215,24 @@ class RemoteService:
     async def run_egress(self, run: str) -> Sequence[EgressRecord]:
         found = await self._client.pages(f"/runs/{quote(run)}/egress")
         return [records.egress(run, one) for one in found]
+
+    async def events(
+        self, *, flow: str | None, status: "DeliveryStatus | None", limit: int, cursor: str | None = None
+    ) -> "Page[Accepted]":
+        query = {"flow": flow, "status": status, "limit": limit, "cursor": cursor}
+        page = await self._client.call("GET", "/events", query=query)
+        return Page(items=tuple(records.accepted(one) for one in page["items"]), next=page["next"])
+
+    async def event(self, event: str) -> "Accepted":
+        return records.accepted(await self._client.call("GET", f"/events/{quote(event, safe='')}"))
+
+    async def redrive(self, event: str) -> "Sequence[Delivery]":
+        done = await self._client.call("POST", f"/events/{quote(event, safe='')}/redrive")
+        return [records.delivery(one) for one in done["items"]]
+
+    async def redrive_flow(self, flow: str) -> "Sequence[Delivery]":
+        done = await self._client.call("POST", f"/flows/{quote(flow, safe='')}/redrive")
+        return [records.delivery(one) for one in done["items"]]
 
     async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
         from engine.tokens import IssuedToken  # noqa: PLC0415 - argon2, which other use cases don't need

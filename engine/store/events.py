@@ -31,11 +31,16 @@ _THIS = _DELIVERY.c.id == bindparam("this")
 _PENDING = DeliveryStatus.PENDING.value
 _GIVEN = tuple(NewEvent.__dataclass_fields__)
 _INSERT_DELIVERIES = insert(_DELIVERY)
-_SAME = select(_EVENT).where(
-    _EVENT.c.workspace == bindparam("workspace"),
-    _EVENT.c.origin == bindparam("origin"),
-    _EVENT.c.key == bindparam("key"),
+_SAME = (
+    (_EVENT.c.workspace == bindparam("of_workspace"))
+    & (_EVENT.c.origin == bindparam("of_origin"))
+    & (_EVENT.c.key == bindparam("of_key"))
 )
+_SELECT_SAME = select(_EVENT).where(_SAME)
+_REPEAT = (
+    update(_EVENT).where(_SAME).values(repeats=_EVENT.c.repeats + 1, repeated_at=bindparam("now", type_=UtcDateTime()))
+)
+_KEPT = tuple(KeptEvent.__dataclass_fields__)
 _OF_EVENT = select(_DELIVERY).where(_DELIVERY.c.event_id == bindparam("event")).order_by(_DELIVERY.c.id)
 _END = update(_DELIVERY).where(_THIS, _DELIVERY.c.status == _PENDING)
 _POSTPONE = _END.values(attempts=_DELIVERY.c.attempts + 1)
@@ -196,6 +201,46 @@ class Events:
             raise UnknownRecordError(f"there is no event {event_id!r}", fix="see the ids with: stepbox events list")
         return found
 
+    async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[str, ...]:
+        """The ids of the events whose id, or that of one of their deliveries, begins so; several, where there are."""
+        some = 10
+
+        def read(connection: Connection) -> tuple[str, ...]:
+            found: dict[str, None] = {}
+            for table, event_id in ((_EVENT, _EVENT.c.id), (_DELIVERY, _DELIVERY.c.event_id)):
+                begins = func.substr(table.c.id, 1, len(prefix)) == prefix
+                query = select(event_id).where(table.c.workspace == workspace, begins).limit(some)
+                found |= dict.fromkeys(connection.scalars(query))
+            return tuple(found)
+
+        return await self._database.read(read)
+
+    async def list(
+        self,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        flow: str | None = None,
+        status: DeliveryStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Accepted]:
+        """The newest events first, with their deliveries: those that have one to that flow, and of that status."""
+        query: Select[Any] = select(_EVENT).where(_EVENT.c.workspace == workspace)
+        if flow is not None or status is not None:
+            wanted = select(_DELIVERY.c.id).where(_DELIVERY.c.event_id == _EVENT.c.id)
+            wanted = wanted if flow is None else wanted.where(_DELIVERY.c.flow == flow)
+            wanted = wanted if status is None else wanted.where(_DELIVERY.c.status == status.value)
+            query = query.where(wanted.exists())
+        if cursor is not None:
+            query = query.where(_EVENT.c.id < cursor)
+
+        def read(connection: Connection) -> Page[Accepted]:
+            rows = connection.execute(query.order_by(_EVENT.c.id.desc()).limit(limit + 1)).all()
+            items = tuple(_with_deliveries(connection, row, duplicate=False) for row in rows[:limit])
+            return Page(items=items, next=items[-1].event.id if len(rows) > limit else None)
+
+        return await self._database.read(read)
+
     async def deliveries(
         self,
         *,
@@ -257,14 +302,15 @@ def _accept(connection: Connection, event: NewEvent, recipients: Sequence[Recipi
     now = datetime.now(UTC)
     kept = KeptEvent(id=str(ULID()), received_at=now, **{name: getattr(event, name) for name in _GIVEN})
     added = upsert_into(connection, EventTable)
-    values = {name: getattr(kept, name) for name in _EVENT.columns.keys()}  # noqa: SIM118 - no mapping
+    values = {name: getattr(kept, name) for name in _KEPT}
     inserted = connection.execute(
         added.on_conflict_do_nothing(index_elements=["workspace", "origin", "key"]).returning(_EVENT.c.id),
         {**values, "causes": list(kept.causes)},
     ).all()
     if not inserted:
-        same = {"workspace": event.workspace, "origin": event.origin, "key": event.key}
-        return _with_deliveries(connection, connection.execute(_SAME, same).one(), duplicate=True)
+        same = {"of_workspace": event.workspace, "of_origin": event.origin, "of_key": event.key}
+        connection.execute(_REPEAT, {**same, "now": now})
+        return _with_deliveries(connection, connection.execute(_SELECT_SAME, same).one(), duplicate=True)
     deliveries = tuple(_new_delivery(kept, recipient, now) for recipient in recipients)
     if deliveries:
         connection.execute(_INSERT_DELIVERIES, [_values(delivery) for delivery in deliveries])
@@ -315,12 +361,16 @@ def _of(workspace: str, flow: str, trigger_id: str) -> dict[str, str]:
 def _with_deliveries(connection: Connection, row: Row[Any], *, duplicate: bool) -> Accepted:
     deliveries = connection.execute(_OF_EVENT, {"event": row.id}).all()
     return Accepted(
-        event=_event(row), deliveries=tuple(_delivery(delivery) for delivery in deliveries), duplicate=duplicate
+        event=_event(row),
+        deliveries=tuple(_delivery(delivery) for delivery in deliveries),
+        duplicate=duplicate,
+        repeats=row.repeats,
+        repeated_at=row.repeated_at,
     )
 
 
 def _event(row: Row[Any]) -> KeptEvent:
-    values = dict(row._mapping)  # noqa: SLF001 - its public name for attributes that could clash with columns
+    values = {name: getattr(row, name) for name in _KEPT}
     return KeptEvent(**{**values, "causes": tuple(row.causes)})
 
 

@@ -342,7 +342,10 @@ class SecretVersionTable(Table, table=True):
 
 
 class EventTable(Table, table=True):
-    """Something that came in. ``key`` is NULL where nothing tells it from another."""
+    """Something that came in. ``key`` is NULL where nothing tells it from another.
+
+    ``repeats`` is how often it came again, the last time at ``repeated_at``.
+    """
 
     __tablename__ = "event"
     __table_args__ = (UniqueConstraint("workspace", "origin", "key"), Index(None, "workspace", "id"))
@@ -355,6 +358,8 @@ class EventTable(Table, table=True):
     causes: list[str] = Field(sa_type=Payload)
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     received_at: datetime = Field(sa_type=UtcDateTime)
+    repeats: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    repeated_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class DeliveryTable(Table, table=True):

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, FastAPI, Security
 
 from engine.service import Serving
-from ui.api import approvals, artifacts, events, flows, hooks, problems, runs, secrets, tokens
+from ui.api import approvals, artifacts, events, flows, hooks, kept_events, problems, runs, secrets, tokens
 from ui.api.guard import Guard
 from ui.api.health import health, metrics
 from ui.api.openapi import BEARER, describe
@@ -27,7 +27,7 @@ def create_app(serving: Serving, *, max_body: int) -> FastAPI:
     problems.install(app)
     guarded = [Security(BEARER)]
     api = APIRouter(prefix=PREFIX, dependencies=guarded)
-    for part in (flows, runs, artifacts, approvals, events, secrets, tokens):
+    for part in (flows, runs, artifacts, approvals, events, kept_events, secrets, tokens):
         api.include_router(part.router)
     api.include_router(hooks.events)
     app.include_router(api)

@@ -18,6 +18,7 @@ FilePath = Annotated[str, StringConstraints(min_length=1, max_length=500, patter
 
 RUN_ID = "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"
 APPROVAL_ID = "01K6ZQ9A2S4D6F8G0H2J4K6M8N"
+EVENT_ID = "01K6ZQ8C4D6E8F0G2H4J6K8M0N"
 ARTIFACT_ID = "01K6ZQ7B3C5D7E9F1G3H5J7K9M"
 FLOW_TEXT = """\
 flow: greet
@@ -187,6 +188,49 @@ class DecidedOut(ApprovalOut):
 
     resumes: str
     """The run that goes on."""
+
+
+class DeliveryOut(_Out):
+    """What became of an event at one trigger."""
+
+    id: str
+    event: str
+    flow: str
+    trigger: str
+    status: DeliveryStatus
+    reason: str | None
+    error: ErrorOut | None
+    """Why the last attempt could start no run."""
+    run: str | None
+    """The run that it started."""
+    attempts: int
+    """Those that failed."""
+    due_at: datetime | None
+    """When it is tried again; null once it has ended."""
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class EventOut(_Out):
+    """An event that came in."""
+
+    id: str
+    kind: str
+    """The kind of trigger that it is for."""
+    origin: str
+    """Where it came in, such as `webhook:orders`."""
+    key: str | None
+    """What tells it from others of its origin."""
+    data: dict[str, Json]
+    """What expressions see as `event`."""
+    causes: list[str]
+    """The runs that led to it, as `flow/run`."""
+    occurred_at: datetime
+    received_at: datetime
+    repeats: int
+    """How often it came again, and started nothing more."""
+    repeated_at: datetime | None
+    deliveries: list[DeliveryOut]
 
 
 class SecretOut(_Out):

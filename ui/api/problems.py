@@ -29,6 +29,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "unknown_record": 404,
     "unknown_secret": 404,
     "already_decided": 409,
+    "not_redrivable": 409,
     "already_finished": 409,
     "ambiguous_id": 409,
     "flow_disabled": 409,

@@ -2,7 +2,22 @@
 
 import typer
 
-from ui.cli import approvals, doctor, execute, flows, images, init, run, runs, schema, secrets, serve, tokens, validate
+from ui.cli import (
+    approvals,
+    doctor,
+    events,
+    execute,
+    flows,
+    images,
+    init,
+    run,
+    runs,
+    schema,
+    secrets,
+    serve,
+    tokens,
+    validate,
+)
 from ui.cli.options import common
 
 app = typer.Typer(
@@ -21,6 +36,7 @@ app.command("exec")(execute.execute)
 app.command("serve")(serve.serve)
 app.add_typer(flows.app, name="flows")
 app.add_typer(runs.app, name="runs")
+app.add_typer(events.app, name="events")
 app.add_typer(approvals.app, name="approvals")
 app.command("approve")(approvals.approve)
 app.command("reject")(approvals.reject)

@@ -32,6 +32,11 @@ STYLES = {
     "queued": ("…", "bright_black"),
     "running": ("▸", "cyan"),
     "abandoned": ("▸", "yellow"),
+    "pending": ("…", "yellow"),
+    "started": ("✓", "green"),
+    "filtered": ("–", "bright_black"),
+    "deduplicated": ("–", "bright_black"),
+    "dead": ("✗", "red"),
 }
 
 _TURNS = "\u202a-\u202e\u2066-\u2069"

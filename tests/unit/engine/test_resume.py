@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from engine.flow_sources import RecordedFlows, UnrecordedFlowError
 from engine.heartbeat import Heartbeat, TakenOverError, is_abandoned
+from engine.past import MAX_LOST
 from engine.progress import StepEnded
 from engine.records import Run
 from engine.report import RunReport
@@ -239,7 +240,7 @@ async def test_a_heartbeat_keeps_the_lease(site: Site) -> None:
 async def test_a_step_during_which_engines_end_again_and_again_fails(site: Site) -> None:
     flow = FLOW + "on_failure:\n  - {id: tell, probe: echo, with: {why: '${{ steps.second.error.code }}'}}\n"
     await site.begin(flow)
-    for _ in range(2):
+    for _ in range(MAX_LOST - 1):
         await site.begin_again(flow)
     site.gate.open = True
     report = await site.resume(await site.next_engine(), flow)
@@ -247,10 +248,10 @@ async def test_a_step_during_which_engines_end_again_and_again_fails(site: Site)
     final = report.steps["second"].final
     assert final.status is StepStatus.KILLED
     assert final.error is not None
-    assert (final.error.code, report.steps["second"].attempts) == ("engine_ended", 3)
-    assert "3 attempts" in final.error.message
+    assert (final.error.code, report.steps["second"].attempts) == ("engine_ended", MAX_LOST)
+    assert f"{MAX_LOST} attempts" in final.error.message
     assert report.steps["tell"].final.result == {"why": "engine_ended"}
-    assert site.first.probes.calls == ["first", "second", "second", "second", "tell", "tidy"]
+    assert site.first.probes.calls == ["first", *["second"] * MAX_LOST, "tell", "tidy"]
 
 
 EACH = """

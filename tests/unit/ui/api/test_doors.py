@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 
 from engine.store.errors import StoreUnavailableError
 from tests.unit.ui.api.conftest import MAX_BODY, Api
-from ui.api import approvals, artifacts, events, flows, health, hooks, runs, secrets, tokens
+from ui.api import approvals, artifacts, events, flows, health, hooks, kept_events, runs, secrets, tokens
 from ui.api.guard import OPEN, SELF_VERIFYING
 
 RUN = "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"
@@ -30,13 +30,14 @@ def requests_of(app: FastAPI) -> Iterator[tuple[str, str]]:
 def _path(template: str) -> str:
     hook = template.replace("{hook:path}", "orders").replace("{hook}", "orders")
     return hook.format(
-        flow="quick", run=RUN, version="1", token_id="abc", approval=RUN, artifact=RUN, secret="hook_key"
+        flow="quick", run=RUN, version="1", token_id="abc", approval=RUN, artifact=RUN, secret="hook_key", event=RUN
     )
 
 
 def all_routes() -> list[APIRoute]:
     routers = (
         *(flows.router, runs.router, artifacts.router, approvals.router, events.router, secrets.router, tokens.router),
+        kept_events.router,
         hooks.events,
         *(hooks.router, health.metrics, health.health),
     )
