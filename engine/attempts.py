@@ -23,7 +23,8 @@ from engine.store import Store
 from engine.store.errors import LeaseLostError, StoreError
 from engine.store.leases import ENGINE_ENDED
 from engine.tool_calls import Caller, ToolCaller
-from flows.contracts import Asked, EgressDecision, Question, StepError, StepExecutor, StepResult
+from engine.waiting import fits
+from flows.contracts import Asked, Awaited, EgressDecision, Question, StepError, StepExecutor, StepResult, Waited
 from flows.errors import StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
@@ -31,6 +32,7 @@ from flows.values import Json, StepStatus
 from steps.code import CodeStep, SandboxConfig
 from steps.subflow import SubflowStep
 from steps.tool import ToolStep
+from steps.wait import WaitStep
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ class Attempts:
         self.executors[type(step)].expect(step, count)
 
     def work(self, step: StepConfig, inputs: Mapping[str, Json], item: int | None = None) -> "Work":
-        """The work of one step, or of one of its items, with its inputs resolved."""
+        """The work of one step, or of one of its items, with all that it has of expressions resolved."""
         return Work(self, step, inputs, item)
 
     def over(self, step: StepConfig, result: StepResult, item: int | None = None) -> StepRun:
@@ -344,8 +346,21 @@ class Call:
     async def ask(self, question: Question) -> Asked:
         return await self._attempts.store.approvals.ask(self.run_id, self.step_id, question, item=self._work.item)
 
+    async def wait(self, awaited: Awaited) -> Waited:
+        waits = self._attempts.store.waits
+        return await waits.look(self.run_id, self.step_id, awaited, fits=fits, item=self._work.item)
+
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         return await self._attempts.children.run_child(name, inputs, self._origin)
+
+
+def resolved(step: StepConfig, names: Mapping[str, Json]) -> StepConfig:
+    """A step with what its own settings have of expressions resolved, besides ``with``.
+
+    Raises:
+        ExpressionError: one can't be evaluated.
+    """
+    return step.resolved(names) if isinstance(step, WaitStep) else step
 
 
 def unsuccessful(problem: StepboxError) -> StepResult:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from engine.artifacts import of_item
-from engine.attempts import Attempts, Performer, unsuccessful
+from engine.attempts import Attempts, Performer, resolved, unsuccessful
 from engine.cancellation import together
 from engine.names import Names
 from flows.contracts import Artifact, Isolation, StepError, StepResult, waiting
@@ -75,8 +75,9 @@ class Items:
         if ended is not None:
             return ended
         try:
-            inputs = resolve(self._step.with_, self._names.of_item(self._each.as_, item, index))
-            return await perform(self._attempts.work(self._step, inputs, item=index))
+            names = self._names.of_item(self._each.as_, item, index)
+            work = self._attempts.work(resolved(self._step, names), resolve(self._step.with_, names), item=index)
+            return await perform(work)
         except StepboxError as problem:
             result = unsuccessful(problem)
             await self._attempts.store.steps.add(self._attempts.over(self._step, result, item=index))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ from engine.service import (
 from engine.snippets import DirectDriver, snippet_definition
 from engine.starts import unknown_flow
 from engine.store import Store
-from engine.store.errors import UnknownRecordError
+from engine.store.errors import RunDrivenError, UnknownRecordError
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError
@@ -149,7 +150,8 @@ class LocalService:
         self._may("runs.cancel")
         store, found = await self._run(run)
         if found.status is RunStatus.WAITING:
-            return (await self._go_on(store, found, self._observer, cancel=True)).run
+            with suppress(RunDrivenError):  # It has just been continued.
+                return (await self._go_on(store, found, self._observer, cancel=True)).run
         if not await store.runs.cancel_queued(found.id):
             await store.runs.request_cancel(found.id)
         if self._dispatcher is not None:
@@ -190,11 +192,15 @@ class LocalService:
         asked = await approvals.find(target)
         given = {**(values or {}), **form_values(asked, pairs)}
         decided = await approvals.decide(asked.id, decision, by=decider(self._principal), comment=comment, values=given)
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
         return decided, await approvals.resumable(decided)
 
     async def abandoned(self) -> Sequence[RunSummary]:
         self._may("runs.read")
-        return await abandoned_runs(await self._parts.store(), self._workspace)
+        store = await self._parts.store()
+        due = [await store.runs.summary(run) for run, _ in await store.waits.due(workspace=self._workspace)]
+        return [*await abandoned_runs(store, self._workspace), *due]
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
         self._may("code.execute")

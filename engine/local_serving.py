@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.bootstrap.parts import WORKSPACE, Parts
 from engine.cancellation import Interruption
 from engine.deliveries import Accepted
-from engine.dispatcher import Dispatcher
+from engine.dispatcher import LOOK_AGAIN, Dispatcher
 from engine.execution import why_ended
 from engine.feed import Feed
 from engine.intake.hooks import HookAnswer, Hooks, take_events
@@ -29,6 +29,7 @@ from engine.service import Readiness, SentRequest, Service
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTakenError, StoreUnavailableError
 from engine.tokens import PRESET, Authenticator, issue
+from engine.waiting import EventWaits
 from flows.errors import StepboxError
 from flows.values import RunStatus
 from steps.sandbox.pool import Sandboxes
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 LOOK_FOR_ABANDONED = 5.0
 """Seconds between two looks for runs whose engine has ended; a lease lasts six times as long."""
+LEAVE_ALONE = 60.0
+"""Seconds for which a run that waited, and can't be continued here, is left to other engines."""
 ANSWER_WITHIN = 5.0
 """Seconds after which a database that says nothing counts as gone."""
 
@@ -49,8 +52,9 @@ class LocalServing:
         self._parts = parts
         self._store = store
         self._feed = Feed()
+        self._undriven = Undriven(store, runs)
         self._dispatcher = Dispatcher(
-            queue=Undriven(store, runs), drive=self._drive, concurrency=parts.settings.serve.concurrent_runs
+            queue=self._undriven, drive=self._drive, concurrency=parts.settings.serve.concurrent_runs
         )
         self._metrics = Metrics(
             {
@@ -67,6 +71,8 @@ class LocalServing:
             secrets=self._secret,
             consumer=consumer_of(parts.settings.home.home),
         )
+        self._undriven.wake = self._dispatcher.wake
+        self.intake.receiver.witnesses.append(EventWaits(store, self._dispatcher.wake))
         self._pruning: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
@@ -186,9 +192,11 @@ class LocalServing:
         except Exception as problem:
             if run.status is RunStatus.QUEUED:
                 await self._store.runs.finish(run_id, RunStatus.FAILED, error=why_ended(problem))
+            self._undriven.leave(run_id)
             raise
+        cancel = run.status is RunStatus.WAITING and bool(await self._store.runs.to_cancel([run_id]))
         try:
-            await runs.resume(plan, run, observer=self._observer)
+            await runs.resume(plan, run, observer=self._observer, cancel=cancel)
         except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
 
@@ -198,12 +206,17 @@ def _as_request(sent: SentRequest) -> Request:
 
 
 class Undriven:
-    """The runs that no engine drives: those that are queued, those whose engine has ended, and those let go of."""
+    """The runs that no engine drives: queued ones, those whose engine has ended or let go, and those that can go on.
+
+    ``wake`` is called when a run that waits becomes due.
+    """
 
     def __init__(self, store: Store, runs: Runs) -> None:
         self._store = store
         self._runs = runs
         self._look_at = 0.0
+        self._left_alone: dict[str, float] = {}
+        self.wake: Callable[[], None] = lambda: None
 
     async def queued(self, *, limit: int) -> Sequence[str]:
         """See :class:`engine.dispatcher.Queue`. What was begun goes first."""
@@ -212,7 +225,24 @@ class Undriven:
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_ABANDONED
             left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
-        return [*self._runs.let_go, *left, *await self._store.runs.queued(limit=limit)]
+        due = await self._due(limit, now)
+        return [*self._runs.let_go, *left, *due, *await self._store.runs.queued(limit=limit)]
+
+    def leave(self, run_id: str) -> None:
+        """Leave a parked run alone for a while that can't be continued here; another engine may be able to."""
+        self._left_alone[run_id] = asyncio.get_running_loop().time() + LEAVE_ALONE
+
+    async def _due(self, limit: int, now: float) -> Sequence[str]:
+        self._left_alone = {run: until for run, until in self._left_alone.items() if until > now}
+        ready: list[str] = []
+        most = limit + len(self._left_alone)
+        for run, left in await self._store.waits.due(workspace=WORKSPACE, limit=most, within=LOOK_AGAIN):
+            if left > 0:
+                asyncio.get_running_loop().call_later(left, self.wake)
+                break
+            if run not in self._left_alone:
+                ready.append(run)
+        return ready
 
     async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
         """See :class:`engine.dispatcher.Queue`."""

@@ -252,7 +252,10 @@ class Service(Protocol):
         """
 
     async def abandoned(self) -> Sequence[RunSummary]:
-        """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
+        """The runs that have begun, can go on, and that no engine drives; not those that are parts of others.
+
+        First those whose engine has ended, the oldest first; then those that have waited for what has happened since.
+        """
 
     async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
         """What runs wait for people to decide; of a run, also its subflows. See :mod:`engine.approvals`."""

@@ -219,7 +219,7 @@ def _scope(step: Step, graph: Graph, before: frozenset[str], known: frozenset[st
         (Wiring(path=("with",)), {**item, **secrets}),
         (Wiring(path=("if",), condition=True), {}),
         (Wiring(path=("for_each", "in")), {}),
-        *((wiring, dict.fromkeys(wiring.names)) for wiring in own),
+        *((wiring, {**item, **dict.fromkeys(wiring.names)}) for wiring in own),
     )
     determined = step.id is not None and step.id in graph.ancestors
     visible = before | graph.ancestors[step.id] if determined and step.id is not None else known

@@ -268,6 +268,31 @@ class Asked:
     values: Json = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Awaited:
+    """What a step waits for: ``until`` a time, for so many ``seconds``, or for an ``event``, ``seconds`` at most.
+
+    ``event`` is the type of event, in which ``*`` stands for any text. ``match`` is a condition on it that sees
+    ``names`` besides ``event``; None: any event of the type.
+    """
+
+    until: datetime | None = None
+    seconds: float | None = None
+    event: str | None = None
+    match: str | None = None
+    names: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """A wait as it stands: over once ``ended_at`` is there, by ``event`` where it has one, else since it was time."""
+
+    since: datetime
+    until: datetime | None
+    ended_at: datetime | None = None
+    event: Mapping[str, Json] | None = None
+
+
 def waiting(message: str, *, fix: str | None = None) -> StepResult:
     """What a step comes to that can't go on yet: the run is parked, and the step attempted again once it goes on."""
     return StepResult(status=StepStatus.WAITING, error=StepError(code="waiting", message=message, fix=fix))
@@ -326,6 +351,9 @@ class StepCall(Protocol):
 
     async def ask(self, question: Question) -> Asked:
         """How a question stands; the first attempt of a step (or item) that asks it puts it."""
+
+    async def wait(self, awaited: Awaited) -> Waited:
+        """How the wait of a step (or item) stands; the first attempt says what for."""
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         """Run another flow as a child of this run and wait for its end."""

@@ -143,7 +143,7 @@ def _unknown_root(root: str, names: Mapping[str, tuple[str, ...] | None], scope:
         fix = "only `with` of a tool step sees secrets; code gets them by `secrets: [name]`"
         return "secret_not_allowed", "secrets can't be used here", fix
     if root in {"item", "index"}:
-        return "unknown_name", f"there is no `{root}` here", "only `with` of a step with `for_each` sees it"
+        return "unknown_name", f"there is no `{root}` here", "only `with` and `wait` of a step with `for_each` see it"
     if root in scope.known:
         return "unknown_name", f"there is no name `{root}`", f"did you mean `steps.{root}.result`?"
     fix = instead(root, names, otherwise=f"known here: {listing(sorted(names))}; put text in quotes")

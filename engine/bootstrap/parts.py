@@ -29,6 +29,7 @@ from steps.sandbox.select import RunnerSetting, choose, containers_of
 from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.contract import ToolServices
+from steps.wait import WaitExecutor, WaitStep
 
 WORKSPACE = DEFAULT_WORKSPACE
 
@@ -128,6 +129,7 @@ class Parts:
             ToolStep: ToolExecutor(),
             SubflowStep: SubflowExecutor(),
             ApprovalStep: ApprovalExecutor(),
+            WaitStep: WaitExecutor(),
         }
         services = ToolServices(
             content=store.content,

@@ -16,6 +16,7 @@ from engine.store.database import Database
 from engine.store.errors import DecidedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, RunTable
 from engine.store.types import UtcDateTime
+from engine.store.waits import root_of, wake
 from flows.contracts import Asked, Question
 from flows.values import Json
 
@@ -24,12 +25,14 @@ _TABLE = ApprovalTable.__table__
 _THIS = _TABLE.c.id == bindparam("this")
 _NOW = bindparam("now", type_=UtcDateTime())
 _GET = select(_TABLE).where(_THIS)
-_ASKED = select(_TABLE).where(
-    _TABLE.c.run_id == bindparam("run"),
-    _TABLE.c.step_id == bindparam("step"),
-    _TABLE.c.item == bindparam("of_item"),
-    _TABLE.c.subject == bindparam("about"),
+_AT_PLACE = (
+    (_TABLE.c.run_id == bindparam("run"))
+    & (_TABLE.c.step_id == bindparam("step"))
+    & (_TABLE.c.item == bindparam("of_item"))
+    & (_TABLE.c.subject == bindparam("about"))
 )
+_ASKED = select(_TABLE).where(_AT_PLACE)
+_RUN_OF = select(_TABLE.c.run_id).where(_THIS)
 _WORKSPACE = select(RunTable.__table__.c.workspace).where(RunTable.__table__.c.id == bindparam("run"))
 _INSERT = insert(_TABLE)
 _OPEN = _TABLE.c.decided_at.is_(None)
@@ -39,6 +42,8 @@ _EXPIRE = (
     .where(_OPEN, _TABLE.c.expires_at <= _NOW)
     .values(decision="timed_out", decided_at=_TABLE.c.expires_at)
 )
+_EXPIRE_THIS = _EXPIRE.where(_THIS)
+_EXPIRE_ASKED = _EXPIRE.where(_AT_PLACE)
 _WITHDRAW = (
     update(_TABLE).where(_TABLE.c.run_id == bindparam("run"), _OPEN).values(decision="withdrawn", decided_at=_NOW)
 )
@@ -64,7 +69,7 @@ class Approvals:
         def put(connection: Connection) -> Row[Any]:
             fence.hold(connection, run_id, self._engine)
             now = now_of(connection)
-            connection.execute(_EXPIRE, {"now": now})
+            connection.execute(_EXPIRE_ASKED, {**key, "now": now})
             known = connection.execute(_ASKED, key).one_or_none()
             if known is not None:
                 return known
@@ -89,7 +94,7 @@ class Approvals:
     async def decide(
         self, approval_id: str, decision: Decision, *, by: str, comment: str | None = None, values: Json = None
     ) -> Approval:
-        """Decide a question: once, and before its time is over.
+        """Decide a question: once, and before its time is over. The run that waits for it is due.
 
         Raises:
             UnknownRecordError: there is no such question.
@@ -99,7 +104,10 @@ class Approvals:
 
         def decide(connection: Connection) -> Row[Any]:
             now = now_of(connection)
-            connection.execute(_EXPIRE, {"now": now})
+            run_id = connection.scalar(_RUN_OF, {"this": approval_id})
+            if run_id is not None:
+                wake(connection, root_of(connection, run_id), now)
+            connection.execute(_EXPIRE_THIS, {"this": approval_id, "now": now})
             decided = connection.execute(_DECIDE.values(**given, decided_at=now), {"this": approval_id, "now": now})
             row = connection.execute(_GET, {"this": approval_id}).one_or_none()
             if row is None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
 from engine.records import Slot
 from engine.store.calls import OUTCOME_UNKNOWN, end_calls
@@ -13,6 +13,7 @@ from engine.store.errors import AlreadyFinishedError, RunDrivenError, UnknownRec
 from engine.store.steps import end_attempts
 from engine.store.tables import RunTable
 from engine.store.types import UtcDateTime
+from engine.store.waits import end_due
 from flows.contracts import StepError, StepResult
 from flows.values import RunStatus, StepStatus
 
@@ -47,7 +48,12 @@ _TAKE_OVER = (
             (_TABLE.c.owner != bindparam("engine")) & (_TABLE.c.lease_until < _NOW),
         ),
     )
-    .values(**_TAKE, status=RunStatus.RUNNING.value, started_at=func.coalesce(_TABLE.c.started_at, _NOW))
+    .values(
+        **_TAKE,
+        status=RunStatus.RUNNING.value,
+        started_at=func.coalesce(_TABLE.c.started_at, _NOW),
+        due_at=null(),
+    )
 )
 _TAKE_CHILDREN = (
     update(_TABLE)
@@ -101,7 +107,7 @@ class Leases:
         def take(connection: Connection) -> None:
             now = now_of(connection)
             values = {"engine": self._engine, "until": now + LEASE}
-            _check_slot(connection, run_id)
+            begun = _check_slot(connection, run_id)
             if connection.execute(_TAKE_OVER, {**values, "this": run_id, "now": now, "dead": dead}).rowcount != 1:
                 raise _refusal(connection, run_id)
             taken = [run_id]
@@ -109,18 +115,22 @@ class Leases:
                 for each in taken:
                     end_attempts(connection, each, now, _LOST)
                     end_calls(connection, each, now, _CALL_LOST)
+                    if begun:
+                        end_due(connection, each, now)
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
 
         await self._database.write(take)
 
 
-def _check_slot(connection: Connection, run_id: str) -> None:
+def _check_slot(connection: Connection, run_id: str) -> bool:
+    """Whether the run has begun before; raises where it hasn't, and has no slot."""
     from engine.store.slots import check_room  # noqa: PLC0415 - which needs this module's statuses
 
     run = connection.execute(_SLOT, {"this": run_id}).one_or_none()
     if run is not None and run.slot is not None and run.status == RunStatus.QUEUED.value:
         slot = Slot(key=run.slot, limit=run.slot_limit, policy="queue")
         check_room(connection, run.workspace, run.flow, slot, starts=True)
+    return run is not None and run.status != RunStatus.QUEUED.value
 
 
 def _refusal(connection: Connection, run_id: str) -> Exception:

@@ -21,6 +21,7 @@ from engine.store.leases import LEASE, UNFINISHED
 from engine.store.steps import end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
+from engine.store.waits import be_due, withdraw_waits
 from flows.contracts import StepError
 from flows.values import Json, RunStatus
 
@@ -68,7 +69,10 @@ _CANCEL_QUEUED = (
 _REQUEST_CANCEL = (
     update(_TABLE)
     .where(_THIS, _TABLE.c.status.in_(UNFINISHED))
-    .values(cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())))
+    .values(
+        cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())),
+        due_at=bindparam("now", type_=UtcDateTime()),
+    )
 )
 _GET = select(_TABLE).where(_THIS)
 _SUMMARY_OF = select(*SUMMARY_COLUMNS).where(_THIS)
@@ -175,13 +179,13 @@ class Runs:
         )
 
     async def park(self, run_id: str) -> None:
-        """Let go of a run that can't go on yet, until somebody takes it over.
+        """Let go of a run that can't go on yet, until somebody takes it over: see :mod:`engine.store.waits`.
 
         Raises:
             AlreadyFinishedError: it has ended.
             LeaseLostError: another engine drives it.
         """
-        await self._change(run_id, _PARK, lambda _connection: {})
+        await self._change(run_id, _PARK, lambda _connection: {}, lambda connection: be_due(connection, run_id))
 
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
@@ -202,6 +206,7 @@ class Runs:
             end_attempts(connection, run_id, now)
             end_calls(connection, run_id, now)
             withdraw(connection, run_id, now)
+            withdraw_waits(connection, run_id, now)
 
         await self._change(run_id, _FINISH, lambda _connection: values, end_what_is_open)
 
@@ -238,7 +243,7 @@ class Runs:
         return await self._database.write(lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1)
 
     async def request_cancel(self, run_id: str) -> None:
-        """Ask whoever drives the run to cancel it.
+        """Ask whoever drives the run to cancel it; one that waits is due for it.
 
         Raises:
             UnknownRecordError: there is no such run.

@@ -9,13 +9,13 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select, text
 
-from engine.store import approval_table  # noqa: F401 - its table is one of the metadata's
+from engine.store import approval_table, wait_table  # noqa: F401 - their tables are the metadata's
 from engine.store.database import Database
 from engine.store.errors import StoreNewerError
 from engine.store.tables import DEFAULT_WORKSPACE, WorkspaceTable
 from engine.store.tables import Table as StoreTable
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 HEAD: Final = REVISIONS[-1]
 
 _VERSION = Table(

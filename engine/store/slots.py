@@ -41,7 +41,10 @@ _END_QUEUED = (
 _ASK_TO_CANCEL = (
     update(_RUN)
     .where(_RUN.c.id == bindparam("this"))
-    .values(cancel_requested_at=func.coalesce(_RUN.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())))
+    .values(
+        cancel_requested_at=func.coalesce(_RUN.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())),
+        due_at=bindparam("now", type_=UtcDateTime()),
+    )
 )
 
 

@@ -25,6 +25,7 @@ from engine.store.secrets import Secrets
 from engine.store.start_keys import StartKeys
 from engine.store.steps import Steps
 from engine.store.tokens import Tokens
+from engine.store.waits import Waits
 from flows.errors import InvalidCallError
 from steps.sandbox import owner
 
@@ -33,9 +34,10 @@ class Store:
     """An open database, by noun.
 
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
-    ``calls`` (of tools), ``approvals`` (questions to people), ``egress`` (requests over the network), ``artifacts``
-    (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their
-    principals), ``content`` (the workspaces' documents, tasks and files) and ``retention`` (what removes the old).
+    ``calls`` (of tools), ``approvals`` (questions to people), ``waits`` (for times and events), ``egress`` (requests
+    over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what
+    became of it), ``tokens`` (with their principals), ``content`` (the workspaces' documents, tasks and files) and
+    ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -49,6 +51,7 @@ class Store:
         self.logs = Logs(database, self.engine)
         self.calls = Calls(database, self.engine)
         self.approvals = Approvals(database, self.engine)
+        self.waits = Waits(database, self.engine)
         self.egress = Egress(database, self.engine)
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)

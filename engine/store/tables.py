@@ -123,7 +123,8 @@ class RunTable(Table, table=True):
     ``owner`` is the engine that drives it, until ``lease_until`` unless that is prolonged. ``subflows`` has by name the
     versions of the flows that it can start; ``directories`` those from which its tool steps may import files. ``slot``
     is the key of its flow's concurrency, and ``slot_limit`` how many runs may have the same one; None where there is
-    no limit.
+    no limit. ``due_at`` is when it is to be continued while it waits (:mod:`engine.store.waits`); None: nothing that it
+    waits for happens by itself.
     """
 
     __tablename__ = "run"
@@ -133,6 +134,7 @@ class RunTable(Table, table=True):
         Index(None, "workspace", "status", "id"),
         Index(None, "workspace", "flow", "status", "id"),
         Index(None, "owner", sqlite_where=text("owner IS NOT NULL"), postgresql_where=text("owner IS NOT NULL")),
+        Index(None, "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
     )
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
@@ -154,6 +156,7 @@ class RunTable(Table, table=True):
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     slot: str | None = None
     slot_limit: int | None = None
+    due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class StartKeyTable(Table, table=True):

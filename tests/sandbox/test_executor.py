@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from flows.contracts import Asked, Question, StepResult
+from flows.contracts import Asked, Awaited, Question, StepResult, Waited
 from flows.errors import RefusedError
 from flows.values import Json, StepStatus
 from steps.code import JavaScriptStep, PythonStep, ShellStep
@@ -38,6 +38,9 @@ class Call(Journal, Shelf):
 
     async def ask(self, question: Question) -> Asked:
         raise AssertionError(question.message)
+
+    async def wait(self, awaited: Awaited) -> Waited:
+        raise AssertionError(awaited)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         raise NotImplementedError

@@ -13,10 +13,11 @@ def matches(pattern: EventPattern, event: Event) -> bool:
     What ``if`` says is not looked at here.
     """
     wanted = {"type": pattern.type, "source": pattern.source, "subject": pattern.subject}
-    return all(_like(text, event.data.get(name)) for name, text in wanted.items() if text is not None)
+    return all(like(text, event.data.get(name)) for name, text in wanted.items() if text is not None)
 
 
-def _like(pattern: str, value: object) -> bool:
+def like(pattern: str, value: object) -> bool:
+    """Whether a value is a text that a pattern fits, in which ``*`` stands for any text."""
     return isinstance(value, str) and _compiled(pattern).fullmatch(value) is not None
 
 

@@ -30,6 +30,7 @@ from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.catalogue import ToolCatalogue
 from steps.tools.contract import ToolServices
+from steps.wait import WaitExecutor, WaitStep
 
 Probe = Callable[[StepCall], Awaitable[Json]]
 
@@ -152,6 +153,7 @@ async def open_engine(
                 SubflowStep: SubflowExecutor(),
                 ToolStep: ToolExecutor(),
                 ApprovalStep: ApprovalExecutor(),
+                WaitStep: WaitExecutor(),
                 **(more or {}),
             }
             catalogue = ToolCatalogue(plug_ins)

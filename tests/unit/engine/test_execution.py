@@ -420,10 +420,10 @@ async def test_inputs_a_subflow_does_not_take_fail_its_step(engine: RunEngine) -
             ["flow: q\nsteps: [{id: s, flow: r}]", "flow: r\nsteps: [{id: s, flow: q}]"],
             "recursive_flow",
         ),
-        ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, wait: 1s}]", [], "kind_unavailable"),
+        ("flow: p\nsteps: [{id: a, probe: echo}, {id: s, shell: ls}]", [], "kind_unavailable"),
         (
             "flow: p\nsteps: [{id: a, probe: echo}, {id: s, flow: q}]",
-            ["flow: q\nsteps: [{id: w, wait: 1s}]"],
+            ["flow: q\nsteps: [{id: w, shell: ls}]"],
             "kind_unavailable",
         ),
         ("flow: p\ninputs: {x: {type: integer}}\nsteps: [{id: a, probe: echo}]", [], "invalid_input"),

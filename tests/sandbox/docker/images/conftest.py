@@ -12,7 +12,7 @@ from uuid import uuid4
 import docker
 import pytest
 
-from flows.contracts import Asked, Question, StepResult
+from flows.contracts import Asked, Awaited, Question, StepResult, Waited
 from flows.values import Json
 from scripts.docker_engine import BASE
 from steps.image import ImageStep
@@ -45,6 +45,9 @@ class Call(Journal, Shelf):
 
     async def ask(self, question: Question) -> Asked:
         raise AssertionError(question.message)
+
+    async def wait(self, awaited: Awaited) -> Waited:
+        raise AssertionError(awaited)
 
     async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
         raise NotImplementedError

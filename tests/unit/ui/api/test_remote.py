@@ -138,10 +138,10 @@ async def test_errors_there_are_errors_here(api: Api) -> None:
         await there.flow("nothing")
     assert (caught.value.code, caught.value.exit_status) == ("unknown_flow", 2)
     assert caught.value.fix
-    parked = FlowText(text=b"flow: p\nsteps: [{id: w, wait: 1s}]\n", path="p.yaml", directory=None)
+    parked = FlowText(text=b"flow: p\nsteps: [{id: w, shell: ls, secrets: [key]}]\n", path="p.yaml", directory=None)
     with pytest.raises(StepboxError) as caught:
         await there.start(parked, {})
-    assert (caught.value.code, caught.value.exit_status) == ("kind_unavailable", 3)
+    assert (caught.value.code, caught.value.exit_status) == ("feature_unavailable", 3)
     with pytest.raises(InvalidFlowError):
         await there.apply([FlowText(text=b"flow: x\n", path="x.yaml", directory=None)])
     with pytest.raises(StepboxError, match="token") as caught:

@@ -60,8 +60,8 @@ async def test_what_cannot_run_is_refused_before_anything_is_recorded(api: Api) 
         refused = await api.call("POST", "/flows/quick/runs", 422, json=body)
         assert (refused["code"], bool(refused["fix"])) == (code, True)
     assert (await api.call("POST", "/flows/other/runs", 404, json={}))["code"] == "unknown_flow"
-    wait = {"text": "flow: parked\nsteps: [{id: w, wait: 1s}]\n"}
-    assert (await api.call("POST", "/runs", 422, json={"flow": wait}))["code"] == "kind_unavailable"
+    secret = {"text": "flow: parked\nsteps: [{id: w, shell: ls, secrets: [key]}]\n"}
+    assert (await api.call("POST", "/runs", 422, json={"flow": secret}))["code"] == "feature_unavailable"
     assert (await api.call("GET", "/runs"))["items"] == []
 
 
