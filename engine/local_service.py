@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from engine.dispatcher import Dispatcher
 from engine.feed import Feed
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.following import FINAL, Position, follow
-from engine.heartbeat import looked_after
+from engine.heartbeat import is_abandoned, looked_after
 from engine.policy import Action, require
 from engine.principal import Principal
 from engine.progress import NoObserver, Observer, Observers
@@ -35,7 +36,14 @@ from engine.records import (
     ToolCall,
 )
 from engine.report import RunReport, report
-from engine.resumption import abandoned_runs, plan_again, prepare_interpreter, recorded_definition, refuse_to_resume
+from engine.resumption import (
+    abandoned_runs,
+    plan_again,
+    prepare_interpreter,
+    recorded_definition,
+    refuse_part,
+    refuse_to_resume,
+)
 from engine.runs import UnknownFlowError
 from engine.service import (
     AppliedFlow,
@@ -53,7 +61,7 @@ from engine.service import (
 from engine.snippets import DirectDriver, snippet_definition
 from engine.starts import unknown_flow
 from engine.store import Store
-from engine.store.errors import UnknownRecordError
+from engine.store.errors import AlreadyFinishedError, RunDrivenError, UnknownRecordError
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError
@@ -67,6 +75,8 @@ if TYPE_CHECKING:
     from steps.sandbox.select import RunnerName
 
 _PAGE = 1000
+_ENDED_WITHIN = 2.0
+"""Seconds in which a service mostly brings a run to its end that it has to take up only for that."""
 
 
 class LocalService:
@@ -146,12 +156,19 @@ class LocalService:
     async def cancel(self, run: str) -> Run:
         self._may("runs.cancel")
         store, found = await self._run(run)
-        if found.status is RunStatus.WAITING:
-            return (await self._go_on(store, found, self._observer, cancel=True)).run
-        if not await store.runs.cancel_queued(found.id):
-            await store.runs.request_cancel(found.id)
+        refuse_part(found, "cancel")
+        if await store.runs.cancel_queued(found.id):
+            return await store.runs.get(found.id)
+        await store.runs.request_cancel(found.id)
+        undriven = found.status is RunStatus.WAITING or is_abandoned(found)
         if self._dispatcher is not None:
-            self._dispatcher.cancel(found.id)
+            (await self._parts.runs()).look_for_cancellations()
+            self._dispatcher.wake()
+            if undriven:
+                return await self.wait(found.id, _ENDED_WITHIN)
+        elif undriven:
+            with suppress(RunDrivenError, AlreadyFinishedError):
+                return (await self._go_on(store, found, self._observer, cancel=True)).run
         return await store.runs.get(found.id)
 
     async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:
@@ -198,7 +215,8 @@ class LocalService:
         plan = await runs.plan(definition, snippet.inputs, await self._stored())
         await prepare_interpreter(plan, observer)
         outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=_BY_HAND)
-        return driver.result or StepResult(status=StepStatus.FAILED, error=outcome.run.error)
+        status = StepStatus.CANCELLED if outcome.run.status is RunStatus.CANCELLED else StepStatus.FAILED
+        return driver.result or StepResult(status=status, error=outcome.run.error)
 
     async def apply(
         self, flows: Sequence[FlowText], *, dry_run: bool = False, precondition: Precondition | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -179,6 +179,8 @@ class LocalServing:
         """Take over a run that no engine drives and see it to its end; where another is faster, it is that one's."""
         runs = await self._parts.runs()
         run = await self._store.runs.get(run_id)
+        if run.cancel_requested_at is not None and await self._store.runs.cancel_queued(run_id):
+            return
         try:
             plan = await plan_again(runs, self._store, self._parts.language, run, self._observer)
         except StoreUnavailableError:
@@ -198,7 +200,7 @@ def _as_request(sent: SentRequest) -> Request:
 
 
 class Undriven:
-    """The runs that no engine drives: those that are queued, those whose engine has ended, and those let go of."""
+    """The runs that no engine drives: those that are queued, whose engine has ended, let go of, or to be cancelled."""
 
     def __init__(self, store: Store, runs: Runs) -> None:
         self._store = store
@@ -206,14 +208,11 @@ class Undriven:
         self._look_at = 0.0
 
     async def queued(self, *, limit: int) -> Sequence[str]:
-        """See :class:`engine.dispatcher.Queue`. What was begun goes first."""
+        """See :class:`engine.dispatcher.Queue`. What is to be cancelled goes first, then what was begun."""
         now = asyncio.get_running_loop().time()
         left: list[str] = []
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_ABANDONED
             left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
-        return [*self._runs.let_go, *left, *await self._store.runs.queued(limit=limit)]
-
-    async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
-        """See :class:`engine.dispatcher.Queue`."""
-        return await self._store.runs.to_cancel(run_ids)
+        ending = await self._store.runs.cancelled_undriven(workspace=WORKSPACE)
+        return [*ending, *self._runs.let_go, *left, *await self._store.runs.queued(limit=limit)]

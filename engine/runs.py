@@ -113,6 +113,10 @@ class Runs:
         """The runs that this engine had to leave as they were, because the database failed; to be resumed."""
         return self._let_go
 
+    def look_for_cancellations(self) -> None:
+        """Look at once whether a run that is driven here is to be cancelled, which happens every second anyway."""
+        self._heartbeat.look()
+
     async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
         """Make sure that a flow can run here, before anything of it does.
 
@@ -141,7 +145,8 @@ class Runs:
         Raises:
             SlotsTakenError: it is to be skipped.
             StepboxError: the driver can't run it; the run is recorded as failed. TakenOverError: see there.
-            asyncio.CancelledError: the run was cancelled, and is recorded as such, if it had begun.
+            asyncio.CancelledError: this was cancelled, and so was the run, if it had begun. A run that somebody asked
+                to cancel is reported as it ended.
         """
         self._expect(plan.definition, NOTHING)
         slot = slot_of(plan.definition.flow, plan.inputs, trigger)
@@ -173,7 +178,8 @@ class Runs:
     async def resume(self, plan: Plan, run: Run, *, observer: Observer, cancel: bool = False) -> RunReport:
         """Take over a run that no engine drives, and continue it where it is unfinished. ``plan`` is of its version.
 
-        With ``cancel``, all that is left of it is its end as cancelled, with its ``finally``.
+        With ``cancel``, or where somebody has asked for that, all that is left of it is its end as cancelled, with its
+        ``finally``.
 
         Raises:
             AlreadyFinishedError: it has ended.
@@ -221,24 +227,25 @@ class Runs:
             run = begun.run
             leased.enter_context(on_behalf_of(run.id))
             observer.notice(RunStarted(run=run))
+            cancel = cancel or run.cancel_requested_at is not None
             execution = self._execution(plan, run, observer, host_directories, begun.past)
             if interruption.came or cancel:
                 execution.cancel()
-            try:
-                with self._heartbeat.driving(run.id):
+            with self._heartbeat.driving(run.id, ending=cancel) as driven:
+                try:
                     outcome = await self._driver.run(execution)
-            except asyncio.CancelledError as problem:
-                if not cancel and not execution.was_cancelled:
-                    interruption.came_with(problem)
-                outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
-            except LeaseLostError:
-                raise
-            except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-                outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
-                if isinstance(problem, StepboxError):
-                    refusal = problem
-                else:
-                    _log.exception("run %s failed inside Stepbox", run.id)
+                except asyncio.CancelledError as problem:
+                    if not (cancel or execution.was_cancelled or driven.only_asked):
+                        interruption.came_with(problem)
+                    outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
+                except LeaseLostError:
+                    raise
+                except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
+                    outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
+                    if isinstance(problem, StepboxError):
+                        refusal = problem
+                    else:
+                        _log.exception("run %s failed inside Stepbox", run.id)
             if outcome.status is RunStatus.WAITING:
                 await interruption.after(self._park(execution))
             else:

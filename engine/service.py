@@ -223,12 +223,13 @@ class Service(Protocol):
         """The run as it has ended, or as it is after so many seconds."""
 
     async def cancel(self, run: str) -> Run:
-        """Have a run cancelled; gives it as it is. Of a run that goes on, ``finally`` runs before it ends.
+        """Have a run cancelled, whoever drives it; gives it as it is. Its ``finally`` runs before it ends.
 
         Asked for once more, that is cut short.
 
         Raises:
             AlreadyFinishedError: it has ended.
+            PartOfRunError: it is the run of a subflow.
         """
 
     async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:

@@ -223,7 +223,9 @@ def logs(
 
 @app.command()
 def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
-    """Cancel a run: its steps are killed, then its `finally` runs. Asked for once more, that is cut short as well.
+    """Cancel a run, whoever drives it: its steps are killed, then its `finally` runs.
+
+    Asked for once more, that is cut short as well.
 
     Example: `stepbox runs cancel 01JD`
     """
@@ -239,7 +241,9 @@ def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
         elif cancelled.status == "cancelled":
             out().print(styled(cancelled.status), f"run {cancelled.id}, which no engine drove")
         else:
-            out().print(styled(cancelled.status), f"run {cancelled.id} is asked to end")
+            out().print(
+                styled(cancelled.status), f"run {cancelled.id} is asked to end; asked once more, it skips `finally`"
+            )
         return 0
 
     leave(work, output)
