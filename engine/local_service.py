@@ -44,6 +44,7 @@ from engine.resumption import (
     refuse_part,
     refuse_to_resume,
 )
+from engine.retries import plan_retry
 from engine.runs import UnknownFlowError
 from engine.service import (
     AppliedFlow,
@@ -134,9 +135,24 @@ class LocalService:
 
     async def start(self, target: Target, inputs: Mapping[str, Json], *, key: str | None = None) -> StartedRun:
         self._may("runs.start")
-        if self._dispatcher is not None and self._dispatcher.stopping:
-            raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
+        self._refuse_while_stopping()
         started = await starts.start(self._parts, self._principal, target, inputs, key=key)
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
+        return started
+
+    async def retry(self, run: str, *, step: str | None, observer: Observer) -> RunReport:
+        self._may("runs.start")
+        store, found = await self._run(run)
+        runs = await self._parts.runs()
+        retry = await plan_retry(runs, store, self._language, found, step, by=self._principal, observer=observer)
+        return await runs.retry(retry.plan, found, observer=observer, trigger=retry.trigger, done=retry.done)
+
+    async def start_retry(self, run: str, *, step: str | None, key: str | None = None) -> StartedRun:
+        self._may("runs.start")
+        self._refuse_while_stopping()
+        _store, found = await self._run(run)
+        started = await starts.start_retry(self._parts, self._principal, found, step, key=key, observer=self._observer)
         if self._dispatcher is not None:
             self._dispatcher.wake()
         return started
@@ -400,6 +416,10 @@ class LocalService:
 
         self._may("installation.examine")
         return await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
+
+    def _refuse_while_stopping(self) -> None:
+        if self._dispatcher is not None and self._dispatcher.stopping:
+            raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
 
     def _may(self, action: Action) -> None:
         require(self._principal, action)

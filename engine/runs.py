@@ -5,9 +5,11 @@ import logging
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+from engine.artifacts import of_event
 from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
@@ -17,14 +19,14 @@ from engine.heartbeat import Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
 from engine.progress import NoObserver, Notice, Observer, RunEnded, RunStarted, Undisturbed
-from engine.records import FlowVersion, Run, RunSummary, Slot
+from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
 from engine.slots import slot_of
 from engine.store import Store
 from engine.store.database import on_behalf_of
 from engine.store.errors import AlreadyFinishedError, LeaseLostError, SlotsTakenError, StoreUnavailableError
 from engine.tool_calls import ToolCaller
-from flows.contracts import StepError, StepExecutor, StepResult, waiting
+from flows.contracts import Artifact, StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
 from flows.errors import InvalidCallError, RefusedError, StepboxError
 from flows.inputs import validate_inputs
@@ -48,6 +50,10 @@ class Plan:
     definition: Definition
     inputs: Mapping[str, Json]
     subflows: Mapping[str, Definition]
+
+
+Kept: TypeAlias = tuple[StepRun, Sequence[Artifact]]
+"""The end of a step or an item that stands for another run too, with what it left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +155,49 @@ class Runs:
                 to cancel is reported as it ended.
         """
         self._expect(plan.definition, NOTHING)
-        slot = slot_of(plan.definition.flow, plan.inputs, trigger)
         version, *of_subflows = await self._store.flows.put_versions(
             self._workspace, [plan.definition, *plan.subflows.values()]
         )
+        return await self._in_its_turn(
+            plan,
+            version,
+            observer=observer,
+            trigger=trigger,
+            subflows={each.flow: each.id for each in of_subflows},
+            directories=[str(directory) for directory in host_directories],
+        )
+
+    async def retry(
+        self, plan: Plan, of: Run, *, observer: Observer, trigger: Mapping[str, Json], done: Sequence[Kept]
+    ) -> RunReport:
+        """Make a new run of the version of one that has ended, by its plan, and see it to its end; as :meth:`run`.
+
+        ``done`` are ends of its steps and items that stand, so that these are not executed (:mod:`engine.retries`).
+        """
+        version = await self._store.flows.get(of.flow_version_id)
+        return await self._in_its_turn(
+            plan,
+            version,
+            observer=observer,
+            trigger=trigger,
+            subflows=of.subflows,
+            directories=of.directories,
+            done=done,
+        )
+
+    async def _in_its_turn(
+        self,
+        plan: Plan,
+        version: FlowVersion,
+        *,
+        observer: Observer,
+        trigger: Mapping[str, Json],
+        subflows: Mapping[str, str],
+        directories: Sequence[str],
+        done: Sequence[Kept] = (),
+    ) -> RunReport:
+        slot = slot_of(plan.definition.flow, plan.inputs, trigger)
+        host_directories = tuple(Path(directory) for directory in directories)
         if slot is not None and slot.policy == "cancel_running":
             await self._store.runs.make_room(version.workspace, version.flow, slot)
         waits = False
@@ -161,9 +206,10 @@ class Runs:
                 version,
                 plan,
                 trigger=trigger,
-                subflows={each.flow: each.id for each in of_subflows},
-                directories=[str(directory) for directory in host_directories],
+                subflows=subflows,
+                directories=directories,
                 slot=slot,
+                done=done,
             )
             try:
                 return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
@@ -283,8 +329,10 @@ class Runs:
         subflows: Mapping[str, str] | None = None,
         directories: Sequence[str] = (),
         slot: Slot | None = None,
+        done: Sequence[Kept] = (),
     ) -> "_Begun":
-        run = await self._store.runs.create(
+        create = partial(
+            self._store.runs.create,
             version,
             plan.inputs,
             trigger=trigger,
@@ -294,7 +342,13 @@ class Runs:
             directories=directories,
             slot=slot,
         )
-        return _Begun(run=run, past=NOTHING)
+        if not done:
+            return _Begun(run=await create(), past=NOTHING)
+        async with self._store.transaction():
+            run = await create()
+            await self._store.steps.keep(run.id, done)
+            await self._store.artifacts.add_of_event(run, of_event(trigger))
+        return await self._recall(run.id, plan.definition)
 
     async def _take_over(self, run: Run, definition: Definition) -> "_Begun":
         lets_go = run.owner is not None and (run.id in self._let_go or is_dead(run.owner))
