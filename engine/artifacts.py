@@ -108,7 +108,9 @@ class AttemptArtifacts:
 def of_event(trigger: Mapping[str, Json]) -> tuple[Artifact, ...]:
     """The files of the webhook's request that started a run, of what the run knows of its start."""
     by, event = trigger.get("trigger"), trigger.get("event")
-    if not isinstance(by, Mapping) or by.get("kind") != "webhook" or not isinstance(event, Mapping):
+    if not isinstance(by, Mapping) or not isinstance(event, Mapping):
+        return ()
+    if by.get("first", by.get("kind")) != "webhook":
         return ()
     return tuple(
         Artifact(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from engine.cancellation import happened
@@ -12,8 +12,6 @@ _log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 2.0
 """Seconds after which the queue is read without having been told: another process may have queued a run."""
-ASKED_TO_CANCEL = 1.0
-"""Seconds between two looks whether somebody asked to cancel what is driven."""
 
 
 class Queue(Protocol):
@@ -21,9 +19,6 @@ class Queue(Protocol):
 
     async def queued(self, *, limit: int) -> Sequence[str]:
         """The ids of runs that wait to be driven, the oldest first."""
-
-    async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
-        """Those that somebody asked to cancel."""
 
 
 class Dispatcher:
@@ -38,8 +33,7 @@ class Dispatcher:
         self._concurrency = concurrency
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
-        self._asked: set[str] = set()
-        self._loops: list[asyncio.Task[None]] = []
+        self._loop: asyncio.Task[None] | None = None
         self.stopping = False
         """Whether nothing more is started."""
 
@@ -51,24 +45,15 @@ class Dispatcher:
     @property
     def is_alive(self) -> bool:
         """Whether it takes runs."""
-        return bool(self._loops) and not any(loop.done() for loop in self._loops)
+        return self._loop is not None and not self._loop.done()
 
     def start(self) -> None:
         """Begin with what is queued."""
-        self._loops = [asyncio.create_task(self._dispatch()), asyncio.create_task(self._obey())]
+        self._loop = asyncio.create_task(self._dispatch())
 
     def wake(self) -> None:
         """Say that a run was queued."""
         self._news.set()
-
-    def cancel(self, run_id: str) -> bool:
-        """Cancel a run that is driven here, again with each call; False where it isn't."""
-        task = self._driven.get(run_id)
-        if task is None:
-            return False
-        self._asked.add(run_id)
-        task.cancel()
-        return True
 
     async def stop(self, grace: float) -> int:
         """Start nothing more, and let what is driven end within ``grace`` seconds; how many were cancelled then.
@@ -76,7 +61,7 @@ class Dispatcher:
         Cancelling this leaves what is driven to :meth:`end`.
         """
         self.stopping = True
-        await self._end_loops()
+        await self._end_loop()
         if self._driven:
             await asyncio.wait(self._driven.values(), timeout=grace)
         cut = self.active
@@ -86,16 +71,17 @@ class Dispatcher:
     async def end(self) -> None:
         """Start nothing more, cancel what is driven, unless that was done before, and wait for its end."""
         self.stopping = True
-        await self._end_loops()
-        for run_id in self._driven.keys() - self._asked:
-            self.cancel(run_id)
+        await self._end_loop()
+        for task in self._driven.values():
+            if not task.cancelling():
+                task.cancel()
         while self._driven:
             await asyncio.wait(self._driven.values())
 
-    async def _end_loops(self) -> None:
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+    async def _end_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
 
     async def _dispatch(self) -> None:
         while True:
@@ -120,7 +106,6 @@ class Dispatcher:
 
     def _over(self, run_id: str) -> None:
         self._driven.pop(run_id, None)
-        self._asked.discard(run_id)
         self._news.set()
 
     async def _see_to_its_end(self, run_id: str) -> None:
@@ -132,16 +117,3 @@ class Dispatcher:
             _log.warning("run %s: %s", run_id, problem)
         except Exception:  # noqa: BLE001 - logged: one run's bug is no other's
             _log.exception("run %s failed inside Stepbox", run_id)
-
-    async def _obey(self) -> None:
-        """Cancel what another process was asked to cancel."""
-        while True:
-            await asyncio.sleep(ASKED_TO_CANCEL)
-            unasked = self._driven.keys() - self._asked
-            if not unasked:
-                continue
-            try:
-                for run_id in await self._queue.to_cancel(unasked):
-                    self.cancel(run_id)
-            except StepboxError:
-                _log.warning("can't read whether runs are to be cancelled", exc_info=True)

@@ -45,9 +45,14 @@ class StoredFlows:
         if detail is None:
             return None
         if detail.state == "disabled":
-            raise FlowDisabledError(f"flow '{name}' is disabled", fix=f"enable it: stepbox flows enable {name}")
+            raise disabled(name)
         version = detail.version
         return self._language.load_stored(version.text, dict(version.files), path=f"{name} v{version.number}")
+
+
+def disabled(name: str) -> FlowDisabledError:
+    """Says that nothing starts the flow."""
+    return FlowDisabledError(f"flow '{name}' is disabled", fix=f"enable it: stepbox flows enable {name}")
 
 
 class UnrecordedFlowError(InvalidCallError):

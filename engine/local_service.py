@@ -16,7 +16,7 @@ from engine.events import Events
 from engine.feed import Feed
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.following import FINAL, Position, follow
-from engine.heartbeat import looked_after
+from engine.heartbeat import is_abandoned, looked_after
 from engine.policy import Action, require
 from engine.principal import Principal
 from engine.progress import NoObserver, Observer, Observers
@@ -38,7 +38,15 @@ from engine.records import (
     ToolCall,
 )
 from engine.report import RunReport, report
-from engine.resumption import abandoned_runs, plan_again, prepare_interpreter, recorded_definition, refuse_to_resume
+from engine.resumption import (
+    abandoned_runs,
+    plan_again,
+    prepare_interpreter,
+    recorded_definition,
+    refuse_part,
+    refuse_to_resume,
+)
+from engine.retries import plan_retry
 from engine.runs import UnknownFlowError
 from engine.service import (
     AppliedFlow,
@@ -56,7 +64,7 @@ from engine.service import (
 from engine.snippets import DirectDriver, snippet_definition
 from engine.starts import unknown_flow
 from engine.store import Store
-from engine.store.errors import RunDrivenError, UnknownRecordError
+from engine.store.errors import AlreadyFinishedError, RunDrivenError, UnknownRecordError
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
 from flows.errors import InvalidCallError
@@ -70,6 +78,8 @@ if TYPE_CHECKING:
     from steps.sandbox.select import RunnerName
 
 _PAGE = 1000
+_ENDED_WITHIN = 2.0
+"""Seconds in which a service mostly brings a run to its end that it has to take up only for that."""
 
 
 class LocalService:
@@ -127,9 +137,24 @@ class LocalService:
 
     async def start(self, target: Target, inputs: Mapping[str, Json], *, key: str | None = None) -> StartedRun:
         self._may("runs.start")
-        if self._dispatcher is not None and self._dispatcher.stopping:
-            raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
+        self._refuse_while_stopping()
         started = await starts.start(self._parts, self._principal, target, inputs, key=key)
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
+        return started
+
+    async def retry(self, run: str, *, step: str | None, observer: Observer) -> RunReport:
+        self._may("runs.start")
+        store, found = await self._run(run)
+        runs = await self._parts.runs()
+        retry = await plan_retry(runs, store, self._language, found, step, by=self._principal, observer=observer)
+        return await runs.retry(retry.plan, found, observer=observer, trigger=retry.trigger, done=retry.done)
+
+    async def start_retry(self, run: str, *, step: str | None, key: str | None = None) -> StartedRun:
+        self._may("runs.start")
+        self._refuse_while_stopping()
+        _store, found = await self._run(run)
+        started = await starts.start_retry(self._parts, self._principal, found, step, key=key, observer=self._observer)
         if self._dispatcher is not None:
             self._dispatcher.wake()
         return started
@@ -149,13 +174,19 @@ class LocalService:
     async def cancel(self, run: str) -> Run:
         self._may("runs.cancel")
         store, found = await self._run(run)
-        if found.status is RunStatus.WAITING:
-            with suppress(RunDrivenError):  # It has just been continued.
-                return (await self._go_on(store, found, self._observer, cancel=True)).run
-        if not await store.runs.cancel_queued(found.id):
-            await store.runs.request_cancel(found.id)
+        refuse_part(found, "cancel")
+        if await store.runs.cancel_queued(found.id):
+            return await store.runs.get(found.id)
+        await store.runs.request_cancel(found.id)
+        undriven = found.status is RunStatus.WAITING or is_abandoned(found)
         if self._dispatcher is not None:
-            self._dispatcher.cancel(found.id)
+            (await self._parts.runs()).look_for_cancellations()
+            self._dispatcher.wake()
+            if undriven:
+                return await self.wait(found.id, _ENDED_WITHIN)
+        elif undriven:
+            with suppress(RunDrivenError, AlreadyFinishedError):
+                return (await self._go_on(store, found, self._observer, cancel=True)).run
         return await store.runs.get(found.id)
 
     async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:
@@ -210,7 +241,8 @@ class LocalService:
         plan = await runs.plan(definition, snippet.inputs, await self._stored())
         await prepare_interpreter(plan, observer)
         outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=_BY_HAND)
-        return driver.result or StepResult(status=StepStatus.FAILED, error=outcome.run.error)
+        status = StepStatus.CANCELLED if outcome.run.status is RunStatus.CANCELLED else StepStatus.FAILED
+        return driver.result or StepResult(status=status, error=outcome.run.error)
 
     async def apply(
         self, flows: Sequence[FlowText], *, dry_run: bool = False, precondition: Precondition | None = None
@@ -423,6 +455,10 @@ class LocalService:
 
         self._may("installation.examine")
         return await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
+
+    def _refuse_while_stopping(self) -> None:
+        if self._dispatcher is not None and self._dispatcher.stopping:
+            raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
 
     def _may(self, action: Action) -> None:
         require(self._principal, action)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -185,6 +185,8 @@ class LocalServing:
         """Take over a run that no engine drives and see it to its end; where another is faster, it is that one's."""
         runs = await self._parts.runs()
         run = await self._store.runs.get(run_id)
+        if run.cancel_requested_at is not None and await self._store.runs.cancel_queued(run_id):
+            return
         try:
             plan = await plan_again(runs, self._store, self._parts.language, run, self._observer)
         except StoreUnavailableError:
@@ -194,9 +196,8 @@ class LocalServing:
                 await self._store.runs.finish(run_id, RunStatus.FAILED, error=why_ended(problem))
             self._undriven.leave(run_id)
             raise
-        cancel = run.status is RunStatus.WAITING and bool(await self._store.runs.to_cancel([run_id]))
         try:
-            await runs.resume(plan, run, observer=self._observer, cancel=cancel)
+            await runs.resume(plan, run, observer=self._observer)
         except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
 
@@ -206,7 +207,7 @@ def _as_request(sent: SentRequest) -> Request:
 
 
 class Undriven:
-    """The runs that no engine drives: queued ones, those whose engine has ended or let go, and those that can go on.
+    """The runs that no engine drives: those that are queued, begun and left, to be cancelled, or parked and due.
 
     ``wake`` is called when a run that waits becomes due.
     """
@@ -219,14 +220,15 @@ class Undriven:
         self.wake: Callable[[], None] = lambda: None
 
     async def queued(self, *, limit: int) -> Sequence[str]:
-        """See :class:`engine.dispatcher.Queue`. What was begun goes first."""
+        """See :class:`engine.dispatcher.Queue`. What is to be cancelled goes first, then what was begun."""
         now = asyncio.get_running_loop().time()
         left: list[str] = []
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_ABANDONED
             left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
         due = await self._due(limit, now)
-        return [*self._runs.let_go, *left, *due, *await self._store.runs.queued(limit=limit)]
+        ending = await self._store.runs.cancelled_undriven(workspace=WORKSPACE)
+        return [*ending, *self._runs.let_go, *left, *due, *await self._store.runs.queued(limit=limit)]
 
     def leave(self, run_id: str) -> None:
         """Leave a parked run alone for a while that can't be continued here; another engine may be able to."""
@@ -243,7 +245,3 @@ class Undriven:
             if run not in self._left_alone:
                 ready.append(run)
         return ready
-
-    async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
-        """See :class:`engine.dispatcher.Queue`."""
-        return await self._store.runs.to_cancel(run_ids)

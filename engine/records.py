@@ -84,6 +84,8 @@ class Run(RunSummary):
     subflows: Mapping[str, str] = field(default_factory=dict)
     directories: tuple[str, ...] = ()
     """Absolute paths of this machine from which its tool steps may import files."""
+    cancel_requested_at: datetime | None = None
+    """When somebody asked for the first time to cancel it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,24 @@ async def abandoned_runs(store: Store, workspace: str) -> Sequence[RunSummary]:
             return [run for run in reversed(found) if run.abandoned]
 
 
+class PartOfRunError(NotResumableError):
+    """A run that goes on, and ends, only as a part of the one that started it."""
+
+    code = "part_of_run"
+
+
+def refuse_part(run: Run, command: str) -> None:
+    """Refuse a run of a subflow. ``command`` is the one that works on the run that it is a part of.
+
+    Raises:
+        PartOfRunError: it is one.
+    """
+    if run.parent_id is not None:
+        raise PartOfRunError(
+            f"run {run.id} is a part of run {run.parent_id}", fix=f"stepbox runs {command} {run.parent_id}"
+        )
+
+
 def refuse_to_resume(run: Run) -> None:
     """Refuse a run that can't be continued.
 
@@ -60,9 +78,6 @@ def refuse_to_resume(run: Run) -> None:
         raise NotResumableError(
             f"run {run.id} has already {run.status.value}", fix=f"see it with: stepbox runs show {run.id}"
         )
-    if run.parent_id is not None:
-        raise NotResumableError(
-            f"run {run.id} is a part of run {run.parent_id}", fix=f"stepbox runs resume {run.parent_id}"
-        )
+    refuse_part(run, "resume")
     if run.status is RunStatus.RUNNING and not is_abandoned(run):
         raise RunDrivenError(run.id, run.owner)

@@ -5,9 +5,11 @@ import logging
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+from engine.artifacts import of_event
 from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
@@ -17,14 +19,14 @@ from engine.heartbeat import Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
 from engine.progress import NoObserver, Notice, Observer, RunEnded, RunStarted, Undisturbed
-from engine.records import FlowVersion, Run, RunSummary, Slot
+from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
 from engine.slots import slot_of
 from engine.store import Store
 from engine.store.database import on_behalf_of
 from engine.store.errors import AlreadyFinishedError, LeaseLostError, SlotsTakenError, StoreUnavailableError
 from engine.tool_calls import ToolCaller
-from flows.contracts import StepError, StepExecutor, StepResult, waiting
+from flows.contracts import Artifact, StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
 from flows.errors import InvalidCallError, RefusedError, StepboxError
 from flows.inputs import validate_inputs
@@ -48,6 +50,10 @@ class Plan:
     definition: Definition
     inputs: Mapping[str, Json]
     subflows: Mapping[str, Definition]
+
+
+Kept: TypeAlias = tuple[StepRun, Sequence[Artifact]]
+"""The end of a step or an item that stands for another run too, with what it left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,10 @@ class Runs:
         """The runs that this engine had to leave as they were, because the database failed; to be resumed."""
         return self._let_go
 
+    def look_for_cancellations(self) -> None:
+        """Look at once whether a run that is driven here is to be cancelled, which happens every second anyway."""
+        self._heartbeat.look()
+
     async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
         """Make sure that a flow can run here, before anything of it does.
 
@@ -141,13 +151,53 @@ class Runs:
         Raises:
             SlotsTakenError: it is to be skipped.
             StepboxError: the driver can't run it; the run is recorded as failed. TakenOverError: see there.
-            asyncio.CancelledError: the run was cancelled, and is recorded as such, if it had begun.
+            asyncio.CancelledError: this was cancelled, and so was the run, if it had begun. A run that somebody asked
+                to cancel is reported as it ended.
         """
         self._expect(plan.definition, NOTHING)
-        slot = slot_of(plan.definition.flow, plan.inputs, trigger)
         version, *of_subflows = await self._store.flows.put_versions(
             self._workspace, [plan.definition, *plan.subflows.values()]
         )
+        return await self._in_its_turn(
+            plan,
+            version,
+            observer=observer,
+            trigger=trigger,
+            subflows={each.flow: each.id for each in of_subflows},
+            directories=[str(directory) for directory in host_directories],
+        )
+
+    async def retry(
+        self, plan: Plan, of: Run, *, observer: Observer, trigger: Mapping[str, Json], done: Sequence[Kept]
+    ) -> RunReport:
+        """Make a new run of the version of one that has ended, by its plan, and see it to its end; as :meth:`run`.
+
+        ``done`` are ends of its steps and items that stand, so that these are not executed (:mod:`engine.retries`).
+        """
+        version = await self._store.flows.get(of.flow_version_id)
+        return await self._in_its_turn(
+            plan,
+            version,
+            observer=observer,
+            trigger=trigger,
+            subflows=of.subflows,
+            directories=of.directories,
+            done=done,
+        )
+
+    async def _in_its_turn(
+        self,
+        plan: Plan,
+        version: FlowVersion,
+        *,
+        observer: Observer,
+        trigger: Mapping[str, Json],
+        subflows: Mapping[str, str],
+        directories: Sequence[str],
+        done: Sequence[Kept] = (),
+    ) -> RunReport:
+        slot = slot_of(plan.definition.flow, plan.inputs, trigger)
+        host_directories = tuple(Path(directory) for directory in directories)
         if slot is not None and slot.policy == "cancel_running":
             await self._store.runs.make_room(version.workspace, version.flow, slot)
         waits = False
@@ -156,9 +206,10 @@ class Runs:
                 version,
                 plan,
                 trigger=trigger,
-                subflows={each.flow: each.id for each in of_subflows},
-                directories=[str(directory) for directory in host_directories],
+                subflows=subflows,
+                directories=directories,
                 slot=slot,
+                done=done,
             )
             try:
                 return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
@@ -173,7 +224,8 @@ class Runs:
     async def resume(self, plan: Plan, run: Run, *, observer: Observer, cancel: bool = False) -> RunReport:
         """Take over a run that no engine drives, and continue it where it is unfinished. ``plan`` is of its version.
 
-        With ``cancel``, all that is left of it is its end as cancelled, with its ``finally``.
+        With ``cancel``, or where somebody has asked for that, all that is left of it is its end as cancelled, with its
+        ``finally``.
 
         Raises:
             AlreadyFinishedError: it has ended.
@@ -221,24 +273,25 @@ class Runs:
             run = begun.run
             leased.enter_context(on_behalf_of(run.id))
             observer.notice(RunStarted(run=run))
+            cancel = cancel or run.cancel_requested_at is not None
             execution = self._execution(plan, run, observer, host_directories, begun.past)
             if interruption.came or cancel:
                 execution.cancel()
-            try:
-                with self._heartbeat.driving(run.id):
+            with self._heartbeat.driving(run.id, ending=cancel) as driven:
+                try:
                     outcome = await self._driver.run(execution)
-            except asyncio.CancelledError as problem:
-                if not cancel and not execution.was_cancelled:
-                    interruption.came_with(problem)
-                outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
-            except LeaseLostError:
-                raise
-            except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-                outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
-                if isinstance(problem, StepboxError):
-                    refusal = problem
-                else:
-                    _log.exception("run %s failed inside Stepbox", run.id)
+                except asyncio.CancelledError as problem:
+                    if not (cancel or execution.was_cancelled or driven.only_asked):
+                        interruption.came_with(problem)
+                    outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
+                except LeaseLostError:
+                    raise
+                except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
+                    outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
+                    if isinstance(problem, StepboxError):
+                        refusal = problem
+                    else:
+                        _log.exception("run %s failed inside Stepbox", run.id)
             if outcome.status is RunStatus.WAITING:
                 await interruption.after(self._park(execution))
             else:
@@ -276,8 +329,10 @@ class Runs:
         subflows: Mapping[str, str] | None = None,
         directories: Sequence[str] = (),
         slot: Slot | None = None,
+        done: Sequence[Kept] = (),
     ) -> "_Begun":
-        run = await self._store.runs.create(
+        create = partial(
+            self._store.runs.create,
             version,
             plan.inputs,
             trigger=trigger,
@@ -287,7 +342,13 @@ class Runs:
             directories=directories,
             slot=slot,
         )
-        return _Begun(run=run, past=NOTHING)
+        if not done:
+            return _Begun(run=await create(), past=NOTHING)
+        async with self._store.transaction():
+            run = await create()
+            await self._store.steps.keep(run.id, done)
+            await self._store.artifacts.add_of_event(run, of_event(trigger))
+        return await self._recall(run.id, plan.definition)
 
     async def _take_over(self, run: Run, definition: Definition) -> "_Begun":
         lets_go = run.owner is not None and (run.id in self._let_go or is_dead(run.owner))

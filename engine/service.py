@@ -219,16 +219,32 @@ class Service(Protocol):
             ShuttingDownError: the service starts nothing more.
         """
 
+    async def retry(self, run: str, *, step: str | None, observer: Observer) -> RunReport:
+        """Make a run that has ended again, from ``step`` on or from the first steps that did not succeed, to its end.
+
+        It is a new run of the same version and inputs; what had ended before that stands. See :mod:`engine.retries`.
+
+        Raises:
+            NotRetryableError: it has not ended; or it has succeeded, and no step is given.
+            PartOfRunError: it is the run of a subflow.
+            UnknownStepError: there is no such step, or it is none of ``steps``.
+            FlowDisabledError, RefusedError, SlotsTakenError: as for any other run.
+        """
+
+    async def start_retry(self, run: str, *, step: str | None, key: str | None = None) -> StartedRun:
+        """Record a run as :meth:`retry` makes it, for a dispatcher to drive; as :meth:`start`."""
+
     async def wait(self, run: str, seconds: float) -> Run:
         """The run as it has ended, or as it is after so many seconds."""
 
     async def cancel(self, run: str) -> Run:
-        """Have a run cancelled; gives it as it is. Of a run that goes on, ``finally`` runs before it ends.
+        """Have a run cancelled, whoever drives it; gives it as it is. Its ``finally`` runs before it ends.
 
         Asked for once more, that is cut short.
 
         Raises:
             AlreadyFinishedError: it has ended.
+            PartOfRunError: it is the run of a subflow.
         """
 
     async def follow(self, run: str, *, after: str | None = None) -> AsyncIterator[RunEvent]:

@@ -1,12 +1,14 @@
 """Recording runs that are asked for, each once, for a dispatcher to drive."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from engine import flow_changes
 from engine.bootstrap.parts import Parts
 from engine.flow_sources import FlowSource, StoredFlows
 from engine.principal import Principal
+from engine.progress import Observer
 from engine.records import FlowVersion, Run
+from engine.retries import plan_retry, queue_retry
 from engine.runs import Plan, UnknownFlowError
 from engine.service import StartedRun, StartKeyReusedError, Target
 from engine.slots import slot_of
@@ -31,12 +33,26 @@ async def start(
         definition = flow_changes.load(target, parts.language)
     runs = await parts.runs()
     plan = await runs.plan(definition, inputs, source)
-    started = await _record(store, principal, plan, key, asked)
-    if started is None:
-        # Two requests with one key at once: the other one was faster.
-        started = await _started_before(store, workspace, str(key), asked)
-        assert started is not None
-    return started
+    by: dict[str, Json] = {"kind": "api" if principal.kind == "token" else "manual", "principal": principal.name}
+
+    async def record() -> Run:
+        (version,) = await store.flows.put_versions(workspace, [plan.definition])
+        return await queue(store, version, plan, {"trigger": by})
+
+    return await _once(store, workspace, key, asked, record)
+
+
+async def start_retry(
+    parts: Parts, principal: Principal, run: Run, step: str | None, *, key: str | None, observer: Observer
+) -> StartedRun:
+    """Record a run that is made again; see :meth:`engine.service.Service.start_retry`."""
+    store, workspace = await parts.store(), principal.workspace
+    asked = arguments_digest(f"retry {run.id}", step)
+    if key is not None and (earlier := await _started_before(store, workspace, key, asked)) is not None:
+        return earlier
+    runs = await parts.runs()
+    retry = await plan_retry(runs, store, parts.language, run, step, by=principal, observer=observer)
+    return await _once(store, workspace, key, asked, lambda: queue_retry(store, retry))
 
 
 async def known(source: FlowSource, name: str) -> Definition:
@@ -61,18 +77,20 @@ class _KeyTakenError(Exception):
     """Somebody used the key meanwhile; what was written in the transaction is undone."""
 
 
-async def _record(store: Store, principal: Principal, plan: Plan, key: str | None, asked: str) -> StartedRun | None:
-    """Record the run and its key together; None where the key has a run."""
-    workspace = principal.workspace
-    by: dict[str, Json] = {"kind": "api" if principal.kind == "token" else "manual", "principal": principal.name}
+async def _once(
+    store: Store, workspace: str, key: str | None, asked: str, record: Callable[[], Awaitable[Run]]
+) -> StartedRun:
+    """Record a run and its key together; where the key has one by now, it is that."""
     try:
         async with store.transaction():
-            (version,) = await store.flows.put_versions(workspace, [plan.definition])
-            run = await queue(store, version, plan, {"trigger": by})
+            run = await record()
             if key is not None:
                 await _claim(store, workspace, key, asked, run.id)
     except _KeyTakenError:
-        return None
+        # Two requests with one key at once: the other one was faster.
+        started = await _started_before(store, workspace, str(key), asked)
+        assert started is not None
+        return started
     return StartedRun(run=run, repeated=False)
 
 

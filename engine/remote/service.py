@@ -113,8 +113,17 @@ class RemoteService:
         else:
             definition = self.load(target)
             body["flow"] = {"text": definition.text, "files": dict(definition.files)}
+        return await self._start(path, body, key)
+
+    async def _start(self, path: str, body: Json, key: str | None) -> StartedRun:
         answer = await self._client.send("POST", path, body=body, headers={"Idempotency-Key": key or str(ULID())})
         return StartedRun(run=records.run(answer.json()), repeated="Idempotency-Replayed" in answer.headers)
+
+    async def retry(self, run: str, *, step: str | None, observer: Observer) -> RunReport:
+        return await self._run(f"/runs/{quote(run)}/retry", {"from": step}, observer)
+
+    async def start_retry(self, run: str, *, step: str | None, key: str | None = None) -> StartedRun:
+        return await self._start(f"/runs/{quote(run)}/retry", {"from": step}, key)
 
     async def wait(self, run: str, seconds: float) -> Run:
         try:

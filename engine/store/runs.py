@@ -1,12 +1,25 @@
 """Runs."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Update, bindparam, func, insert, null, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Row,
+    Update,
+    bindparam,
+    case,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlmodel import col
 from ulid import ULID
 
@@ -45,6 +58,7 @@ _TABLE = RunTable.__table__
 SUMMARY_COLUMNS = tuple(_TABLE.c[name] for name in _SUMMARY)
 
 _THIS = _TABLE.c.id == bindparam("this")
+_NOW = bindparam("now", type_=UtcDateTime())
 _INSERT = insert(_TABLE)
 _ENGINE: BindParameter[str] = bindparam("engine")
 _FREE = _TABLE.c.owner.is_(None) & _TABLE.c.status.in_((RunStatus.QUEUED.value, RunStatus.WAITING.value))
@@ -70,9 +84,19 @@ _REQUEST_CANCEL = (
     update(_TABLE)
     .where(_THIS, _TABLE.c.status.in_(UNFINISHED))
     .values(
-        cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, bindparam("now", type_=UtcDateTime())),
-        due_at=bindparam("now", type_=UtcDateTime()),
+        cancel_requested_at=func.coalesce(_TABLE.c.cancel_requested_at, _NOW),
+        cut_short_at=case(
+            (_TABLE.c.cancel_requested_at.is_not(None), func.coalesce(_TABLE.c.cut_short_at, _NOW)), else_=null()
+        ),
+        due_at=_NOW,
     )
+)
+_TO_CANCEL = _TABLE.c.cancel_requested_at.is_not(None) & _TABLE.c.parent_id.is_(None)
+_ASKED_TO_CANCEL = select(_TABLE.c.id, _TABLE.c.cut_short_at).where(_TABLE.c.owner == bindparam("engine"), _TO_CANCEL)
+_CANCELLED_UNDRIVEN = (
+    select(_TABLE.c.id)
+    .where(_TABLE.c.workspace == bindparam("of_workspace"), _TO_CANCEL, _TABLE.c.ended_at.is_(None), _FREE)
+    .order_by(_TABLE.c.id)
 )
 _GET = select(_TABLE).where(_THIS)
 _SUMMARY_OF = select(*SUMMARY_COLUMNS).where(_THIS)
@@ -243,7 +267,9 @@ class Runs:
         return await self._database.write(lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1)
 
     async def request_cancel(self, run_id: str) -> None:
-        """Ask whoever drives the run to cancel it; one that waits is due for it.
+        """Ask whoever drives the run to cancel it; asked for the second time, to cut its end short.
+
+        One that waits is due.
 
         Raises:
             UnknownRecordError: there is no such run.
@@ -256,12 +282,18 @@ class Runs:
 
         await self._database.write(change)
 
-    async def to_cancel(self, run_ids: Collection[str]) -> tuple[str, ...]:
-        """Those of the runs that somebody asked to cancel."""
-        query = select(col(RunTable.id)).where(
-            col(RunTable.id).in_(run_ids), col(RunTable.cancel_requested_at).is_not(None)
-        )
-        return tuple(row.id for row in await self._database.rows(query))
+    async def asked_to_cancel(self) -> Mapping[str, bool]:
+        """Of the runs that this engine drives those that are to be cancelled; True where that was asked twice.
+
+        Subflows are not among them: they end with the run that they are a part of.
+        """
+        rows = await self._database.rows(_ASKED_TO_CANCEL, {"engine": self._engine})
+        return {row.id: row.cut_short_at is not None for row in rows}
+
+    async def cancelled_undriven(self, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[str, ...]:
+        """The ids of the queued and waiting runs that are to be cancelled, for an engine to bring them to their end."""
+        rows = await self._database.rows(_CANCELLED_UNDRIVEN, {"of_workspace": workspace})
+        return tuple(row.id for row in rows)
 
     async def get(self, run_id: str) -> Run:
         """The run of that full id.
@@ -376,6 +408,7 @@ def _run(row: Row[Any]) -> Run:
         output=row.output,
         subflows=row.subflows or {},
         directories=tuple(row.directories or ()),
+        cancel_requested_at=row.cancel_requested_at,
     )
 
 

@@ -15,7 +15,21 @@ from engine.store.errors import StoreNewerError
 from engine.store.tables import DEFAULT_WORKSPACE, WorkspaceTable
 from engine.store.tables import Table as StoreTable
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS: Final = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+)
 HEAD: Final = REVISIONS[-1]
 
 _VERSION = Table(

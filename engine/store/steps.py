@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from flows.values import StepStatus
 _TABLE = StepRunTable.__table__
 _THIS = _TABLE.c.id == bindparam("this")
 _INSERT = insert(_TABLE).values(run_id=fence.driven_run())
+_KEEP = insert(_TABLE)
 _FINISH = update(_TABLE).where(_THIS, _TABLE.c.status == StepStatus.RUNNING.value, fence.is_driven(_TABLE))
 _STATE = select(_TABLE.c.status, _TABLE.c.run_id).where(_THIS)
 _CUT_OFF = StepResult(
@@ -136,6 +138,24 @@ class Steps:
         except IntegrityError as error:
             raise fence.lost(error, step.run_id) or error from None
 
+    async def keep(self, run_id: str, ended: Sequence[tuple[StepRun, Sequence[Artifact]]]) -> None:
+        """Record ends of another run's steps and items that hold for this one too, with what they left.
+
+        In the transaction that makes the run, so that nobody drives it yet. They count as no execution of this run:
+        their attempt is 0, and what they took is the other's.
+        """
+        now = datetime.now(UTC)
+        ids = sorted(str(ULID()) for _each in ended)
+        rows = [_kept(row, run_id, row_id, now) for row_id, (row, _left) in zip(ids, ended, strict=True)]
+
+        def write(connection: Connection) -> None:
+            if rows:
+                connection.execute(_KEEP, rows)
+            for row_id, (_row, left) in zip(ids, ended, strict=True):
+                add_artifacts(connection, row_id, [replace(one, id=str(ULID())) for one in left], now)
+
+        await self._database.write(write)
+
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
         return tuple(_step(row) for row in await self._database.rows(_OF_RUN, {"run": run_id}))
@@ -202,6 +222,22 @@ def _values(step: StepRun, engine: str) -> dict[str, Any]:
         **_outcome(step),
         "started_at": step.started_at,
         "ended_at": step.ended_at,
+    }
+
+
+def _kept(row: StepRun, run_id: str, row_id: str, now: datetime) -> dict[str, Any]:
+    outcome = StepResult(
+        status=row.status, result=row.result, error=row.error, isolation=row.isolation, image=row.image
+    )
+    return {
+        "id": row_id,
+        "run_id": run_id,
+        "step_id": row.step_id,
+        "item": NO_ITEM if row.item is None else row.item,
+        "attempt": 0,
+        **_outcome(outcome),
+        "started_at": now,
+        "ended_at": now,
     }
 
 

@@ -34,6 +34,8 @@ _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 _KEY = String().with_variant(String(collation="C"), "postgresql")
 """An id or a name that users choose, in the same order on both databases."""
 
+_TO_CANCEL = text("cancel_requested_at IS NOT NULL AND ended_at IS NULL")
+
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -124,7 +126,7 @@ class RunTable(Table, table=True):
     versions of the flows that it can start; ``directories`` those from which its tool steps may import files. ``slot``
     is the key of its flow's concurrency, and ``slot_limit`` how many runs may have the same one; None where there is
     no limit. ``due_at`` is when it is to be continued while it waits (:mod:`engine.store.waits`); None: nothing that it
-    waits for happens by itself.
+    waits for happens by itself. ``cut_short_at`` is when somebody asked for the second time to cancel it.
     """
 
     __tablename__ = "run"
@@ -135,6 +137,7 @@ class RunTable(Table, table=True):
         Index(None, "workspace", "flow", "status", "id"),
         Index(None, "owner", sqlite_where=text("owner IS NOT NULL"), postgresql_where=text("owner IS NOT NULL")),
         Index(None, "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_run_to_cancel", "workspace", "id", sqlite_where=_TO_CANCEL, postgresql_where=_TO_CANCEL),
     )
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
@@ -154,6 +157,7 @@ class RunTable(Table, table=True):
     subflows: dict[str, str] | None = Field(default=None, sa_type=Payload)
     directories: list[str] | None = Field(default=None, sa_type=Payload)
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    cut_short_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     slot: str | None = None
     slot_limit: int | None = None
     due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

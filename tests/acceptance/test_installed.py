@@ -24,6 +24,7 @@ COMMANDS = (
     ("runs", "show"),
     ("runs", "logs"),
     ("runs", "cancel"),
+    ("runs", "retry"),
     ("serve",),
     ("tokens", "create"),
     ("tokens", "list"),

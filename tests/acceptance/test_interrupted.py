@@ -106,6 +106,22 @@ def test_in_a_retry_delay(stepbox: Stepbox) -> None:
     assert document["output"] is None
 
 
+def test_by_another_command_of_the_installation(stepbox: Stepbox) -> None:
+    flow: Json = {"flow": "asked", "steps": [shell("a"), shell("b")], "finally": [shell("y"), shell("z", "echo tidy")]}
+    driven = Interrupted(stepbox, flow)
+    until((stepbox.directory / ".stepbox/shared/a").exists, "a")
+    (run,) = driven.runs()
+    asked = stepbox("runs", "cancel", run["run_id"])
+    assert (asked.status, "is asked to end" in asked.stdout) == (0, True)
+    until((stepbox.directory / ".stepbox/shared/y").exists, "y")
+    assert stepbox("runs", "cancel", run["run_id"]).status == 0
+    document = driven.document()
+    assert statuses(document) == {"a": "cancelled", "b": "skipped", "y": "cancelled", "z": "skipped"}
+    assert (document["status"], driven.shown(document["run_id"])) == ("cancelled", document)
+    ended = stepbox("runs", "cancel", run["run_id"], "--output", "json")
+    assert (ended.status, ended.json()["error"]["code"]) == (1, "already_finished")
+
+
 def test_in_a_for_each_of_subflows(stepbox: Stepbox) -> None:
     each = {"id": "each", "flow": "child", "for_each": {"in": [0, 1, 2]}, "with": {"n": "${{ item }}"}}
     work = shell("work", "[ $INPUT_N = 0 ] || sleep 100", **{"with": {"n": "${{ inputs.n }}"}})

@@ -67,6 +67,13 @@ class StartIn(_In):
     """The flow's inputs by name."""
 
 
+class RetryIn(_In):
+    """From where a run is made again."""
+
+    step: FlowName | None = Field(default=None, alias="from", examples=[None])
+    """The step to begin with; left out: the first ones that did not succeed."""
+
+
 class TrialIn(StartIn):
     """A flow to run without putting it into service."""
 

@@ -32,6 +32,8 @@ _STATUS: Final[Mapping[str, int]] = {
     "not_redrivable": 409,
     "already_finished": 409,
     "ambiguous_id": 409,
+    "part_of_run": 409,
+    "not_retryable": 409,
     "flow_disabled": 409,
     "too_many_runs": 409,
     "precondition_failed": 412,

@@ -28,6 +28,7 @@ from ui.api.models import (
     ExecuteOut,
     LineOut,
     PageOut,
+    RetryIn,
     RunDetailOut,
     RunOut,
     StartIn,
@@ -112,6 +113,21 @@ async def get_run(service: TheService, run: RunPath) -> Json:
 async def cancel_run(service: TheService, run: RunPath) -> Json:
     """Cancel a run: its steps are killed, then its `finally` runs. Asked for once more, that is cut short as well."""
     return run_document(await service.cancel(run))
+
+
+@router.post("/runs/{run}/retry", operation_id="retryRun", response_model=RunDetailOut, responses=_STARTS)
+async def retry_run(
+    *,
+    service: TheService,
+    run: RunPath,
+    body: RetryIn,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    wait: Wait = 0,
+) -> Json:
+    """Make a new run of the same version and inputs, for which what had ended before the step stands."""
+    started = await service.start_retry(run, step=body.step, key=idempotency_key)
+    return await _answer(service, started, response, wait)
 
 
 @router.get(

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_view(definition: Definition, *, lines: bool, quiet: bool = False) -> Iterator[Observer]:
+def progress_view(definition: Definition | None, *, lines: bool, quiet: bool = False) -> Iterator[Observer]:
     """Show a run while it goes on.
 
     On a terminal: one row a step, its clock running, with the code's output scrolling above. Elsewhere: a line for each
@@ -104,11 +104,13 @@ class PlainView:
 class LiveView:
     """A row for each step. Rendered by rich a few times a second."""
 
-    def __init__(self, console: Console, definition: Definition) -> None:
+    def __init__(self, console: Console, definition: Definition | None) -> None:
         self._console = console
-        self._rows = {step.id: _Row(step.name or step.id) for step in definition.flow.steps}
+        steps = () if definition is None else definition.flow.steps
+        self._rows = {step.id: _Row(step.name or step.id) for step in steps}
         self._over = False
-        self._names = {step_id: step.name or step_id for step_id, step in definition.steps.items()}
+        named = {} if definition is None else definition.steps
+        self._names = {step_id: step.name or step_id for step_id, step in named.items()}
 
     def notice(self, progress: Progress) -> None:
         match progress:
@@ -254,6 +256,8 @@ def _ending(attempt: StepRun, attempts: int, items: int) -> Text:
         style = "bright_black" if attempt.status is StepStatus.SKIPPED else "red"
         return Text(line + _first_line(attempt.error.message), style=style)
     notes = []
+    if attempt.attempt == 0 and not attempt.duration and attempt.status is StepStatus.SUCCEEDED:
+        notes.append("not executed again")
     if items:
         notes.append(f"{items} items")
     if attempts > 1:

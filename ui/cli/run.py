@@ -97,14 +97,17 @@ async def _run(
 
 async def watch_run(
     service: "Service",
-    definition: "Definition",
+    definition: "Definition | None",
     run: "Callable[[Observer], Awaitable[RunReport]]",
     done: "Callable[[RunReport], None]",
     *,
     lines: bool,
     quiet: bool,
 ) -> None:
-    """Show a run while it goes on; ``done`` hears how it ended, also where it was cancelled."""
+    """Show a run while it goes on; ``done`` hears how it ended, also where it was cancelled.
+
+    Without its definition, the view shows steps only once they begin.
+    """
     import asyncio
 
     from engine.cancellation import Interruption

@@ -26,7 +26,7 @@ from ui.cli.show import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from rich.text import Text
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.records import EgressRecord, RunSummary
     from engine.report import RunReport
     from engine.service import Service
+    from flows.definition import Definition
     from flows.values import Json, RunStatus
 
 app = typer.Typer(help="What ran, how it ended and what it printed.", no_args_is_help=True)
@@ -134,6 +135,22 @@ def resume(
 
 async def resume_one(service: "Service", run: str, output: Output, *, quiet: bool) -> int:
     """Resume one run and show how it ends; the exit status."""
+
+    async def go_on(observer: "Observer") -> "RunReport":
+        return await service.resume(run, observer)
+
+    return await _see_one(service, await service.definition_of(run), go_on, output, quiet=quiet)
+
+
+async def _see_one(
+    service: "Service",
+    definition: "Definition | None",
+    work: "Callable[[Observer], Awaitable[RunReport]]",
+    output: Output,
+    *,
+    quiet: bool,
+) -> int:
+    """Show one run while it goes on and how it ends; the exit status."""
     import asyncio
 
     status: int | None = None
@@ -144,7 +161,7 @@ async def resume_one(service: "Service", run: str, output: Output, *, quiet: boo
         status = EXIT_STATUS[report.run.status]
 
     try:
-        await _watch(service, run, done, output, quiet=quiet)
+        await watch_run(service, definition, work, done, lines=output is Output.TEXT, quiet=quiet)
     except asyncio.CancelledError:
         if status is None:
             raise
@@ -190,6 +207,46 @@ async def _watch(
 
 
 @app.command()
+def retry(
+    run: RunArgument,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STEP", help="Begin with this step, and do again all that comes after it."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only the outcome.")] = False,
+) -> None:
+    """Make a run that has ended again: a new run of the same version and inputs, which goes on where that one failed.
+
+    What had ended before keeps its results and is not executed again. Exit status as of `stepbox run`.
+
+    Example: `stepbox runs retry 01JD --from load`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+
+        async with open_service() as service:
+
+            async def again(observer: "Observer") -> "RunReport":
+                return await service.retry(run, step=from_, observer=observer)
+
+            return await _see_one(service, await _known_steps(service, run), again, output, quiet=quiet)
+
+    leave(work, output)
+
+
+async def _known_steps(service: "Service", run: str) -> "Definition | None":
+    """The definition of a run, for its view; a service elsewhere doesn't give it."""
+    try:
+        return await service.definition_of(run)
+    except StepboxError as problem:
+        if problem.code != "only_there":
+            raise
+        return None
+
+
+@app.command()
 def logs(
     run: RunArgument,
     step: Annotated[str | None, typer.Option(help="Only of this step.")] = None,
@@ -223,7 +280,9 @@ def logs(
 
 @app.command()
 def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
-    """Cancel a run: its steps are killed, then its `finally` runs. Asked for once more, that is cut short as well.
+    """Cancel a run, whoever drives it: its steps are killed, then its `finally` runs.
+
+    Asked for once more, that is cut short as well.
 
     Example: `stepbox runs cancel 01JD`
     """
@@ -239,7 +298,9 @@ def cancel(run: RunArgument, output: OutputOption = Output.TEXT) -> None:
         elif cancelled.status == "cancelled":
             out().print(styled(cancelled.status), f"run {cancelled.id}, which no engine drove")
         else:
-            out().print(styled(cancelled.status), f"run {cancelled.id} is asked to end")
+            out().print(
+                styled(cancelled.status), f"run {cancelled.id} is asked to end; asked once more, it skips `finally`"
+            )
         return 0
 
     leave(work, output)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from engine.records import TokenRecord
 from engine.store import Store
 from engine.store.errors import RunDrivenError
+from flows.values import RunStatus
 
 NOW = datetime.now(UTC)
 
@@ -72,8 +73,20 @@ async def test_one_of_many_that_claim_a_queued_run_drives_it(store: Store) -> No
 
 async def test_only_runs_that_go_on_can_be_asked_to_end(store: Store) -> None:
     version = await store.flows.put_version("default", "flow", "text", {}, "digest")
-    first, second = await store.runs.create(version, {}), await store.runs.create(version, {})
-    await store.runs.request_cancel(second.id)
-    await store.runs.request_cancel(second.id)
-    assert await store.runs.to_cancel([first.id, second.id]) == (second.id,)
-    assert await store.runs.to_cancel([]) == ()
+    driven, other = [await store.runs.create(version, {}, running=True) for _ in range(2)]
+    part = await store.runs.create(version, {}, running=True, parent_id=other.id)
+    parked, queued = await store.runs.create(version, {}, running=True), await store.runs.create(version, {})
+    await store.runs.park(parked.id)
+    for run in (driven, part, parked, queued):
+        await store.runs.request_cancel(run.id)
+    assert await store.runs.asked_to_cancel() == {driven.id: False}
+    assert await store.runs.cancelled_undriven() == (parked.id, queued.id)
+    first = (await store.runs.get(driven.id)).cancel_requested_at
+    for _ in range(2):
+        await store.runs.request_cancel(driven.id)
+        assert await store.runs.asked_to_cancel() == {driven.id: True}
+    assert (await store.runs.get(driven.id)).cancel_requested_at == first is not None
+    await store.runs.finish(driven.id, RunStatus.CANCELLED)
+    await store.runs.finish(parked.id, RunStatus.CANCELLED)
+    assert await store.runs.cancel_queued(queued.id)
+    assert (await store.runs.asked_to_cancel(), await store.runs.cancelled_undriven()) == ({}, ())

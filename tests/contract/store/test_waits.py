@@ -141,7 +141,7 @@ async def test_a_run_that_waits_is_due_where_it_is_to_be_cancelled(store: Store,
     await store.runs.request_cancel(run.id)
     await store.runs.park(run.id)
     assert await due(store) == [run.id]
-    assert await store.runs.to_cancel([run.id]) == (run.id,)
+    assert await store.runs.cancelled_undriven() == (run.id,)
     await store.runs.finish(run.id, RunStatus.CANCELLED)
     assert await due(store) == []
 

@@ -1,7 +1,7 @@
-"""What is queued is driven, oldest first and not too much at once; it ends by itself, when asked, or with the dispatcher."""
+"""What is queued is driven, oldest first and not too much at once; it ends by itself or with the dispatcher."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -14,16 +14,12 @@ class Queue:
 
     def __init__(self, *runs: str) -> None:
         self.runs = list(runs)
-        self.asked: set[str] = set()
         self.broken = False
 
     async def queued(self, *, limit: int) -> Sequence[str]:
         if self.broken:
             raise StepboxError("the database is gone")
         return self.runs[:limit]
-
-    async def to_cancel(self, run_ids: Collection[str]) -> Sequence[str]:
-        return [run for run in run_ids if run in self.asked]
 
 
 class Driver:
@@ -121,22 +117,6 @@ async def test_a_database_that_is_gone_for_a_while_stops_nothing(
     dispatcher.wake()
     await settle()
     assert driver.begun == ["a"]
-
-
-async def test_a_run_is_cancelled_when_asked_here_or_through_the_store(
-    dispatchers: list[Dispatcher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engine.dispatcher.ASKED_TO_CANCEL", 0.001)
-    queue = Queue("a", "b")
-    dispatcher, driver = start(dispatchers, queue)
-    await settle()
-    assert not dispatcher.cancel("unknown")
-    assert dispatcher.cancel("a")
-    queue.asked.add("b")
-    async with asyncio.timeout(30):
-        await asyncio.wait(list(dispatcher._driven.values()))
-    assert driver.cancelled == ["a", "b"]
-    assert dispatcher.is_alive
 
 
 async def test_stopping_waits_for_what_runs_and_starts_nothing_more(dispatchers: list[Dispatcher]) -> None:

@@ -237,7 +237,10 @@ async def test_a_heartbeat_keeps_the_lease(site: Site) -> None:
     assert second.probes.calls == ["first", "second"]
 
 
-async def test_a_step_during_which_engines_end_again_and_again_fails(site: Site) -> None:
+async def test_a_step_during_which_engines_end_again_and_again_fails(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.attempts.MAX_LOST", 3)
     flow = FLOW + "on_failure:\n  - {id: tell, probe: echo, with: {why: '${{ steps.second.error.code }}'}}\n"
     await site.begin(flow)
     for _ in range(MAX_LOST - 1):

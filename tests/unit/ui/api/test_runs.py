@@ -87,7 +87,7 @@ async def test_waiting_ends_before_the_run_does_and_cancelling_ends_it(api: Api)
 
 async def test_a_queued_run_is_cancelled_before_it_begins(api: Api) -> None:
     await api.put(QUICK)
-    await api.serving._dispatcher._end_loops()
+    await api.serving._dispatcher._end_loop()
     run = await api.call("POST", "/flows/quick/runs", 202, json={})
     assert run["status"] == "queued"
     cancelled = await api.call("POST", f"/runs/{run['run_id']}/cancel", 202)
