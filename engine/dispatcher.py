@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from engine.cancellation import happened
@@ -12,6 +12,8 @@ _log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 2.0
 """Seconds after which the queue is read without having been told: another process may have queued a run."""
+CLEAN_UP = 1.0
+"""Seconds after which what is let go of is told so once more."""
 
 
 class Queue(Protocol):
@@ -25,11 +27,21 @@ class Dispatcher:
     """Takes queued runs and drives each in a task of its own, ``concurrency`` at most at once.
 
     ``drive`` takes the id of a run, claims it, since another process may have been faster, and sees it to its end.
+    ``let_go`` takes those of runs that are to be left to other engines, and gives those whose tasks are to be cancelled
+    for that; the others are about to end.
     """
 
-    def __init__(self, *, queue: Queue, drive: Callable[[str], Awaitable[None]], concurrency: int) -> None:
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        drive: Callable[[str], Awaitable[None]],
+        let_go: Callable[[Collection[str]], Collection[str]],
+        concurrency: int,
+    ) -> None:
         self._queue = queue
         self._drive = drive
+        self._let_go = let_go
         self._concurrency = concurrency
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
@@ -56,7 +68,7 @@ class Dispatcher:
         self._news.set()
 
     async def stop(self, grace: float) -> int:
-        """Start nothing more, and let what is driven end within ``grace`` seconds; how many were cancelled then.
+        """Start nothing more, and let what is driven end within ``grace`` seconds; how many were let go of then.
 
         Cancelling this leaves what is driven to :meth:`end`.
         """
@@ -64,9 +76,18 @@ class Dispatcher:
         await self._end_loop()
         if self._driven:
             await asyncio.wait(self._driven.values(), timeout=grace)
-        cut = self.active
-        await self.end()
-        return cut
+        left = self._let_go(tuple(self._driven))
+        tasks = [self._driven[run_id] for run_id in left]
+        for again in (False, True):
+            # Once more for those that clean up after a run, which outlasts being told once.
+            for task in tasks:
+                if not task.done() and (again or not task.cancelling()):
+                    task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=CLEAN_UP)
+        while self._driven:
+            await asyncio.wait(self._driven.values())
+        return len(left)
 
     async def end(self) -> None:
         """Start nothing more, cancel what is driven, unless that was done before, and wait for its end."""
@@ -112,7 +133,7 @@ class Dispatcher:
         try:
             await self._drive(run_id)
         except asyncio.CancelledError:
-            _log.info("run %s was cancelled", run_id)
+            _log.info("run %s is not driven any more", run_id)
         except StepboxError as problem:
             _log.warning("run %s: %s", run_id, problem)
         except Exception:  # noqa: BLE001 - logged: one run's bug is no other's

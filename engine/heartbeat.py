@@ -42,6 +42,15 @@ class TakenOverError(StepboxError):
         )
 
 
+class HandedOverError(StepboxError):
+    """This engine has let go of the run, which goes on in another one, or with the next start."""
+
+    code = "run_handed_over"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"this engine ends and has let go of run {run_id}", fix=f"stepbox runs resume {run_id}")
+
+
 @dataclass(kw_only=True, eq=False)
 class Driven:
     """A run that the engine drives, in a task. ``ending`` says that it was to be cancelled as it was taken over."""
@@ -102,6 +111,10 @@ class Heartbeat:
                 for loop in self._loops:
                     loop.cancel()
                 self._loops = []
+
+    def is_ending(self, run_id: str) -> bool:
+        """Whether the run is driven, and only to its end, since somebody asked to cancel it."""
+        return any(driven.run_id == run_id and (driven.ending or driven.asked) for driven in self._driven)
 
     def look(self) -> None:
         """Look at once whether a run is to be cancelled: somebody has just asked for it."""

@@ -12,6 +12,7 @@ from engine.deliveries import Accepted
 from engine.dispatcher import LOOK_AGAIN, Dispatcher
 from engine.execution import why_ended
 from engine.feed import Feed
+from engine.heartbeat import HandedOverError
 from engine.intake.hooks import HookAnswer, Hooks, take_events
 from engine.intake.intake import Intake
 from engine.intake.sources import consumer_of
@@ -54,7 +55,10 @@ class LocalServing:
         self._feed = Feed()
         self._undriven = Undriven(store, runs)
         self._dispatcher = Dispatcher(
-            queue=self._undriven, drive=self._drive, concurrency=parts.settings.serve.concurrent_runs
+            queue=self._undriven,
+            drive=self._drive,
+            let_go=runs.hand_over,
+            concurrency=parts.settings.serve.concurrent_runs,
         )
         self._metrics = Metrics(
             {
@@ -162,7 +166,7 @@ class LocalServing:
         return self._dispatcher.active
 
     async def stop(self) -> int:
-        """Start nothing more and let what runs end, for as long as the settings say; how many runs were cut short."""
+        """Start nothing more and let what runs end, for as long as the settings say; how many were let go of then."""
         await self._end_intake()
         return await self._dispatcher.stop(self._parts.settings.serve.shutdown_grace)
 
@@ -198,6 +202,8 @@ class LocalServing:
             raise
         try:
             await runs.resume(plan, run, observer=self._observer)
+        except HandedOverError as left:
+            _log.info("%s", left.message)
         except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:
             _log.debug("run %s is not for this engine: %s", run_id, elsewhere)
 

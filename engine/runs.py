@@ -15,7 +15,7 @@ from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.given import check_given
-from engine.heartbeat import Heartbeat, TakenOverError
+from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
 from engine.progress import NoObserver, Notice, Observer, RunEnded, RunStarted, Undisturbed
@@ -23,7 +23,7 @@ from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
 from engine.slots import slot_of
 from engine.store import Store
-from engine.store.database import on_behalf_of
+from engine.store.database import Behalf, on_behalf_of
 from engine.store.errors import AlreadyFinishedError, LeaseLostError, SlotsTakenError, StoreUnavailableError
 from engine.tool_calls import ToolCaller
 from flows.contracts import Artifact, StepError, StepExecutor, StepResult, waiting
@@ -113,11 +113,26 @@ class Runs:
         self._driver = driver
         self._heartbeat = Heartbeat(store)
         self._let_go: set[str] = set()
+        self._behalves: dict[str, Behalf] = {}
+        self._leaving: set[str] = set()
 
     @property
     def let_go(self) -> Collection[str]:
         """The runs that this engine had to leave as they were, because the database failed; to be resumed."""
         return self._let_go
+
+    def hand_over(self, run_ids: Collection[str]) -> Collection[str]:
+        """Let go of runs that are resumed here, as this engine ends; gives those that it lets go of.
+
+        Not those that somebody asked to cancel: they come to their end here. From now on nothing is written of the
+        others. Who cancels their tasks then ends what they do, and they are any engine's to take over.
+        """
+        leaving = [run_id for run_id in run_ids if not self._heartbeat.is_ending(run_id)]
+        self._leaving.update(leaving)
+        for run_id in leaving:
+            if run_id in self._behalves:
+                self._behalves[run_id].give_up(HandedOverError(run_id))
+        return leaving
 
     def look_for_cancellations(self) -> None:
         """Look at once whether a run that is driven here is to be cancelled, which happens every second anyway."""
@@ -230,6 +245,7 @@ class Runs:
         Raises:
             AlreadyFinishedError: it has ended.
             RunDrivenError: an engine drives it.
+            HandedOverError: this one has let go of it; see :meth:`hand_over`.
             StepboxError, asyncio.CancelledError: as :meth:`run`, but that a run which had been cancelled is ended as
                 such without raising anything.
         """
@@ -240,6 +256,11 @@ class Runs:
             return await self._report(driving)
         except StoreUnavailableError:
             self._let_go.add(run.id)
+            raise
+        except HandedOverError:
+            with Interruption() as interruption:
+                await interruption.after(self._store.leases.release(run.id))
+            self._leaving.discard(run.id)
             raise
 
     async def run_child(self, plan: Plan, *, parent: Run, origin: Origin, host_directories: tuple[Path, ...]) -> Run:
@@ -267,31 +288,19 @@ class Runs:
         cancel: bool = False,
     ) -> Run:
         """Drive a run, once it has begun, to its recorded end. ``cancel``: the end is all that is left of it."""
-        refusal: StepboxError | None = None
         with Interruption() as interruption, ExitStack() as leased:
             begun = await interruption.outlast(beginning)
             run = begun.run
-            leased.enter_context(on_behalf_of(run.id))
+            self._behalves[run.id] = leased.enter_context(on_behalf_of(run.id))
+            leased.callback(self._behalves.pop, run.id)
+            if run.id in self._leaving:
+                raise LeaseLostError(run.id) from HandedOverError(run.id)
             observer.notice(RunStarted(run=run))
             cancel = cancel or run.cancel_requested_at is not None
             execution = self._execution(plan, run, observer, host_directories, begun.past)
             if interruption.came or cancel:
                 execution.cancel()
-            with self._heartbeat.driving(run.id, ending=cancel) as driven:
-                try:
-                    outcome = await self._driver.run(execution)
-                except asyncio.CancelledError as problem:
-                    if not (cancel or execution.was_cancelled or driven.only_asked):
-                        interruption.came_with(problem)
-                    outcome = RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem))
-                except LeaseLostError:
-                    raise
-                except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
-                    outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
-                    if isinstance(problem, StepboxError):
-                        refusal = problem
-                    else:
-                        _log.exception("run %s failed inside Stepbox", run.id)
+            outcome, refusal = await self._outcome(execution, interruption, ending=cancel)
             if outcome.status is RunStatus.WAITING:
                 await interruption.after(self._park(execution))
             else:
@@ -305,11 +314,32 @@ class Runs:
             raise refusal
         return ended
 
+    async def _outcome(
+        self, execution: Execution, interruption: Interruption, *, ending: bool
+    ) -> tuple[RunOutcome, StepboxError | None]:
+        """What a run came to; and where the driver can't run it, why."""
+        run_id = execution.run.id
+        with self._heartbeat.driving(run_id, ending=ending) as driven:
+            try:
+                return await self._driver.run(execution), None
+            except asyncio.CancelledError as problem:
+                if not (ending or execution.was_cancelled or driven.only_asked):
+                    interruption.came_with(problem)
+                return RunOutcome(status=RunStatus.CANCELLED, error=why_ended(problem)), None
+            except LeaseLostError:
+                raise
+            except Exception as problem:  # noqa: BLE001 - a bug must not leave a run without an end
+                outcome = RunOutcome(status=RunStatus.FAILED, error=why_ended(problem))
+                if isinstance(problem, StepboxError):
+                    return outcome, problem
+                _log.exception("run %s failed inside Stepbox", run_id)
+                return outcome, None
+
     async def _report(self, driving: Coroutine[Any, Any, Run]) -> RunReport:
         try:
             run = await driving
         except LeaseLostError as lost:
-            if isinstance(lost.__cause__, StoreUnavailableError):
+            if isinstance(lost.__cause__, StoreUnavailableError | HandedOverError):
                 raise lost.__cause__ from None
             raise TakenOverError(lost.run_id) from None
         return report(run, await self._store.steps.summaries(run.id))

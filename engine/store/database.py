@@ -21,6 +21,7 @@ from engine.cancellation import settled
 from engine.store.errors import InvalidDatabaseUrlError, LeaseLostError, StoreUnavailableError
 from engine.store.tables import Table
 from engine.store.types import encode_json
+from flows.errors import StepboxError
 
 _BUSY_TIMEOUT: Final = 30_000
 """Milliseconds that SQLite waits for another process's write to end. Ours are hundreds of microseconds."""
@@ -33,7 +34,7 @@ _READERS: Final = 4
 
 _WRITES: Final = "stepbox_writes"
 
-_BEHALF: Final[ContextVar["_Behalf | None"]] = ContextVar("behalf", default=None)
+_BEHALF: Final[ContextVar["Behalf | None"]] = ContextVar("behalf", default=None)
 
 Result = TypeVar("Result")
 Body = Callable[[Connection], Result]
@@ -146,23 +147,28 @@ class Database:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Behalf:
-    """The run for which a task uses the database, and how the database failed, for it and those it is a part of."""
+class Behalf:
+    """The run for which a task uses the database, and why it can't any more, for it and those it is a part of."""
 
     run_id: str
-    failures: list[StoreUnavailableError]
+    failures: list[StepboxError]
+
+    def give_up(self, why: StepboxError) -> None:
+        """Let nothing more be written for the run, nor for those that are parts of it."""
+        self.failures.append(why)
 
 
 @contextmanager
-def on_behalf_of(run_id: str) -> Iterator[None]:
+def on_behalf_of(run_id: str) -> Iterator[Behalf]:
     """Once the database fails inside the block, the run is lost to this engine: see :class:`LeaseLostError`.
 
     Nothing more is written for it, or for a run that it is a part of, even where the database answers again.
     """
     outer = _BEHALF.get()
-    token = _BEHALF.set(_Behalf(run_id=run_id, failures=[] if outer is None else outer.failures))
+    behalf = Behalf(run_id=run_id, failures=[] if outer is None else outer.failures)
+    token = _BEHALF.set(behalf)
     try:
-        yield
+        yield behalf
     finally:
         _BEHALF.reset(token)
 

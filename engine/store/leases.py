@@ -1,6 +1,6 @@
 """Which engine drives which run."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, null, or_, select, update
@@ -61,6 +61,15 @@ _TAKE_CHILDREN = (
     .values(**_TAKE, status=RunStatus.RUNNING.value)
     .returning(_TABLE.c.id)
 )
+_LET_GO = {"owner": null(), "lease_until": null()}
+_OURS = (_TABLE.c.owner == bindparam("engine")) & (_TABLE.c.status == RunStatus.RUNNING.value)
+_RELEASE = update(_TABLE).where(_TABLE.c.id == bindparam("this"), _OURS).values(**_LET_GO)
+_RELEASE_CHILDREN = (
+    update(_TABLE)
+    .where(_TABLE.c.parent_id.in_(bindparam("parents", expanding=True)), _OURS)
+    .values(**_LET_GO)
+    .returning(_TABLE.c.id)
+)
 _SLOT = select(_TABLE.c.workspace, _TABLE.c.flow, _TABLE.c.status, _TABLE.c.slot, _TABLE.c.slot_limit).where(
     _TABLE.c.id == bindparam("this")
 )
@@ -113,13 +122,39 @@ class Leases:
             taken = [run_id]
             while taken:
                 for each in taken:
-                    end_attempts(connection, each, now, _LOST)
-                    end_calls(connection, each, now, _CALL_LOST)
+                    _end_open(connection, each, now)
                     if begun:
                         end_due(connection, each, now)
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
 
         await self._database.write(take)
+
+    async def release(self, run_id: str) -> bool:
+        """Let go of a run that goes on, and of those that it started, for any engine to take over at once.
+
+        What has no end is ended as in :meth:`take_over`. False, and nothing is changed, where the engine doesn't drive
+        the run.
+        """
+
+        def release(connection: Connection) -> bool:
+            now = now_of(connection)
+            if connection.execute(_RELEASE, {"this": run_id, "engine": self._engine}).rowcount != 1:
+                return False
+            released = [run_id]
+            while released:
+                for each in released:
+                    _end_open(connection, each, now)
+                children = {"parents": released, "engine": self._engine}
+                released = list(connection.scalars(_RELEASE_CHILDREN, children))
+            return True
+
+        return await self._database.write(release)
+
+
+def _end_open(connection: Connection, run_id: str, now: datetime) -> None:
+    """End what its engine has left open of a run."""
+    end_attempts(connection, run_id, now, _LOST)
+    end_calls(connection, run_id, now, _CALL_LOST)
 
 
 def _check_slot(connection: Connection, run_id: str) -> bool:

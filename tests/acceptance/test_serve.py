@@ -7,7 +7,6 @@ import socket
 from contextlib import closing
 
 import httpx
-import pytest
 
 from tests.acceptance.conftest import Stepbox
 from tests.acceptance.services import DEADLINE, NAPS, QUICK, begun, serving, until
@@ -69,21 +68,59 @@ def test_what_runs_may_end_and_what_waits_is_picked_up_by_the_next_start(stepbox
         assert again.stop() == 0
 
 
-@pytest.mark.parametrize("hurry", ["grace", "second signal"])
-def test_what_takes_too_long_is_cancelled_and_cleaned_up(stepbox: Stepbox, hurry: str) -> None:
-    grace = "500ms" if hurry == "grace" else "100s"
-    with serving(stepbox, STEPBOX_SHUTDOWN_GRACE=grace) as service:
+def test_a_second_signal_cancels_what_runs_and_cleans_up(stepbox: Stepbox) -> None:
+    with serving(stepbox, STEPBOX_SHUTDOWN_GRACE="100s") as service:
         service.call("PUT", "/flows/naps", json={"text": NAPS})
         run = service.call("POST", "/flows/naps/runs", json={"inputs": {"seconds": 100}})["run_id"]
         until(lambda: begun(service, run))
         service.process.send_signal(signal.SIGTERM)
-        if hurry == "second signal":
-            until(lambda: service.said("stopping"))
-            service.process.send_signal(signal.SIGTERM)
+        until(lambda: service.said("stopping"))
+        service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=DEADLINE) == 0
     shown = stepbox("runs", "show", run, "--output", "json").json()
     assert shown["status"] == "cancelled"
     assert {name: step["status"] for name, step in shown["steps"].items()} == {"nap": "cancelled", "last": "succeeded"}
+
+
+PATIENT = """\
+flow: patient
+steps:
+  - {id: before, shell: echo before}
+  - id: patient
+    shell: |
+      echo waits
+      tool files.read '{"path":"go"}' || sleep 100
+    tools: [files.read]
+    limits: {timeout: 120s}
+finally:
+  - {id: last, shell: echo cleaned up}
+"""
+
+
+def test_the_next_start_goes_on_with_what_takes_too_long(stepbox: Stepbox) -> None:
+    with serving(stepbox, STEPBOX_SHUTDOWN_GRACE="300ms") as service:
+        service.call("PUT", "/flows/patient", json={"text": PATIENT})
+        run = service.call("POST", "/flows/patient/runs", json={})["run_id"]
+        until(lambda: any(line["step"] == "patient" for line in service.call("GET", f"/runs/{run}/logs")["items"]))
+        assert service.stop() == 0
+        (said,) = [entry for entry in service.log() if entry["event"].startswith("runs take longer")]
+        assert said["left"] == 1
+    shown = stepbox("runs", "show", run, "--output", "json").json()
+    assert (shown["status"], shown["abandoned"]) == ("running", True)
+    shared = stepbox.directory / ".stepbox/shared"
+    shared.mkdir(exist_ok=True)
+    (shared / "go").write_text("go")
+    with serving(stepbox, token=service.token) as again:
+        until(lambda: again.call("GET", f"/runs/{run}")["status"] == "succeeded")
+        attempts = again.call("GET", f"/runs/{run}/steps")["items"]
+        ends = [(one["step"], one["status"], (one["error"] or {}).get("code")) for one in attempts]
+        assert ends == [
+            ("before", "succeeded", None),
+            ("patient", "killed", "engine_ended"),
+            ("patient", "succeeded", None),
+            ("last", "succeeded", None),
+        ]
+        assert again.stop() == 0
 
 
 def test_a_run_is_followed_while_it_happens_and_cancelled_from_elsewhere(stepbox: Stepbox) -> None:

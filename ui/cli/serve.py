@@ -43,7 +43,8 @@ def serve(
 ) -> None:
     """Serve the HTTP API and drive the runs that are started by it, until SIGTERM or Ctrl-C.
 
-    Then nothing more is started, and runs may take STEPBOX_SHUTDOWN_GRACE to end; a second signal cancels them at once.
+    Then nothing more is started, and runs may take STEPBOX_SHUTDOWN_GRACE to end; the next start goes on with those
+    that take longer. A second signal cancels them at once.
     The first start prints an admin token on standard output, once.
 
     Example: `stepbox serve --port 8080`
@@ -86,17 +87,17 @@ async def _serve(host: str, port: int, flows: Path | None) -> int:
 
 
 async def _stop(serving: "LocalServing") -> None:
-    """Let what runs end; a second signal cancels it."""
+    """Let what runs end, and let go of what takes too long; a second signal cancels it."""
     _log.info("stopping: nothing more is started", extra={"running": serving.active})
     try:
-        cut = await serving.stop()
+        left = await serving.stop()
     except asyncio.CancelledError:
         _continue()
         _log.warning("stopping at once: what ran was cancelled")
         await serving.end()
         return
-    if cut:
-        _log.warning("runs took too long to end and were cancelled", extra={"cancelled": cut})
+    if left:
+        _log.warning("runs take longer: the next start, or another engine, goes on with them", extra={"left": left})
 
 
 async def _close(server: "uvicorn.Server", answering: "asyncio.Task[None]") -> None:

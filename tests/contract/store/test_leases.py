@@ -204,3 +204,27 @@ async def test_what_a_run_needs_to_go_on_is_kept(store: Store) -> None:
     kept = await store.runs.get(run.id)
     assert kept == run
     assert (kept.subflows, kept.directories) == ({"g": version.id}, ("/one", "/two"))
+
+
+async def test_a_run_that_is_let_go_of_is_any_engines_at_once(store: Store, other: Store) -> None:
+    run = await begin(store)
+    part = await begin(store, parent=run)
+    ended = await begin(store, parent=run)
+    await store.runs.finish(ended.id, RunStatus.SUCCEEDED)
+    steps = [await store.steps.start(one.id, "s") for one in (run, part)]
+    await store.calls.begin(run.id, "s", "files.write", {})
+    assert not await other.leases.release(run.id), "it is not that engine's"
+    assert await store.leases.release(run.id)
+    for one, step in zip((run, part), steps, strict=True):
+        found = await store.runs.get(one.id)
+        assert (found.status, found.owner, found.lease_until) == (RunStatus.RUNNING, None, None)
+        (row,) = await store.steps.list(one.id)
+        assert (row.id, row.status, row.error and row.error.code) == (step.id, StepStatus.KILLED, ENGINE_ENDED)
+    (call,) = await store.calls.list(run.id)
+    assert call.error is not None
+    with pytest.raises(LeaseLostError):
+        await store.steps.start(run.id, "t")
+    assert not await store.leases.release(run.id)
+    assert not await store.leases.release(ended.id)
+    await other.leases.take_over(run.id)
+    assert (await other.runs.get(part.id)).owner == other.engine

@@ -1,7 +1,7 @@
 """What is queued is driven, oldest first and not too much at once; it ends by itself or with the dispatcher."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import pytest
 
@@ -31,6 +31,11 @@ class Driver:
         self.ended: list[str] = []
         self.cancelled: list[str] = []
         self.may_end: dict[str, asyncio.Event] = {}
+        self.ending: set[str] = set()
+        self.cleans_up = False
+
+    def let_go(self, runs: Collection[str]) -> Collection[str]:
+        return [run for run in runs if run not in self.ending]
 
     async def __call__(self, run: str) -> None:
         self.queue.runs.remove(run)
@@ -39,7 +44,7 @@ class Driver:
             await self.may_end.setdefault(run, asyncio.Event()).wait()
         except asyncio.CancelledError:
             self.cancelled.append(run)
-            await asyncio.sleep(0)
+            await asyncio.sleep(600 if self.cleans_up else 0)
             raise
         self.ended.append(run)
 
@@ -59,7 +64,7 @@ async def dispatchers() -> AsyncIterator[list[Dispatcher]]:
 
 def start(dispatchers: list[Dispatcher], queue: Queue, *, concurrency: int = 2) -> tuple[Dispatcher, Driver]:
     driver = Driver(queue)
-    dispatcher = Dispatcher(queue=queue, drive=driver, concurrency=concurrency)
+    dispatcher = Dispatcher(queue=queue, drive=driver, let_go=driver.let_go, concurrency=concurrency)
     dispatchers.append(dispatcher)
     dispatcher.start()
     return dispatcher, driver
@@ -96,7 +101,7 @@ async def test_one_that_fails_is_no_others_business(dispatchers: list[Dispatcher
         if run == "worse":
             raise RuntimeError("a bug")
 
-    dispatcher = Dispatcher(queue=queue, drive=drive, concurrency=1)
+    dispatcher = Dispatcher(queue=queue, drive=drive, let_go=lambda runs: runs, concurrency=1)
     dispatchers.append(dispatcher)
     dispatcher.start()
     await settle()
@@ -131,12 +136,38 @@ async def test_stopping_waits_for_what_runs_and_starts_nothing_more(dispatchers:
     assert (driver.begun, driver.ended, driver.cancelled) == (["a", "b"], ["a", "b"], [])
 
 
-async def test_what_outlasts_the_grace_is_cancelled_and_counted(dispatchers: list[Dispatcher]) -> None:
+async def test_what_outlasts_the_grace_is_let_go_of_and_counted(dispatchers: list[Dispatcher]) -> None:
     dispatcher, driver = start(dispatchers, Queue("a", "b"))
     await settle()
     driver.may_end["a"].set()
     assert await dispatcher.stop(0.01) == 1
     assert (driver.ended, driver.cancelled, dispatcher.active) == (["a"], ["b"], 0)
+
+
+async def test_what_is_ending_anyway_is_waited_for(dispatchers: list[Dispatcher]) -> None:
+    dispatcher, driver = start(dispatchers, Queue("a", "b"))
+    await settle()
+    driver.ending.add("a")
+    stopping = asyncio.create_task(dispatcher.stop(0))
+    async with asyncio.timeout(30):
+        while dispatcher.active > 1:  # noqa: ASYNC110 - the dispatcher's own count
+            await asyncio.sleep(0.01)
+    assert (driver.cancelled, stopping.done()) == (["b"], False)
+    driver.may_end["a"].set()
+    assert await stopping == 1
+    assert driver.ended == ["a"]
+
+
+async def test_what_cleans_up_is_told_once_more_to_let_go(
+    dispatchers: list[Dispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.dispatcher.CLEAN_UP", 0.01)
+    dispatcher, driver = start(dispatchers, Queue("a"))
+    driver.cleans_up = True
+    await settle()
+    async with asyncio.timeout(30):
+        assert await dispatcher.stop(0) == 1
+    assert driver.cancelled == ["a"]
 
 
 async def test_a_stop_that_is_cut_short_leaves_the_rest_to_the_end_which_cancels_once(
