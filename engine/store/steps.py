@@ -59,6 +59,7 @@ _TALLIES = (
         func.sum(case((_EXECUTED & ~_WAITING, 1), else_=0)).label("attempts"),
         func.sum(case((_TABLE.c.status == StepStatus.RUNNING.value, 1), else_=0)).label("running"),
         func.sum(case((_WAITING, 1), else_=0)).label("waiting"),
+        func.max(case((_WAITING, _TABLE.c.id))).label("last_waiting"),
         func.sum(case((_EXECUTED, _TABLE.c.tool_calls), else_=0)).label("tool_calls"),
         func.sum(case((_EXECUTED, _TABLE.c.egress), else_=0)).label("egress"),
     )
@@ -66,9 +67,6 @@ _TALLIES = (
     .group_by(_TABLE.c.step_id)
     .order_by(func.min(_TABLE.c.id))
 )
-
-
-_SEE_FOR_WHAT = "see for what with: stepbox approvals list"
 
 
 class Steps:
@@ -168,13 +166,19 @@ class Steps:
     async def summaries(self, run_id: str) -> tuple[StepSummary, ...]:
         """The steps of a run, in the order in which they began; of the items of a for-each only their numbers."""
         parameters = {"run": run_id}
+        last_waits: dict[str, StepRun] = {}
 
         def read(
             connection: Connection,
         ) -> tuple[Sequence[Row[*tuple[Any, ...]]], dict[str, StepRun], tuple[ArtifactRecord, ...]]:
             rows = connection.execute(_OF_STEPS, parameters)
             last = {row.step_id: _step(row) for row in rows}
-            return connection.execute(_TALLIES, parameters).all(), last, artifacts_of(connection, run_id)
+            tallies = connection.execute(_TALLIES, parameters).all()
+            parked = [tally.last_waiting for tally in tallies if tally.last_waiting and tally.step_id not in last]
+            if parked:
+                waits = connection.execute(select(_TABLE).where(_TABLE.c.id.in_(parked)))
+                last_waits.update({row.step_id: _step(row) for row in waits})
+            return tallies, last, artifacts_of(connection, run_id)
 
         tallies, last, left = await self._database.read(read)
         artifacts: dict[str, list[Artifact]] = {}
@@ -183,7 +187,7 @@ class Steps:
                 artifacts.setdefault(record.step_id, []).append(record.artifact)
         return tuple(
             StepSummary(
-                final=last.get(tally.step_id) or _under_way(run_id, tally),
+                final=last.get(tally.step_id) or _under_way(run_id, tally, last_waits.get(tally.step_id)),
                 attempts=tally.attempts,
                 tool_calls=tally.tool_calls,
                 egress=tally.egress,
@@ -241,16 +245,19 @@ def _kept(row: StepRun, run_id: str, row_id: str, now: datetime) -> dict[str, An
     }
 
 
-def _under_way(run_id: str, tally: Row[Any]) -> StepRun:
+def _under_way(run_id: str, tally: Row[Any], waits: StepRun | None) -> StepRun:
     """A for-each of which items have begun; it waits where none of them goes on, and one waits."""
     parked = tally.waiting and not tally.running
+    error = StepError(code="waiting", message="items of it wait")
+    if waits is not None and waits.error is not None:
+        error = replace(waits.error, message=f"item {waits.item} {waits.error.message}")
     return StepRun(
         id=tally.id,
         run_id=run_id,
         step_id=tally.step_id,
         attempt=0,
         status=StepStatus.WAITING if parked else StepStatus.RUNNING,
-        error=StepError(code="waiting", message="items of it wait", fix=_SEE_FOR_WHAT) if parked else None,
+        error=error if parked else None,
         started_at=tally.started_at,
     )
 

@@ -144,6 +144,7 @@ def show_waiting(report: "RunReport", console: "Console") -> None:
             if error.fix:
                 console.print(f"  [green]fix:[/] {literal(error.fix)}")
     console.print(f"  [green]continue:[/] stepbox runs resume {report.run.id}")
+    console.print("  [dim]a service does so by itself[/]")
 
 
 def show_report(report: "RunReport") -> None:

@@ -115,8 +115,8 @@ def resume(
 ) -> None:
     """Continue runs that wait, or whose engine has ended: steps that had ended are not done again.
 
-    Without RUN: all that are abandoned, one after the other. Exit status as of `stepbox run`; of several runs, that of
-    the first that did not succeed.
+    Without RUN: all that are abandoned or have waited long enough, one after the other. Exit status as of
+    `stepbox run`; of several runs, that of the first that did not succeed.
 
     Example: `stepbox runs resume 01JD`
     """
@@ -192,7 +192,7 @@ async def _resume_all(service: "Service", runs: "Sequence[str]", output: Output,
         if output is Output.JSON:
             print_json(documents)
     if not runs and output is Output.TEXT:
-        err().print("[dim]no abandoned runs[/]")
+        err().print("[dim]no runs to continue[/]")
     return next((status for status in statuses if status), 0)
 
 
