@@ -224,4 +224,4 @@ def test_all_abandoned_runs_are_resumed(tmp_path: Path, server: Server) -> None:
     resumed = command("runs", "resume")
     assert (resumed.returncode, resumed.stdout.strip()) == (0, '"hi"'), resumed.stderr
     nothing = command("runs", "resume")
-    assert (nothing.returncode, nothing.stdout, nothing.stderr.strip()) == (0, "", "no abandoned runs")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr.strip()) == (0, "", "no runs to continue")
