@@ -240,7 +240,7 @@ class LocalService:
         runs = await self._parts.runs(driver)
         plan = await runs.plan(definition, snippet.inputs, await self._stored())
         await prepare_interpreter(plan, observer)
-        outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=_BY_HAND)
+        outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=snippets.BY_ITSELF)
         status = StepStatus.CANCELLED if outcome.run.status is RunStatus.CANCELLED else StepStatus.FAILED
         return driver.result or StepResult(status=status, error=outcome.run.error)
 
