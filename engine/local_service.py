@@ -240,7 +240,7 @@ class LocalService:
         runs = await self._parts.runs(driver)
         plan = await runs.plan(definition, snippet.inputs, await self._stored())
         await prepare_interpreter(plan, observer)
-        outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=_BY_HAND)
+        outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=snippets.BY_ITSELF)
         status = StepStatus.CANCELLED if outcome.run.status is RunStatus.CANCELLED else StepStatus.FAILED
         return driver.result or StepResult(status=status, error=outcome.run.error)
 
@@ -392,6 +392,7 @@ class LocalService:
         return await (await self._parts.store()).artifacts.get(artifact, workspace=self._workspace)
 
     async def release_artifacts(self, files: Sequence[Path]) -> None:
+        self._may("runs.read")
         contents = (await self._parts.store()).artifacts.contents
         await asyncio.to_thread(contents.release, files)
 

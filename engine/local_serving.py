@@ -77,6 +77,7 @@ class LocalServing:
         )
         self._undriven.wake = self._dispatcher.wake
         self.intake.receiver.witnesses.append(EventWaits(store, self._dispatcher.wake))
+        parts.receiver = self.intake.receiver
         self._pruning: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
@@ -87,8 +88,8 @@ class LocalServing:
         serving = cls(parts, await parts.store(), await parts.runs(), await parts.sandboxes())
         with Interruption() as interruption:
             await parts.orchestrator.open(interruption)
-        serving._dispatcher.start()
         await serving.intake.start()
+        serving._dispatcher.start()
         serving._pruning = asyncio.create_task(keep_pruned(serving._store, parts.settings.keep))
         return serving
 

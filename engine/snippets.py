@@ -1,7 +1,9 @@
 """Code executed by itself: a run of one step, driven without Prefect (decision 0004)."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from json import dumps
+from typing import Final
 
 from engine.attempts import Work
 from engine.execution import Execution, RunOutcome
@@ -16,6 +18,8 @@ from flows.values import Json
 
 STEP = "code"
 FLOW = "exec"
+BY_ITSELF: Final[Mapping[str, Json]] = {"trigger": {"kind": "exec"}}
+"""What the run of a snippet records of its start."""
 
 
 class InvalidSnippetError(InvalidCallError):

@@ -66,8 +66,9 @@ class ToolSpec:
     ``name`` is the full name, ``provider.tool``; ``arguments`` and ``result`` are JSON Schemas (draft 2020-12).
     ``idempotent`` says that making the call twice leaves the world as making it once does. Where that, or the effect,
     depends on the arguments, ``nature_of`` says it of each call; ``effect`` and ``idempotent`` are then of the worst.
-    ``in_store`` says that all it changes is in :attr:`steps.tools.contract.ToolServices.content`, and that it is soon
-    done, so that a call and its record are one transaction. ``approval`` says whether a person is asked before each
+    ``in_store`` says that all it changes is in the store (``content`` and ``events`` of
+    :class:`steps.tools.contract.ToolServices`), and that it is soon done, so that a call and its record are one
+    transaction. ``approval`` says whether a person is asked before each
     call: the run waits meanwhile, and code is executed again after the decision.
     """
 

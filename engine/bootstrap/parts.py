@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from engine.cancellation import Interruption
+from engine.emission import Emission
 from engine.execution import Execution, RunOutcome
+from engine.intake.receiver import Receiver
 from engine.language import Language
 from engine.orchestrator.environment import prepare
 from engine.records import DEFAULT_WORKSPACE
@@ -42,6 +44,8 @@ class Parts:
         self.language = language
         self._open_sandboxes: Sandboxes | None = None
         self._runs: Runs | None = None
+        self.receiver: Receiver | None = None
+        """What takes events in this process; None where it is no service."""
         self._settings = settings
         self._lasting = lasting
         self._stack = AsyncExitStack()
@@ -138,6 +142,7 @@ class Parts:
             ca_file=network.ca_file,
             docker=self._settings.docker.variables,
             runtime=isolation.runtime,
+            events=Emission(store=store, language=self.language, receiver=lambda: self.receiver),
         )
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
         return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)

@@ -68,7 +68,7 @@ class Deliverer:
     """Works on what is due until it is cancelled. Several may, in several engines: each delivery ends once.
 
     ``load`` gives the definition of a version, None where this Stepbox no longer takes it; ``died`` is called for each
-    delivery that becomes dead.
+    delivery that becomes dead, in the transaction that ends it.
     """
 
     def __init__(
@@ -222,8 +222,9 @@ class Deliverer:
         await self._store.events.postpone(delivery.id, due_at=datetime.now(UTC) + delay, error=error)
 
     async def _die(self, delivery: Delivery, event: KeptEvent, error: StepError) -> None:
-        await self._store.events.end(delivery.id, DeliveryStatus.DEAD, reason=error.message, error=error)
-        await self._died(delivery, event, error)
+        async with self._store.transaction():
+            await self._store.events.end(delivery.id, DeliveryStatus.DEAD, reason=error.message, error=error)
+            await self._died(delivery, event, error)
 
 
 def _as_event(event: KeptEvent) -> Event:

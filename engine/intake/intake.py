@@ -8,6 +8,7 @@ from typing import Any, Final
 from engine.deliveries import Accepted, Delivery, KeptEvent
 from engine.intake.active_flows import EnabledFlows
 from engine.intake.deliverer import Deliverer, Starting
+from engine.intake.own_events import OwnEvents
 from engine.intake.receiver import Receiver
 from engine.intake.schedules import Schedules
 from engine.intake.sources import Sources
@@ -33,7 +34,7 @@ class Intake:
     """Takes what comes from :meth:`start` to :meth:`stop`.
 
     ``secrets`` gives the live values of a workspace's secret, ``consumer`` names this engine to queues. ``died`` are
-    called for each delivery that becomes dead; others may be added.
+    called for each delivery that becomes dead, in the transaction that ends it; others may be added.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Intake:
         common: dict[str, Any] = {"store": store, "subscriptions": self.subscriptions, "deliverer": self.deliverer}
         self.receiver = Receiver(secrets=secrets, **common)
         self.schedules = Schedules(**common)
-        self.sources = Sources(secrets=secrets, consumer=consumer, **common)
-        self.died: list[Died] = []
+        self.sources = Sources(secrets=secrets, consumer=consumer, died=self._tell_dead, **common)
+        self._store = store
+        self._own_events = OwnEvents(self.receiver)
+        self.died: list[Died] = [self._own_events.died]
         self._refreshing = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, str] = {}
@@ -76,8 +79,9 @@ class Intake:
             self.sources.wake()
 
     async def start(self) -> None:
-        """Know the flows, and begin."""
+        """Know the flows, and begin; from now on the runs that end here are told of, even once this is stopped."""
         await self.refresh()
+        self._store.runs.ends.witness = self._own_events
         parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "flows": self._keep_fresh,
             "deliveries": self.deliverer.run,

@@ -13,6 +13,8 @@ from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
 from flows.errors import StepboxError
 from flows.events import Event
+from triggers.event.config import EventTrigger
+from triggers.event.patterns import like
 from triggers.http.request import Request
 from triggers.webhook.config import WebhookTrigger
 from triggers.webhook.rate import Bucket, take
@@ -21,7 +23,9 @@ from triggers.webhook.receive import receive
 _LARGE: Final = 100_000
 """Bytes of a body that is verified and read apart, so that others needn't wait for it."""
 EVENTS: Final = "events"
-"""The origin of CloudEvents."""
+"""The origin of CloudEvents that others send."""
+OWN: Final = "stepbox"
+"""The origin of Stepbox's own, so that no other event can be taken for one."""
 
 
 class UnknownWebhookError(StepboxError):
@@ -108,10 +112,13 @@ class Receiver:
         self._deliverer.wake()
         return Received(subscription=subscription, accepted=accepted)
 
-    async def events(self, workspace: str, events: Sequence[Event]) -> tuple[Accepted, ...]:
-        """Keep CloudEvents, all of them or none, for the triggers whose pattern each one fits."""
+    async def events(self, workspace: str, events: Sequence[Event], *, origin: str = EVENTS) -> tuple[Accepted, ...]:
+        """Keep CloudEvents, all of them or none, for the triggers whose pattern each one fits.
+
+        An event with the key of an earlier one of the same ``origin`` is that one. Joins the caller's transaction.
+        """
         new = [
-            (NewEvent.of(event, workspace=workspace, origin=EVENTS), self._recipients(workspace, event))
+            (NewEvent.of(event, workspace=workspace, origin=origin), self._recipients(workspace, event))
             for event in events
         ]
         async with self._store.transaction():
@@ -119,26 +126,29 @@ class Receiver:
             for event, one in zip(events, accepted, strict=True):
                 if not one.duplicate:
                     await self._show(workspace, event)
-        self._deliverer.wake()
+            self._store.once_committed(self._deliverer.wake)
         return accepted
 
     async def tell(self, workspace: str, event: Event) -> Accepted | None:
-        """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction.
-
-        Who has called this inside a transaction wakes the deliverer once that is committed.
-        """
+        """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction."""
         recipients = self._recipients(workspace, event)
         if not recipients and not self.witnesses:
             return None
         accepted: Accepted | None = None
         async with self._store.transaction():
             if recipients:
-                new = NewEvent.of(event, workspace=workspace, origin=EVENTS)
+                new = NewEvent.of(event, workspace=workspace, origin=OWN)
                 accepted = await self._store.events.accept(new, recipients)
             if accepted is None or not accepted.duplicate:
                 await self._show(workspace, event)
-        self._deliverer.wake()
+            self._store.once_committed(self._deliverer.wake)
         return accepted
+
+    def listens(self, type_: str) -> bool:
+        """Whether an event of that type may be for somebody."""
+        return bool(self.witnesses) or any(
+            like(trigger.event.type, type_) for _, trigger in self._subscriptions.of(EventTrigger)
+        )
 
     def _recipients(self, workspace: str, event: Event) -> list[Recipient]:
         return [each.recipient for each in self._subscriptions.matching(workspace, event)]

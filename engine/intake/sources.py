@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
+from engine.deliveries import Delivery, DeliveryStatus, KeptEvent, NewEvent, Recipient, TriggerPosition
 from engine.intake.schedules import Woken
 from engine.intake.subscriptions import Subscription, Subscriptions, fingerprint
 from engine.store import Store
 from engine.store.errors import StoreError
 from engine.store.events import MovedError
+from flows.contracts import StepError
 from flows.errors import StepboxError
 from flows.events import Arrival, Source
 from flows.model import TriggerConfig
@@ -37,7 +38,7 @@ class Sources:
     """Listens to all directories and queues of the active flows until it is cancelled.
 
     ``secrets`` gives the live values of a workspace's secret, ``consumer`` names this engine to queues, the same after
-    a restart.
+    a restart. ``died`` is called for each event that can't start a run, in the transaction that keeps it.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Sources:
         deliverer: Woken,
         secrets: Callable[[str, str], Awaitable[Sequence[str]]],
         consumer: str,
+        died: Callable[[Delivery, KeptEvent, StepError], Awaitable[None]],
     ) -> None:
         self._store = store
         self._subscriptions = subscriptions
         self._deliverer = deliverer
         self._secrets = secrets
         self._consumer = consumer
+        self._died = died
         self._stirred = asyncio.Event()
         self._listening: dict[str, asyncio.Task[None]] = {}
         self._troubles: dict[str, str] = {}
@@ -135,13 +138,20 @@ class Sources:
             event, recipient = _new(subscription, arrival)
             while True:
                 try:
-                    await self._store.events.accept(event, [recipient])
+                    await self._keep(event, recipient)
                     break
                 except StoreError:
                     _log.warning("the source %s waits for the database", key, exc_info=True)
                     await asyncio.sleep(AGAIN)
             await arrival.acknowledge()
             self._deliverer.wake()
+
+    async def _keep(self, event: NewEvent, recipient: Recipient) -> None:
+        async with self._store.transaction():
+            accepted = await self._store.events.accept(event, [recipient])
+            if recipient.status is DeliveryStatus.DEAD and not accepted.duplicate:
+                error = StepError(code="unfit_event", message=str(recipient.reason))
+                await self._died(accepted.deliveries[0], accepted.event, error)
 
     async def _keep_state(self, subscription: Subscription, source: FileSource, moves: int) -> None:
         """Keep what is known of a directory as it changes, and at the end."""

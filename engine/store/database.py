@@ -118,7 +118,13 @@ class Database:
             raise
         else:
             transaction.end(commit=True)
-            await settled(asyncio.wrap_future(done))
+            committed = asyncio.wrap_future(done)
+            try:
+                await settled(committed)
+            finally:
+                if committed.exception() is None:
+                    for call in transaction.calls:
+                        call()
         finally:
             self._open.reset(token)
         for body in transaction.afterwards:
@@ -130,6 +136,18 @@ class Database:
             transaction.afterwards.append(body)
         else:
             await self.write(body)
+
+    def once_committed(self, call: Callable[[], None]) -> None:
+        """Make this call once what this task has written is committed: now, or at the end of the block."""
+        if (transaction := self._joined()) is not None:
+            transaction.calls.append(call)
+        else:
+            call()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this task is inside :meth:`transaction`."""
+        return self._joined() is not None
 
     async def close(self) -> None:
         """Let what is going on end, and close all connections."""
@@ -194,6 +212,7 @@ class _Transaction:
     def __init__(self) -> None:
         self.begun: Future[None] = Future()
         self.afterwards: list[Body[object]] = []
+        self.calls: list[Callable[[], None]] = []
         self._bodies: SimpleQueue[tuple[Future[Any], Body[Any]] | bool] = SimpleQueue()
 
     async def run(self, body: Body[Result]) -> Result:

@@ -31,6 +31,7 @@ from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLostError, UnknownRecordError
 from engine.store.leases import LEASE, UNFINISHED
+from engine.store.run_ends import RunEnds
 from engine.store.steps import end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
@@ -113,6 +114,7 @@ class Runs:
     def __init__(self, database: Database, engine: str) -> None:
         self._database = database
         self._engine = engine
+        self.ends = RunEnds(database)
 
     async def create(
         self,
@@ -232,7 +234,8 @@ class Runs:
             withdraw(connection, run_id, now)
             withdraw_waits(connection, run_id, now)
 
-        await self._change(run_id, _FINISH, lambda _connection: values, end_what_is_open)
+        change = self._changing(run_id, _FINISH, lambda _connection: values, end_what_is_open)
+        await self.ends.make(run_id, status, change)
 
     async def children(self, run_id: str) -> tuple[RunSummary, ...]:
         """The runs that a run started, the oldest first."""
@@ -264,7 +267,9 @@ class Runs:
         """End a run as cancelled that nobody drives yet; False where somebody does, or it has ended."""
         error = error_to_json(StepError(code="run_cancelled", message="the run was cancelled before it began"))
         values = {"this": run_id, "now": datetime.now(UTC), "error": error}
-        return await self._database.write(lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1)
+        return await self.ends.make(
+            run_id, RunStatus.CANCELLED, lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1
+        )
 
     async def request_cancel(self, run_id: str) -> None:
         """Ask whoever drives the run to cancel it; asked for the second time, to cut its end short.
@@ -372,14 +377,23 @@ class Runs:
         values: Callable[[Connection], Mapping[str, Any]],
         also: Callable[[Connection], None] = lambda _connection: None,
     ) -> None:
-        def change(connection: Connection) -> None:
-            given = {**values(connection), "this": run_id, "engine": self._engine}
-            if connection.execute(unfinished, given).rowcount == 1:
-                also(connection)
-                return
-            raise _ended(connection, run_id)
+        await self._database.write(self._changing(run_id, unfinished, values, also))
 
-        await self._database.write(change)
+    def _changing(
+        self,
+        run_id: str,
+        unfinished: Update,
+        values: Callable[[Connection], Mapping[str, Any]],
+        also: Callable[[Connection], None],
+    ) -> Callable[[Connection], bool]:
+        def change(connection: Connection) -> bool:
+            given = {**values(connection), "this": run_id, "engine": self._engine}
+            if connection.execute(unfinished, given).rowcount != 1:
+                raise _ended(connection, run_id)
+            also(connection)
+            return True
+
+        return change
 
 
 def _ended(connection: Connection, run_id: str) -> Exception:

@@ -1,6 +1,6 @@
 """The store: everything that Stepbox keeps, in one database."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -103,6 +103,10 @@ class Store:
         """
         async with self._database.transaction():
             yield
+
+    def once_committed(self, call: Callable[[], None]) -> None:
+        """Make this call once what this task has written is committed: now, or at the end of the transaction."""
+        self._database.once_committed(call)
 
     async def close(self) -> None:
         await self._database.close()

@@ -11,7 +11,7 @@ from flows.contracts import ToolSpec
 from flows.values import Json
 from steps.tools import arguments as checking
 from steps.tools.contract import InvalidArgumentsError, NotGrantedError, Tool, ToolContext, ToolError, UnknownToolError
-from steps.tools.specs import files, http, image, workspace
+from steps.tools.specs import event, files, http, image, workspace
 
 ENTRY_POINTS: Final = "stepbox.tools"
 
@@ -20,6 +20,7 @@ _MODULES: Final = (
     (http.SPECS, "steps.tools.http_request"),
     (files.SPECS, "steps.tools.shared_files"),
     (image.SPECS, "steps.tools.image_build"),
+    (event.SPECS, "steps.tools.event_emit"),
 )
 
 

@@ -10,6 +10,7 @@ from flows.errors import StepboxError
 from flows.values import Json
 from steps.addresses import Endpoint, Resolver, resolve
 from steps.tools.content import WorkspaceContent
+from steps.tools.events import EventOutlet
 
 
 class ToolError(StepboxError):
@@ -72,7 +73,8 @@ class ToolServices:
     ``shared`` is the root of the ``files.*`` tools: a directory, or an fsspec URL such as ``s3://bucket/prefix``.
     ``internal`` lists the destinations that may be reached though they aren't public. ``ca_file`` holds certificates
     (PEM) of authorities to trust besides the usual ones. ``docker`` are the variables that say where the Docker Engine
-    is, and ``runtime`` the one that its containers are to have; None: its default.
+    is, and ``runtime`` the one that its containers are to have; None: its default. ``events`` keeps what steps tell of;
+    None: nothing does.
     """
 
     content: WorkspaceContent
@@ -82,6 +84,7 @@ class ToolServices:
     ca_file: Path | None = None
     docker: Mapping[str, str] = field(default_factory=dict)
     runtime: str | None = None
+    events: EventOutlet | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

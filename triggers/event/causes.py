@@ -5,6 +5,7 @@ first one first, separated by commas. So it survives a way through another syste
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from flows.events import Event
@@ -39,9 +40,9 @@ def write_causes(causes: tuple[str, ...]) -> str:
     return ",".join(causes)
 
 
-def caused_by(event: Event | None, *, flow: str, run: str) -> tuple[str, ...]:
-    """The chain of an event that comes of a run of ``flow``, which ``event`` started; None: something else did."""
-    return (*(event.causes if event is not None else ()), f"{flow}/{run}")
+def caused_by(causes: Iterable[str], *, flow: str, run: str) -> tuple[str, ...]:
+    """The chain of an event that comes of a run of ``flow``; ``causes`` is that of what started it."""
+    return (*causes, f"{flow}/{run}")
 
 
 def loop(flow: str, event: Event) -> str | None:

@@ -60,6 +60,15 @@ def read_events(request: Request, now: datetime) -> tuple[Event, ...]:
         raise InvalidEventError(refused.message, fix="send it as it is said to be", status=refused.status) from None
 
 
+def structured_event(document: Mapping[str, Json], now: datetime) -> Event:
+    """An event of its attributes and ``data``, by the rules for those that others send.
+
+    Raises:
+        InvalidEventError: it isn't right, or there is too much of it.
+    """
+    return _structured(document, now, "")
+
+
 def _batch(items: Json, now: datetime) -> tuple[Event, ...]:
     if not isinstance(items, list):
         raise InvalidEventError("a batch must be a list of events", fix="send [{…}, {…}]")

@@ -42,7 +42,7 @@ _RUN: Final = _object(
     version={"type": "integer", "minimum": 1},
     run=_TEXT,
     status={"enum": ["succeeded", "failed", "cancelled"]},
-    started_at=_TIME,
+    started_at=_TIME | _TEXT_OR_NULL,
     ended_at=_TIME,
     trigger=_TEXT_OR_NULL,
     error=_ERROR,
@@ -91,17 +91,20 @@ def run_ended(
     run: str,
     version: int,
     status: RunOutcome,
-    started_at: datetime,
+    started_at: datetime | None,
     ended_at: datetime,
     trigger: str | None,
     error: StepError | None,
 ) -> Event:
-    """A run has ended. ``trigger`` is the id of what started it; its output is not in it, since it may be anything."""
+    """A run has ended; one that was cancelled in the queue was never started.
+
+    ``trigger`` is the id of what started it. Its output is not in it, since it may be anything.
+    """
     data = {
         "version": version,
         "run": run,
         "status": status,
-        "started_at": started_at.isoformat(),
+        "started_at": None if started_at is None else started_at.isoformat(),
         "ended_at": ended_at.isoformat(),
         "trigger": trigger,
         "error": _error(error),

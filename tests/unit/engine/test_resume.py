@@ -12,7 +12,6 @@ from sqlalchemy import text
 
 from engine.flow_sources import RecordedFlows, UnrecordedFlowError
 from engine.heartbeat import Heartbeat, TakenOverError, is_abandoned
-from engine.past import MAX_LOST
 from engine.progress import StepEnded
 from engine.records import Run
 from engine.report import RunReport
@@ -25,6 +24,9 @@ from flows.definition import Definition
 from flows.values import Json, RunStatus, StepStatus
 from steps.tools.contract import ToolServices
 from tests.unit.engine.conftest import Engine, Flows, ProbeError, Recorder, RunEngine
+
+LOST = 3
+"""Attempts that engines may end during, instead of the many that it takes otherwise."""
 
 
 @dataclass
@@ -243,7 +245,7 @@ async def test_a_step_during_which_engines_end_again_and_again_fails(
     monkeypatch.setattr("engine.attempts.MAX_LOST", 3)
     flow = FLOW + "on_failure:\n  - {id: tell, probe: echo, with: {why: '${{ steps.second.error.code }}'}}\n"
     await site.begin(flow)
-    for _ in range(MAX_LOST - 1):
+    for _ in range(LOST - 1):
         await site.begin_again(flow)
     site.gate.open = True
     report = await site.resume(await site.next_engine(), flow)
@@ -251,10 +253,10 @@ async def test_a_step_during_which_engines_end_again_and_again_fails(
     final = report.steps["second"].final
     assert final.status is StepStatus.KILLED
     assert final.error is not None
-    assert (final.error.code, report.steps["second"].attempts) == ("engine_ended", MAX_LOST)
-    assert f"{MAX_LOST} attempts" in final.error.message
+    assert (final.error.code, report.steps["second"].attempts) == ("engine_ended", LOST)
+    assert f"{LOST} attempts" in final.error.message
     assert report.steps["tell"].final.result == {"why": "engine_ended"}
-    assert site.first.probes.calls == ["first", *["second"] * MAX_LOST, "tell", "tidy"]
+    assert site.first.probes.calls == ["first", *["second"] * LOST, "tell", "tidy"]
 
 
 EACH = """

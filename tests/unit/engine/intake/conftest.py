@@ -10,6 +10,7 @@ import pytest
 from engine.bootstrap import language
 from engine.deliveries import Delivery, KeptEvent, NewEvent
 from engine.intake.deliverer import Deliverer
+from engine.intake.own_events import OwnEvents
 from engine.intake.receiver import Receiver
 from engine.intake.schedules import Schedules
 from engine.intake.subscriptions import Subscriptions
@@ -86,6 +87,16 @@ class Intake:
     receiver: Receiver
     secrets: dict[str, list[str]]
     dead: list[tuple[Delivery, KeptEvent, StepError]]
+    own_events: OwnEvents
+
+    async def died(self, delivery: Delivery, event: KeptEvent, error: StepError) -> None:
+        self.dead.append((delivery, event, error))
+        await self.own_events.died(delivery, event, error)
+
+    async def deliver(self) -> None:
+        """Deliver what is due, and what comes of it."""
+        while await self.deliverer.deliver_due():
+            pass
 
     async def apply(self, *texts: str) -> None:
         for text in texts:
@@ -127,7 +138,7 @@ def intake_of(store: Store, flows: Applied | None = None) -> Intake:
     secrets: dict[str, list[str]] = {}
 
     async def died(delivery: Delivery, event: KeptEvent, error: StepError) -> None:
-        dead.append((delivery, event, error))
+        await made.died(delivery, event, error)
 
     async def values(_workspace: str, name: str) -> Sequence[str]:
         return secrets[name]
@@ -136,7 +147,9 @@ def intake_of(store: Store, flows: Applied | None = None) -> Intake:
     deliverer = Deliverer(store=store, load=subscriptions.load, starting=queue, died=died)
     schedules = Schedules(store=store, subscriptions=subscriptions, deliverer=deliverer)
     receiver = Receiver(store=store, subscriptions=subscriptions, deliverer=deliverer, secrets=values)
-    return Intake(store, flows, queue, subscriptions, deliverer, schedules, receiver, secrets, dead)
+    own_events = OwnEvents(receiver)
+    made = Intake(store, flows, queue, subscriptions, deliverer, schedules, receiver, secrets, dead, own_events)
+    return made
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ async def listening(intake: Intake) -> AsyncIterator[Sources]:
         deliverer=intake.deliverer,
         secrets=no_secrets,
         consumer="test",
+        died=intake.died,
     )
     running = asyncio.create_task(sources.run())
     yield sources

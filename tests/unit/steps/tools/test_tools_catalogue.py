@@ -64,7 +64,7 @@ def test_every_tool_says_what_it_takes_gives_and_does(name: str) -> None:
     [
         ("workspace.update_dco", "did you mean workspace.update_doc?"),
         ("update_dco", "did you mean workspace.update_doc?"),
-        ("zzz", "there are files.list"),
+        ("zzz", "there are event.emit, files.list"),
     ],
 )
 def test_an_unknown_tool_is_named_with_what_was_meant(catalogue: ToolCatalogue, name: str, fix: str) -> None:
@@ -209,8 +209,10 @@ def test_what_a_request_means_depends_on_it(given: dict[str, Json], effect: str,
     assert (nature.effect, nature.idempotent) == (effect, idempotent)
 
 
-def test_what_changes_only_the_workspace_is_committed_with_its_record() -> None:
+def test_what_changes_only_the_store_is_committed_with_its_record() -> None:
     """But for what reads many files of the host, which would hold up all other writers."""
     outside = {name for name, tool in BUILT_IN.items() if not tool.spec.in_store}
     assert {name for name in outside if name.startswith("workspace.")} == {"workspace.import_files"}
-    assert {name for name in BUILT_IN if not name.startswith("workspace.")} <= outside
+    inside = ("workspace.", "event.")
+    assert {name for name in BUILT_IN if not name.startswith(inside)} <= outside
+    assert "event.emit" not in outside

@@ -1,0 +1,97 @@
+"""The ends of runs, and who is told of each one in the transaction that makes it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection, bindparam, select
+
+from engine.cancellation import Interruption
+from engine.store.database import Database
+from engine.store.tables import FlowVersionTable, RunTable
+from engine.store.types import error_from_json
+from flows.contracts import StepError
+from flows.values import Json, RunStatus
+
+_RUN = RunTable.__table__
+_VERSION = FlowVersionTable.__table__
+_ENDED = (
+    select(
+        _RUN.c.id,
+        _RUN.c.workspace,
+        _RUN.c.flow,
+        _VERSION.c.number.label("version"),
+        _RUN.c.status,
+        _RUN.c.trigger,
+        _RUN.c.parent_id,
+        _RUN.c.error,
+        _RUN.c.started_at,
+        _RUN.c.ended_at,
+    )
+    .join_from(_RUN, _VERSION, _RUN.c.flow_version_id == _VERSION.c.id)
+    .where(_RUN.c.id == bindparam("this"))
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    """A run as it has ended; ``version`` is the number of its flow's."""
+
+    id: str
+    workspace: str
+    flow: str
+    version: int
+    status: RunStatus
+    trigger: Mapping[str, Json]
+    parent_id: str | None
+    error: StepError | None
+    started_at: datetime | None
+    ended_at: datetime
+
+
+class EndWitness(Protocol):
+    """Is told of the ends that this process makes."""
+
+    def cares(self, status: RunStatus) -> bool:
+        """Whether to be told of runs that end so; asked of each, so it is to be quick."""
+
+    async def ended(self, run: EndedRun) -> None:
+        """A run has ended. What is written here is committed with its end; where this raises, the run has not ended."""
+
+
+class RunEnds:
+    """Makes ends, one transaction each. ``witness`` is told of them; None: nobody is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.witness: EndWitness | None = None
+
+    async def make(self, run_id: str, status: RunStatus, body: Callable[[Connection], bool]) -> bool:
+        """Write the end of a run by ``body``, which says whether it is one; what it said.
+
+        As any write of the store, it is made where it raises :class:`asyncio.CancelledError`.
+        """
+        witness = self.witness
+        if witness is None or not witness.cares(status):
+            return await self._database.write(body)
+        if self._database.in_transaction:
+            return await self._told(witness, run_id, body)
+        with Interruption() as interruption:
+            return await interruption.outlast(self._told(witness, run_id, body))
+
+    async def _told(self, witness: EndWitness, run_id: str, body: Callable[[Connection], bool]) -> bool:
+        def end(connection: Connection) -> EndedRun | None:
+            return _ended(connection, run_id) if body(connection) else None
+
+        async with self._database.transaction():
+            ended = await self._database.write(end)
+            if ended is not None:
+                await witness.ended(ended)
+        return ended is not None
+
+
+def _ended(connection: Connection, run_id: str) -> EndedRun:
+    row = connection.execute(_ENDED, {"this": run_id}).one()
+    values = dict(row._mapping)  # noqa: SLF001 - its public name for attributes that could clash with columns
+    return EndedRun(**{**values, "status": RunStatus(row.status), "error": error_from_json(row.error)})
