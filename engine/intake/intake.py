@@ -82,6 +82,7 @@ class Intake:
         """Know the flows, and begin; from now on the runs that end here are told of, even once this is stopped."""
         await self.refresh()
         self._store.runs.ends.witness = self._own_events
+        self._store.approvals.witness = self._own_events
         parts: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "flows": self._keep_fresh,
             "deliveries": self.deliverer.run,

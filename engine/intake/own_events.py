@@ -6,12 +6,13 @@ from typing import Final
 
 from engine.deliveries import Delivery, KeptEvent
 from engine.intake.receiver import Receiver
+from engine.records import Approval
 from engine.snippets import BY_ITSELF
 from engine.store.run_ends import EndedRun
 from flows.contracts import StepError
 from flows.values import Json, RunStatus
 from triggers.event.causes import caused_by
-from triggers.event.own import Origin, RunOutcome, run_ended, trigger_dead
+from triggers.event.own import Origin, RunOutcome, approval_requested, run_ended, trigger_dead
 
 _OUTCOMES: Final[Mapping[RunStatus, RunOutcome]] = {
     RunStatus.SUCCEEDED: "succeeded",
@@ -21,7 +22,10 @@ _OUTCOMES: Final[Mapping[RunStatus, RunOutcome]] = {
 
 
 class OwnEvents:
-    """Implements :class:`engine.store.run_ends.EndWitness`, and tells of deliveries that are dead."""
+    """Tells of ends of runs, of questions to people, and of deliveries that are dead.
+
+    Implements :class:`engine.store.run_ends.EndWitness` and :class:`engine.store.approvals.AskWitness`.
+    """
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -46,6 +50,24 @@ class OwnEvents:
             error=run.error,
         )
         await self._receiver.tell(run.workspace, event)
+
+    def cares_for_questions(self) -> bool:
+        """See :class:`engine.store.approvals.AskWitness`."""
+        return self._receiver.listens("stepbox.approval.requested")
+
+    async def asked(self, question: Approval, flow: str, trigger: Mapping[str, Json]) -> None:
+        """See there."""
+        causes = caused_by(causes_in(trigger), flow=flow, run=question.run_id)
+        event = approval_requested(
+            Origin(workspace=question.workspace, flow=flow, causes=causes),
+            run=question.run_id,
+            step=question.step_id,
+            approval=question.id,
+            message=question.message,
+            at=question.requested_at,
+            expires_at=question.expires_at,
+        )
+        await self._receiver.tell(question.workspace, event)
 
     async def died(self, delivery: Delivery, event: KeptEvent, error: StepError) -> None:
         """A delivery has become dead. It stands in the chain for the run that it didn't start."""

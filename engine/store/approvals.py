@@ -1,8 +1,8 @@
 """Questions that runs wait for people to decide, and what these decided. Times are the database's clock."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -33,7 +33,8 @@ _AT_PLACE = (
 )
 _ASKED = select(_TABLE).where(_AT_PLACE)
 _RUN_OF = select(_TABLE.c.run_id).where(_THIS)
-_WORKSPACE = select(RunTable.__table__.c.workspace).where(RunTable.__table__.c.id == bindparam("run"))
+_RUN = RunTable.__table__
+_OF_RUN = select(_RUN.c.workspace, _RUN.c.flow, _RUN.c.trigger).where(_RUN.c.id == bindparam("run"))
 _INSERT = insert(_TABLE)
 _OPEN = _TABLE.c.decided_at.is_(None)
 _DECIDE = update(_TABLE).where(_THIS, _OPEN, or_(_TABLE.c.expires_at.is_(None), _TABLE.c.expires_at > _NOW))
@@ -49,12 +50,23 @@ _WITHDRAW = (
 )
 
 
+class AskWitness(Protocol):
+    """Is told of the questions that this process puts."""
+
+    def cares_for_questions(self) -> bool:
+        """Whether to be told of questions; asked of each, so it is to be quick."""
+
+    async def asked(self, question: Approval, flow: str, trigger: Mapping[str, Json]) -> None:
+        """A run of a flow, which ``trigger`` started, asks. What is written here is committed with the question."""
+
+
 class Approvals:
-    """The questions of all runs. Every method is one transaction."""
+    """The questions of all runs. Every method is one transaction. ``witness`` is told of new ones; None: nobody is."""
 
     def __init__(self, database: Database, engine: str) -> None:
         self._database = database
         self._engine = engine
+        self.witness: AskWitness | None = None
 
     async def ask(
         self, run_id: str, step_id: str, question: Question, *, item: int | None = None, subject: str = ""
@@ -66,22 +78,22 @@ class Approvals:
         """
         key = {"run": run_id, "step": step_id, "of_item": NO_ITEM if item is None else item, "about": subject}
 
-        def put(connection: Connection) -> Row[Any]:
+        def put(connection: Connection) -> tuple[Row[Any], Any]:
             fence.hold(connection, run_id, self._engine)
             now = now_of(connection)
             connection.execute(_EXPIRE_ASKED, {**key, "now": now})
             known = connection.execute(_ASKED, key).one_or_none()
             if known is not None:
-                return known
-            workspace = connection.scalar(_WORKSPACE, {"run": run_id})
-            connection.execute(_INSERT, {**_values(question, now), **_place(key), "workspace": workspace})
-            return connection.execute(_ASKED, key).one()
+                return known, None
+            run = connection.execute(_OF_RUN, {"run": run_id}).one()
+            connection.execute(_INSERT, {**_values(question, now), **_place(key), "workspace": run.workspace})
+            return connection.execute(_ASKED, key).one(), run
 
         try:
-            row = await self._database.write(put)
+            row = await self._put(put)
         except IntegrityError:
             # Another call of the run's has just put it.
-            row = await self._database.write(put)
+            row = await self._put(put)
         return Asked(
             id=row.id,
             decision=row.decision,
@@ -90,6 +102,15 @@ class Approvals:
             comment=row.comment,
             values=row.form_values,
         )
+
+    async def _put(self, put: Callable[[Connection], tuple[Row[Any], Any]]) -> Row[Any]:
+        if self.witness is None or not self.witness.cares_for_questions():
+            return (await self._database.write(put))[0]
+        async with self._database.transaction():
+            row, run = await self._database.write(put)
+            if run is not None:
+                await self.witness.asked(_approval(row), run.flow, run.trigger)
+        return row
 
     async def decide(
         self, approval_id: str, decision: Decision, *, by: str, comment: str | None = None, values: Json = None

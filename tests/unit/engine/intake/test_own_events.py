@@ -10,7 +10,7 @@ from engine.deliveries import Delivery, DeliveryStatus
 from engine.records import FlowVersion, Run
 from engine.snippets import BY_ITSELF
 from engine.store.errors import AlreadyFinishedError, StoreUnavailableError
-from flows.contracts import StepError
+from flows.contracts import Question, StepError
 from flows.errors import InvalidCallError
 from flows.events import Event
 from flows.values import Json, RunStatus
@@ -237,3 +237,31 @@ async def test_a_dead_letter_of_who_watches_dead_letters_starts_nothing(intake: 
         ("watcher", "dead"),
         ("watcher", "filtered"),
     ]
+
+
+async def test_a_question_is_told_of_once_with_what_it_asks(intake: Intake) -> None:
+    await intake.apply(OTHER, watching("asks", "stepbox.approval.requested"))
+    intake.store.approvals.witness = intake.own_events
+    run = await begin(intake)
+    question = Question(message="Ship it?", timeout=60)
+    asked = await intake.store.approvals.ask(run.id, "ask", question)
+    assert (await intake.store.approvals.ask(run.id, "ask", question)).id == asked.id
+    (delivery,) = await intake.deliveries()
+    event = (await intake.store.events.get(delivery.event_id)).event
+    assert event.causes == (f"other/{run.id}",)
+    told = event.data["data"]
+    assert (told["run"], told["step"], told["approval"], told["message"]) == (run.id, "ask", asked.id, "Ship it?")
+    assert told["expires_at"] is not None
+
+
+async def test_a_question_that_can_not_be_told_of_is_not_put(intake: Intake) -> None:
+    await intake.apply(OTHER, watching("asks", "stepbox.approval.requested"))
+    intake.store.approvals.witness = intake.own_events
+    run = await begin(intake)
+    intake.receiver.witnesses.append(Broken())
+    with pytest.raises(StoreUnavailableError):
+        await intake.store.approvals.ask(run.id, "ask", Question(message="Ship it?"))
+    assert await intake.store.approvals.list() == ()
+    intake.receiver.witnesses.clear()
+    await intake.store.approvals.ask(run.id, "ask", Question(message="Ship it?"))
+    assert len(await intake.deliveries()) == 1
