@@ -44,6 +44,7 @@ class Dispatcher:
         self._let_go = let_go
         self._concurrency = concurrency
         self._driven: dict[str, asyncio.Task[None]] = {}
+        self._wanted: dict[str, asyncio.Future[None]] = {}
         self._news = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self.stopping = False
@@ -66,6 +67,17 @@ class Dispatcher:
     def wake(self) -> None:
         """Say that a run was queued."""
         self._news.set()
+
+    def want(self, run_id: str) -> "asyncio.Future[None]":
+        """Have a run driven next, though it isn't queued; done once it has been."""
+        driven = self._wanted.setdefault(run_id, asyncio.get_running_loop().create_future())
+        self.wake()
+        return driven
+
+    def let_be(self, run_id: str) -> None:
+        """Take back :meth:`want`, where the run isn't driven yet."""
+        if run_id not in self._driven:
+            self._wanted.pop(run_id, None)
 
     async def stop(self, grace: float) -> int:
         """Start nothing more, and let what is driven end within ``grace`` seconds; how many were let go of then.
@@ -117,7 +129,8 @@ class Dispatcher:
         if self.active >= self._concurrency:
             return
         # What is driven here may still be queued in the store: its task has just begun.
-        for run_id in await self._queue.queued(limit=self._concurrency + self.active):
+        queued = await self._queue.queued(limit=self._concurrency + self.active)
+        for run_id in [*self._wanted, *queued]:
             if self.active >= self._concurrency:
                 return
             if run_id not in self._driven:
@@ -127,6 +140,8 @@ class Dispatcher:
 
     def _over(self, run_id: str) -> None:
         self._driven.pop(run_id, None)
+        if (wanted := self._wanted.pop(run_id, None)) is not None and not wanted.done():
+            wanted.set_result(None)
         self._news.set()
 
     async def _see_to_its_end(self, run_id: str) -> None:

@@ -60,10 +60,11 @@ async def follow(store: Store, feed: Feed, run_id: str, start: Position) -> Asyn
         return
     with feed.follower(run_id) as follower:
         while True:
-            # Read first: once the run has ended, all that belongs to it is there.
+            # Read first: once the run has ended, or waits, all that belongs to it is there.
             run = await store.runs.summary(run_id)
             ended = run.status in FINAL
-            if run.status is not status and not ended:
+            parked = run.status is RunStatus.WAITING and status is not run.status
+            if run.status is not status and not ended and not parked:
                 status = run.status
                 yield RunEvent(position=str(Position(line=line, attempts=latest)), what=run)
             changed = [
@@ -84,6 +85,9 @@ async def follow(store: Store, feed: Feed, run_id: str, start: Position) -> Asyn
             if ended:
                 yield RunEvent(position=str(Position(line=line, attempts=latest, ended=True)), what=run)
                 return
+            if parked:
+                status = run.status
+                yield RunEvent(position=str(Position(line=line, attempts=latest)), what=run)
             await follower.wait()
 
 

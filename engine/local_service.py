@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engine import flow_changes, snippets, starts
 from engine.approvals import Approvals, decider, form_values
 from engine.bootstrap.parts import Parts
+from engine.continuation import drive_again
 from engine.deliveries import Accepted, Delivery, DeliveryStatus
 from engine.dispatcher import Dispatcher
 from engine.events import Events
@@ -55,6 +56,7 @@ from engine.service import (
     InvalidPositionError,
     Precondition,
     PreconditionFailedError,
+    Resumption,
     RunEvent,
     ShuttingDownError,
     Snippet,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
     from engine.retention import Pruned
     from engine.tokens import IssuedToken
+    from engine.upcoming import Upcoming
     from steps.sandbox.select import RunnerName
 
 _PAGE = 1000
@@ -205,6 +208,18 @@ class LocalService:
         store, found = await self._run(run)
         return await self._go_on(store, found, observer)
 
+    async def have_resumed(self, run: str) -> Resumption:
+        self._may("runs.start")
+        store, found = await self._run(run)
+        refuse_to_resume(found)
+        await plan_again(await self._parts.runs(), store, self._language, found, self._observer)
+        return await drive_again(store, self._dispatcher, self._feed, found)
+
+    async def run_flow(self, run: str) -> FlowVersion:
+        self._may("runs.read")
+        store, found = await self._run(run)
+        return await store.flows.get(found.flow_version_id)
+
     async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
         self._may("runs.read")
         return await Approvals(await self._parts.store(), self._workspace).list(run=run, undecided=undecided)
@@ -304,6 +319,14 @@ class LocalService:
                 f"flow '{name}' has no version {number}", fix=f"see the versions with: stepbox flows versions {name}"
             )
         return version
+
+    async def upcoming(self, name: str, *, count: int) -> Sequence["Upcoming"]:
+        from engine.upcoming import upcoming  # noqa: PLC0415 - only this use case needs it
+
+        self._may("flows.read")
+        version = (await self._detail(name)).version
+        definition = self._language.load_stored(version.text, dict(version.files), path=name)
+        return upcoming(definition, workspace=self._workspace, after=datetime.now(UTC), count=count)
 
     async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
         self._may("flows.change")

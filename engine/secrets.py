@@ -115,7 +115,10 @@ class Secrets:
         key = self._key or await asyncio.to_thread(self._key_file.read)
         used = await self._stored.key_ids()
         if key is None and used:
-            raise self._lost()
+            # Somebody else may have made it between the two.
+            key = await asyncio.to_thread(self._key_file.read)
+            if key is None:
+                raise self._lost()
         if key is None:
             key = await asyncio.to_thread(self._key_file.create)
         self._match(key, used)

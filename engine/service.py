@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from engine.principal import Principal
     from engine.retention import Pruned
     from engine.tokens import IssuedToken
+    from engine.upcoming import Upcoming
     from steps.sandbox.select import RunnerName
 
 
@@ -131,6 +132,14 @@ class RunEvent:
     what: RunSummary | StepRun | LogLine
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """A run that is continued. ``position`` is where :meth:`Service.follow` tells what happens since."""
+
+    run: RunSummary
+    position: str
+
+
 Target: TypeAlias = str | FlowText
 """A flow that is known, by its name, or one that is handed over."""
 
@@ -157,6 +166,12 @@ class ShuttingDownError(StepboxError):
     """The service ends and starts nothing more."""
 
     code = "shutting_down"
+
+
+class AllDrivenError(StepboxError):
+    """As many runs go on as the service drives at once."""
+
+    code = "all_driven"
 
 
 class RejectedError(StepboxError):
@@ -267,6 +282,17 @@ class Service(Protocol):
             RefusedError: a step asks for what can't be had or enforced here; the run stays as it is.
         """
 
+    async def have_resumed(self, run: str) -> Resumption:
+        """Let the service that goes on here continue a run; gives it as it goes on. Raises as :meth:`resume`.
+
+        Raises:
+            AllDrivenError: as many runs go on as may, for as long as one waits for an answer.
+            ShuttingDownError: the service starts nothing more.
+        """
+
+    async def run_flow(self, run: str) -> FlowVersion:
+        """The version of the flow that a run is of. Raises as :meth:`run_report`."""
+
     async def abandoned(self) -> Sequence[RunSummary]:
         """The runs that have begun, can go on, and that no engine drives; not those that are parts of others.
 
@@ -323,6 +349,9 @@ class Service(Protocol):
 
     async def flow_version(self, name: str, number: int) -> FlowVersion:
         """A version of a flow, by its number."""
+
+    async def upcoming(self, name: str, *, count: int) -> Sequence["Upcoming"]:
+        """When the schedules of a known flow come due next, the first one first, whether or not it is enabled."""
 
     async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
         """Let an applied flow start, or not."""

@@ -13,6 +13,8 @@ from flows.values import Json
 
 TIMEOUT: Final = httpx.Timeout(30.0, read=90.0)
 """Seconds; a stream says every 15 that it is alive."""
+PATIENT: Final = httpx.Timeout(30.0, read=None)
+"""For what takes as long as it takes, such as code."""
 
 
 class ServiceUnreachableError(StepboxError):
@@ -42,6 +44,7 @@ class Client:
         body: Json = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: httpx.Timeout = TIMEOUT,
     ) -> Json:
         """The JSON of an answer, None where it has none.
 
@@ -49,7 +52,7 @@ class Client:
             StepboxError: the service refused, with its code and fix.
             ServiceUnreachableError: it doesn't answer, or not as Stepbox does.
         """
-        answer = await self.send(method, path, body=body, query=query, headers=headers)
+        answer = await self.send(method, path, body=body, query=query, headers=headers, patience=patience)
         try:
             return answer.json() if answer.content else None
         except ValueError as problem:
@@ -63,11 +66,14 @@ class Client:
         body: Json = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: httpx.Timeout = TIMEOUT,
     ) -> httpx.Response:
         """A whole answer; raises as :meth:`call`."""
         params = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            answer = await self._client.request(method, path, params=params, json=body, headers=dict(headers or {}))
+            answer = await self._client.request(
+                method, path, params=params, json=body, headers=dict(headers or {}), timeout=patience
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
             raise self._unreachable(problem) from problem
         if not answer.is_success:

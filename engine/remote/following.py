@@ -3,7 +3,8 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 import httpx
@@ -13,7 +14,7 @@ from engine.records import LogLine, Run, RunSummary, StepRun
 from engine.remote import records
 from engine.remote.client import Client, ServiceUnreachableError
 from engine.service import RunEvent
-from flows.values import StepStatus
+from flows.values import RunStatus, StepStatus
 
 RECONNECTIONS: Final = 5
 """How often, one after the other, a connection may be lost without an event between."""
@@ -24,18 +25,27 @@ ENDED: Final = "-end"
 _FINE: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
 
 
-async def follow(client: Client, run_id: str, observer: Observer) -> None:
-    """Tell an observer what happens in a run until it has ended, over lost connections.
+async def follow(
+    client: Client, run_id: str, observer: Observer, *, after: str | None = None, until_parked: bool = True
+) -> None:
+    """Tell an observer what happens in a run, from a position on, until it has ended, over lost connections.
+
+    With ``until_parked`` no further than to where the run waits, which ends `stepbox run` as well.
 
     Raises:
         ServiceUnreachableError: the service is gone for good.
     """
     telling = _Telling(observer)
-    async for event in events(client, run_id, None):
-        telling.tell(event.what)
+    async with aclosing(events(client, run_id, after)) as happened:
+        async for event in happened:
+            what = event.what
+            if isinstance(what, RunSummary) and what.status is RunStatus.WAITING and until_parked:
+                telling.end(what)
+                return
+            telling.tell(what)
 
 
-async def events(client: Client, run_id: str, after: str | None) -> AsyncIterator[RunEvent]:
+async def events(client: Client, run_id: str, after: str | None) -> AsyncGenerator[RunEvent, None]:
     """What happens in a run, as :meth:`engine.service.Service.follow` has it, over lost connections.
 
     Raises:
@@ -101,9 +111,13 @@ class _Telling:
                 self._told[what.id] = what.status
                 self._attempt(what)
         elif what.ended_at is not None:
-            self._settle(None)
-            ended = {each.name: getattr(what, each.name) for each in dataclasses.fields(what)}
-            self._observer.notice(RunEnded(run=Run(**ended, inputs={})))
+            self.end(what)
+
+    def end(self, run: RunSummary) -> None:
+        """The run has ended, or waits."""
+        self._settle(None)
+        ended = {each.name: getattr(run, each.name) for each in dataclasses.fields(run)}
+        self._observer.notice(RunEnded(run=Run(**ended, inputs={})))
 
     def _attempt(self, attempt: StepRun) -> None:
         self._settle(attempt)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
 
 from engine.deliveries import Accepted, Delivery, DeliveryStatus, KeptEvent
 from engine.records import (
@@ -25,6 +26,9 @@ from engine.report import RunReport
 from engine.service import AppliedFlow
 from flows.contracts import Artifact, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
+
+if TYPE_CHECKING:
+    from engine.upcoming import Upcoming
 
 Document = Mapping[str, Json]
 
@@ -266,6 +270,18 @@ def snippet_result(one: Document) -> StepResult:
         egress=one["egress"],
         stdout=one["stdout"],
         stderr=one["stderr"],
+        artifacts=tuple(Artifact(**each) for each in one["artifacts"]),
+    )
+
+
+def upcoming(one: Document) -> "Upcoming":
+    from engine.upcoming import Upcoming  # noqa: PLC0415 - croniter, which other commands don't need
+
+    return Upcoming(
+        trigger=one["trigger"],
+        scheduled_at=_at(one["scheduled_at"]).astimezone(UTC),
+        due_at=_at(one["due_at"]),
+        zone=ZoneInfo(one["timezone"]),
     )
 
 

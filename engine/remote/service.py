@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from shutil import rmtree
@@ -33,7 +34,7 @@ from engine.records import (
     ToolCall,
 )
 from engine.remote import records
-from engine.remote.client import Client
+from engine.remote.client import PATIENT, Client
 from engine.remote.following import events as events_of
 from engine.remote.following import follow
 from engine.report import RunReport
@@ -42,6 +43,7 @@ from engine.service import (
     FlowText,
     ImageSnippet,
     Precondition,
+    Resumption,
     RunEvent,
     Snippet,
     StartedRun,
@@ -49,7 +51,7 @@ from engine.service import (
 )
 from flows.contracts import Artifact, StepResult
 from flows.definition import Definition
-from flows.errors import InvalidCallError
+from flows.errors import InvalidCallError, StepboxError
 from flows.values import Json, RunStatus
 
 if TYPE_CHECKING:
@@ -57,11 +59,12 @@ if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
     from engine.retention import Pruned
     from engine.tokens import IssuedToken
+    from engine.upcoming import Upcoming
     from steps.sandbox.select import RunnerName
 
 
 class OnlyThereError(InvalidCallError):
-    """What only the machine of the service can do, or only a program that speaks to its API."""
+    """What is about the machine that it is done on."""
 
     code = "only_there"
 
@@ -73,6 +76,7 @@ class RemoteService:
         self._client = client
         self._language = language
         self._fetched: list[Path] = []
+        self._decided: set[str] = set()
 
     def load(self, flow: FlowText) -> Definition:
         return flow_changes.load(flow, self._language)
@@ -92,13 +96,16 @@ class RemoteService:
         return await self._run(f"/flows/{quote(flow)}/runs", {"inputs": dict(inputs)}, observer)
 
     async def _run(self, path: str, body: Json, observer: Observer) -> RunReport:
-        """Start a run and see it to its end; where this is cancelled, so is the run."""
+        """Start a run and see it to its end."""
         started = await self._client.call("POST", path, body=body, headers={"Idempotency-Key": str(ULID())})
-        run = records.run(started)
+        return await self._see_to_its_end(records.run(started), observer, None)
+
+    async def _see_to_its_end(self, run: Run, observer: Observer, after: str | None) -> RunReport:
+        """See a run to where it has ended, or waits; where this is cancelled, so is the run."""
         observer.notice(RunStarted(run=run))
         with Interruption() as interruption:
             try:
-                await follow(self._client, run.id, observer)
+                await follow(self._client, run.id, observer, after=after)
             except asyncio.CancelledError as problem:
                 interruption.came_with(problem)
                 await self.cancel(run.id)
@@ -128,7 +135,7 @@ class RemoteService:
     async def wait(self, run: str, seconds: float) -> Run:
         try:
             async with asyncio.timeout(seconds):
-                await follow(self._client, run, NoObserver())
+                await follow(self._client, run, NoObserver(), until_parked=False)
         except TimeoutError:
             pass
         return (await self.run_report(run)).run
@@ -141,18 +148,20 @@ class RemoteService:
         return records.run({**cancelled, "inputs": {}, "output": None})
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
-        if isinstance(snippet, ImageSnippet):
-            raise self._only_there("stepbox run")
         body: dict[str, Json] = {
-            "language": snippet.language,
-            "code": snippet.code,
             "inputs": dict(snippet.inputs),
             "network": snippet.network if isinstance(snippet.network, str) else list(snippet.network),
-            "tools": list(snippet.tools),
             "timeout": snippet.timeout,
             "memory": snippet.memory,
         }
-        outcome = records.snippet_result(await self._client.call("POST", "/execute", body=body))
+        if isinstance(snippet, ImageSnippet):
+            command = snippet.command
+            path = "/execute/image"
+            body |= {"image": snippet.image, "command": command if isinstance(command, str | None) else list(command)}
+        else:
+            path = "/execute"
+            body |= {"language": snippet.language, "code": snippet.code, "tools": list(snippet.tools)}
+        outcome = records.snippet_result(await self._client.call("POST", path, body=body, patience=PATIENT))
         # Its output comes with the outcome.
         for line in records.printed(outcome):
             observer.notice(LineLogged(line=line))
@@ -161,12 +170,21 @@ class RemoteService:
     async def apply(
         self, flows: Sequence[FlowText], *, dry_run: bool = False, precondition: Precondition | None = None
     ) -> Sequence[AppliedFlow]:
-        if precondition is not None:
-            raise OnlyThereError("commands apply flows without conditions", fix="use the API: PUT /api/v1/flows/…")
         definitions = await flow_changes.gather(flows, self._language)
+        if precondition is not None and not dry_run:
+            return [await self._put(definitions, precondition)]
         texts = [{"text": one.text, "files": dict(one.files)} for one in definitions.values()]
         done = await self._client.call("POST", "/flows", body={"flows": texts, "dry_run": dry_run})
         return [records.applied(one) for one in done["items"]]
+
+    async def _put(self, definitions: Mapping[str, Definition], precondition: Precondition) -> AppliedFlow:
+        if len(definitions) != 1:
+            raise InvalidCallError("a precondition is for one flow alone", fix="apply its subflows first")
+        ((name, one),) = definitions.items()
+        tag = precondition.tag
+        condition = {"If-None-Match": "*"} if tag is None else {"If-Match": f'"{tag}"'}
+        body = {"text": one.text, "files": dict(one.files)}
+        return records.applied(await self._client.call("PUT", f"/flows/{quote(name)}", body=body, headers=condition))
 
     async def flows(self, *, limit: int | None = None, cursor: str | None = None) -> Page[FlowSummary]:
         if limit is None:
@@ -185,6 +203,12 @@ class RemoteService:
 
     async def flow_version(self, name: str, number: int) -> FlowVersion:
         return records.flow_version(await self._client.call("GET", f"/flows/{quote(name)}/versions/{number}"))
+
+    async def upcoming(self, name: str, *, count: int) -> "Sequence[Upcoming]":
+        path = f"/flows/{quote(name, safe='')}/next"
+        return [
+            records.upcoming(one) for one in (await self._client.call("GET", path, query={"count": count}))["items"]
+        ]
 
     async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
         action = "enable" if enabled else "disable"
@@ -257,14 +281,31 @@ class RemoteService:
         return records.token(await self._client.call("DELETE", f"/tokens/{quote(token)}"))
 
     async def definition_of(self, run: str) -> Definition:
-        raise self._only_there(f"stepbox runs resume {run}")
+        version = await self.run_flow(run)
+        path = f"{version.flow} v{version.number}"
+        return self._language.load_stored(version.text, dict(version.files), path=path)
+
+    async def run_flow(self, run: str) -> FlowVersion:
+        return records.flow_version(await self._client.call("GET", f"/runs/{quote(run, safe='')}/flow"))
+
+    async def have_resumed(self, run: str) -> Resumption:
+        answer = await self._client.call("POST", f"/runs/{quote(run, safe='')}/resume")
+        return Resumption(run=records.run_summary(answer), position=answer["position"])
 
     async def resume(self, run: str, observer: Observer) -> RunReport:
-        del observer
-        raise self._only_there(f"stepbox runs resume {run}")
+        """See there. A run that this has decided on goes on, and may have ended, by itself."""
+        found = (await self.run_report(run)).run
+        position: str | None = None
+        try:
+            position = (await self.have_resumed(found.id)).position
+        except StepboxError as problem:
+            by_itself = {"run_driven", "not_resumable"} if found.id in self._decided else {"run_driven"}
+            if problem.code not in by_itself:
+                raise
+        return await self._see_to_its_end(found, observer, position)
 
     async def abandoned(self) -> Sequence[RunSummary]:
-        raise self._only_there("stepbox runs resume")
+        return [records.run_summary(one) for one in await self._client.pages("/abandoned-runs")]
 
     async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
         query = {"run": run, "decided": "false" if undecided else "true"}
@@ -283,7 +324,9 @@ class RemoteService:
         action = "approve" if decision == "approved" else "reject"
         body = {"comment": comment, "texts": dict(pairs), "values": dict(values or {})}
         decided = await self._client.call("POST", f"/approvals/{quote(target, safe='')}/{action}", body=body)
-        return records.approval(decided), str(decided["resumes"])
+        run = str(decided["resumes"])
+        self._decided.add(run)
+        return records.approval(decided), run
 
     async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
         body = {"value": value, "keep_old": keep_old}
@@ -302,7 +345,8 @@ class RemoteService:
         return [records.artifact(run, one) for one in found]
 
     async def artifact(self, artifact: str) -> ArtifactRecord:
-        raise self._only_there(f"stepbox runs artifacts {artifact}")
+        found = await self._client.call("GET", f"/artifacts/{quote(artifact, safe='')}/about")
+        return records.artifact(found["run_id"], found)
 
     async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
         directory = Path(await asyncio.to_thread(mkdtemp, prefix="stepbox-artifacts-"))
@@ -321,16 +365,12 @@ class RemoteService:
             await asyncio.to_thread(rmtree, directory, ignore_errors=True)
         await self._client.close()
 
-    @staticmethod
-    def _only_there(command: str) -> OnlyThereError:
-        return OnlyThereError(
-            "the API of this version doesn't do that",
-            fix=f"run `{command}` on the service's machine, without STEPBOX_URL",
-        )
-
     async def prune(self, *, older_than: float | None = None, dry_run: bool = False) -> "Pruned":
-        del older_than, dry_run
-        raise self._only_there("stepbox runs prune")
+        from engine.retention import Pruned  # noqa: PLC0415 - the store, which other use cases don't need
+
+        body = {"older_than": older_than, "dry_run": dry_run}
+        answer = await self._client.call("POST", "/prune", body=body, patience=PATIENT)
+        return Pruned(**{field.name: answer[field.name] for field in fields(Pruned)})
 
     async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
         del notice, runner

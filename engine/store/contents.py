@@ -128,6 +128,8 @@ class ArtifactContents:
         if self._directory is None:
             for file in files:
                 file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    file.parent.rmdir()
 
     async def probe(self) -> None:
         """Look whether the place can be reached at all; of a directory that is known.

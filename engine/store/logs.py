@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 from sqlmodel import col
 
 from engine.records import LogLine, Page
@@ -78,6 +78,12 @@ class Logs:
             for row in rows[:limit]
         )
         return Page(items=lines, next=str(rows[limit - 1].id) if len(rows) > limit else None)
+
+    async def last(self, run_id: str) -> int:
+        """The ``cursor`` of the last line of a run; 0 where it has none."""
+        query = select(func.max(col(LogLineTable.id))).where(col(LogLineTable.run_id) == run_id)
+        (row,) = await self._database.rows(query)
+        return int(row[0] or 0)
 
 
 def _storable(line: str) -> str:

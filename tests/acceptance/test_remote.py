@@ -7,6 +7,21 @@ import subprocess
 from tests.acceptance.conftest import Stepbox, interrupt
 from tests.acceptance.services import DEADLINE, NAPS, QUICK, serving, until
 
+RELEASE = """\
+flow: release
+triggers:
+  - {id: nightly, schedule: {cron: "0 2 * * *"}}
+steps:
+  - id: ask
+    approval:
+      message: Ship it?
+      form: {type: object, required: [count], properties: {count: {type: integer}}}
+  - id: ship
+    shell: echo "shipped $INPUT_COUNT" > "$ARTIFACTS/notes.txt"
+    with: {count: "${{ steps.ask.result.values.count }}"}
+output: ${{ steps.ask.result.values.count }}
+"""
+
 
 def test_commands_work_on_a_service_elsewhere(stepbox: Stepbox) -> None:
     (stepbox.directory / "elsewhere").mkdir()
@@ -38,6 +53,38 @@ def test_commands_work_on_a_service_elsewhere(stepbox: Stepbox) -> None:
     gone = stepbox("flows", "list", "--output", "json", **there)
     assert (gone.status, gone.json()["error"]["code"]) == (1, "service_unreachable")
     # Nothing was made on this machine.
+    assert not (stepbox.directory / ".stepbox").exists()
+
+
+def test_what_waits_is_decided_and_what_is_left_is_fetched_from_elsewhere(stepbox: Stepbox) -> None:
+    (stepbox.directory / "elsewhere").mkdir()
+    with serving(stepbox, STEPBOX_HOME="elsewhere/home") as service:
+        there = service.environment()
+        waits = stepbox("run", stepbox.flow("release", RELEASE), "--output", "json", **there)
+        assert (waits.status, waits.json()["status"]) == (4, "waiting")
+        run = waits.json()["run_id"]
+        assert "Ship it?" in stepbox("approvals", "list", **there).stdout
+        wrong = stepbox("approve", run, "--value", "count=many", **there)
+        assert wrong.status == 2, wrong.stderr
+        done = stepbox("approve", run, "--value", "count=2", "--resume", "--output", "json", **there)
+        assert (done.status, done.json()["output"]) == (0, 2), done.stderr
+        again = stepbox("runs", "resume", run, "--output", "json", **there)
+        assert (again.status, again.json()["error"]["code"]) == (2, "not_resumable")
+        assert stepbox("runs", "resume", **there).status == 0
+        assert "ship/notes.txt" in stepbox("runs", "artifacts", run, **there).stdout
+        assert stepbox("runs", "download", run, "--to", "out", **there).status == 0
+        assert (stepbox.directory / "out/ship/notes.txt").read_text() == "shipped 2\n"
+        left = stepbox("exec", "-l", "shell", "--artifacts", "left", stdin="echo x > artifacts/x", **there)
+        assert (left.status, (stepbox.directory / "left/x").read_text()) == (0, "x\n")
+        assert stepbox("secrets", "set", "hook_key", stdin="s3cret-value", **there).status == 0
+        listed = stepbox("secrets", "list", **there).stdout
+        assert ("hook_key" in listed, "s3cret-value" in listed) == (True, False)
+        assert stepbox("flows", "apply", "release.yaml", **there).status == 0
+        times = stepbox("flows", "next", "release", "--count", "2", "--output", "json", **there).json()
+        assert [one["trigger"] for one in times] == ["nightly"] * 2
+        pruned = stepbox("runs", "prune", "--older-than", "0s", "--dry-run", **there)
+        assert pruned.stdout == "would remove 2 runs\n"
+        assert service.stop() == 0
     assert not (stepbox.directory / ".stepbox").exists()
 
 

@@ -2,15 +2,43 @@
 
 import asyncio
 
-from fastapi import APIRouter, FastAPI, Security
+from fastapi import APIRouter, Depends, FastAPI, Security
 
 from engine.service import Serving
-from ui.api import approvals, artifacts, events, flows, hooks, kept_events, problems, runs, secrets, tokens
+from ui.api import (
+    approvals,
+    artifacts,
+    continuing,
+    events,
+    flows,
+    hooks,
+    kept_events,
+    maintenance,
+    problems,
+    runs,
+    secrets,
+    tokens,
+)
 from ui.api.guard import Guard
 from ui.api.health import health, metrics
 from ui.api.openapi import BEARER, describe
+from ui.api.queries import check_query
 
 PREFIX = "/api/v1"
+ROUTERS = (
+    flows.router,
+    runs.router,
+    continuing.router,
+    artifacts.router,
+    approvals.router,
+    events.router,
+    kept_events.router,
+    secrets.router,
+    tokens.router,
+    hooks.events,
+    maintenance.router,
+)
+"""What lies below the prefix."""
 
 
 def create_app(serving: Serving, *, max_body: int) -> FastAPI:
@@ -26,10 +54,9 @@ def create_app(serving: Serving, *, max_body: int) -> FastAPI:
     app.add_middleware(Guard, serving=serving, max_body=max_body)
     problems.install(app)
     guarded = [Security(BEARER)]
-    api = APIRouter(prefix=PREFIX, dependencies=guarded)
-    for part in (flows, runs, artifacts, approvals, events, kept_events, secrets, tokens):
-        api.include_router(part.router)
-    api.include_router(hooks.events)
+    api = APIRouter(prefix=PREFIX, dependencies=[*guarded, Depends(check_query)])
+    for router in ROUTERS:
+        api.include_router(router)
     app.include_router(api)
     app.include_router(metrics, dependencies=guarded)
     app.include_router(health)

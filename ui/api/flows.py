@@ -9,6 +9,7 @@ from engine.documents import (
     detail_document,
     flow_document,
     problem_document,
+    upcoming_document,
     version_document,
 )
 from engine.records import FlowDetail
@@ -24,11 +25,12 @@ from ui.api.models import (
     FlowIn,
     FlowOut,
     PageOut,
+    UpcomingOut,
     ValidationOut,
     VersionOut,
 )
 from ui.api.openapi import refusals
-from ui.api.requests import FlowPath, Paging, TheService
+from ui.api.requests import FlowPath, NextQuery, Paging, TheService
 
 router = APIRouter(prefix="/flows", tags=["flows"], route_class=ExactRoute)
 
@@ -136,6 +138,13 @@ async def disable_flow(service: TheService, flow: FlowPath) -> Json:
 async def delete_flow(service: TheService, flow: FlowPath) -> None:
     """Forget a flow. Its runs stay, with the versions that they ran."""
     await service.delete_flow(flow)
+
+
+@router.get("/{flow}/next", operation_id="listUpcoming", response_model=PageOut[UpcomingOut], responses=refusals(404))
+async def list_upcoming(service: TheService, flow: FlowPath, query: Annotated[NextQuery, Query()]) -> Json:
+    """When the schedules of a flow come due next, the first one first."""
+    times = await service.upcoming(flow, count=query.count)
+    return {"items": [upcoming_document(time) for time in times], "next": None}
 
 
 @router.get(

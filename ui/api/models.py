@@ -95,6 +95,30 @@ class ExecuteIn(_In):
     memory: ByteSize | None = Field(default=None, examples=["128MB"])
 
 
+class ExecuteImageIn(_In):
+    """A command of an image to execute by itself."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(examples=["alpine:3.22"])
+    command: Text | Annotated[list[Text], Field(max_length=1000)] | None = Field(
+        default=None, examples=["echo $INPUT_WHO"]
+    )
+    """A script for the image's shell where it is text, else the arguments of its entry point; null: its own command."""
+    inputs: dict[str, Json] = Field(default_factory=dict, examples=[{"who": "world"}])
+    network: Literal["none", "full"] | list[str] = Field(default="none", examples=["none"])
+    """`none`, `full`, or the hosts that it may reach."""
+    timeout: Duration | None = Field(default=None, examples=["30s"])
+    memory: ByteSize | None = Field(default=None, examples=["128MB"])
+
+
+class PruneIn(_In):
+    """What to remove."""
+
+    older_than: Duration | None = Field(default=None, examples=["30d"])
+    """Runs that ended longer ago, whatever the settings say; left out: all that was kept for as long as these say."""
+    dry_run: StrictBool = Field(default=False, examples=[True])
+    """Only count the runs."""
+
+
 class TokenIn(_In):
     """A token to make."""
 
@@ -164,6 +188,12 @@ class ArtifactRecordOut(_Out):
     superseded: bool
     """A later attempt has ended, whose files count instead."""
     created_at: datetime
+
+
+class ArtifactAboutOut(ArtifactRecordOut):
+    """A file that an attempt of a step left, and in which run."""
+
+    run_id: str = Field(examples=[RUN_ID])
 
 
 class ApprovalOut(_Out):
@@ -312,6 +342,13 @@ class RunOut(_Out):
     """Whether it has begun and no engine drives it."""
 
 
+class ResumedOut(RunOut):
+    """A run that goes on again."""
+
+    position: str = Field(examples=["12-1764039124000"])
+    """What `GET /runs/{run}/events` takes as `Last-Event-ID`, to tell only what happens since."""
+
+
 class RunDetailOut(RunOut):
     """A run with its inputs, its output and its steps by id."""
 
@@ -439,6 +476,29 @@ class AppliedListOut(_Out):
     """What applying flows did, or would do."""
 
     items: list[AppliedOut]
+
+
+class UpcomingOut(_Out):
+    """A time at which a schedule comes due."""
+
+    trigger: str = Field(examples=["nightly"])
+    scheduled_at: datetime = Field(examples=["2026-03-01T02:00:00+01:00"])
+    """On the clock of its zone."""
+    due_at: datetime = Field(examples=["2026-03-01T01:00:12+00:00"])
+    """With its jitter, in UTC."""
+    timezone: str = Field(examples=["Europe/Berlin"])
+
+
+class PrunedOut(_Out):
+    """What was removed, or would be."""
+
+    removed: bool
+    runs: int
+    lines: int
+    artifacts: int
+    events: int
+    contents: int
+    """Stored files."""
 
 
 class TokenOut(_Out):

@@ -37,6 +37,10 @@ _STATUS: Final[Mapping[str, int]] = {
     "flow_disabled": 409,
     "too_many_runs": 409,
     "precondition_failed": 412,
+    "not_resumable": 409,
+    "run_driven": 409,
+    "all_driven": 503,
+    "artifacts_unavailable": 503,
     "shutting_down": 503,
     "store_unavailable": 503,
 }

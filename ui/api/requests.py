@@ -1,14 +1,17 @@
 """What handlers take from a request."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.service import Service, Serving
+from engine.service import InvalidPositionError, Service, Serving
 from flows.names import MAX_NAME, NAME
 from flows.values import RunStatus
 from ui.api.models import RUN_ID, FlowName
+
+Item = TypeVar("Item")
 
 
 def _serving(request: Request) -> Serving:
@@ -75,3 +78,22 @@ class LogsQuery(Paging):
 
     limit: int = Field(default=1000, ge=1, le=10_000)
     step: str | None = Field(default=None, pattern="^[a-z][a-z0-9_]*$", max_length=MAX_NAME)
+
+
+class NextQuery(QueryModel):
+    """How many times of schedules."""
+
+    count: int = Field(default=5, ge=1, le=1000)
+
+
+def page_after(items: Sequence[Item], keys: Sequence[str], query: Paging) -> tuple[Sequence[Item], str | None]:
+    """The items after the cursor, which is one of the keys, and the next cursor.
+
+    Raises:
+        InvalidPositionError: the cursor is the key of none.
+    """
+    if query.cursor is not None and query.cursor not in keys:
+        raise InvalidPositionError(f"{query.cursor!r} is no cursor here", fix="give the `next` of the page before")
+    first = 0 if query.cursor is None else keys.index(query.cursor) + 1
+    last = first + query.limit
+    return items[first:last], keys[last - 1] if last < len(keys) else None

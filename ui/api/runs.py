@@ -16,7 +16,7 @@ from engine.documents import (
     started_document,
 )
 from engine.progress import NoObserver
-from engine.service import Service, Snippet, StartedRun
+from engine.service import ImageSnippet, Service, Snippet, StartedRun
 from flows.values import Json, RunStatus
 from ui.api.bodies import ExactRoute
 from ui.api.flows import text_of
@@ -24,6 +24,7 @@ from ui.api.models import (
     AttemptOut,
     CallOut,
     EgressOut,
+    ExecuteImageIn,
     ExecuteIn,
     ExecuteOut,
     LineOut,
@@ -179,6 +180,22 @@ async def execute(service: TheService, body: ExecuteIn) -> Json:
         inputs=body.inputs,
         network=tuple(body.network) if isinstance(body.network, list) else body.network,
         tools=body.tools,
+        timeout=body.timeout,
+        memory=body.memory,
+    )
+    return snippet_document(await service.execute(snippet, NoObserver()))
+
+
+@router.post(
+    "/execute/image", operation_id="executeImage", tags=["code"], response_model=ExecuteOut, responses=refusals(400)
+)
+async def execute_image(service: TheService, body: ExecuteImageIn) -> Json:
+    """Execute a command of an image by itself in a single-use container, as `/execute` does code."""
+    snippet = ImageSnippet(
+        image=body.image,
+        command=body.command,
+        inputs=body.inputs,
+        network=tuple(body.network) if isinstance(body.network, list) else body.network,
         timeout=body.timeout,
         memory=body.memory,
     )

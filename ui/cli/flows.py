@@ -240,22 +240,28 @@ def next_(
 
 
 async def _next_of_stored(flow: str, count: int, output: Output) -> int:
-    from engine.bootstrap import language, open_service
+    from engine.bootstrap import open_service
 
     async with open_service() as service:
-        version = (await service.flow(flow)).version
-    return _next(language().load_stored(version.text, dict(version.files), path=flow), count, output)
+        return _show_next(await service.upcoming(flow, count=count), output)
 
 
 def _next(definition: "Definition", count: int, output: Output) -> int:
     from datetime import UTC, datetime
 
-    from engine.documents import upcoming_document
     from engine.records import DEFAULT_WORKSPACE
     from engine.upcoming import upcoming
 
+    times = upcoming(definition, workspace=DEFAULT_WORKSPACE, after=datetime.now(UTC), count=count)
+    return _show_next(times, output)
+
+
+def _show_next(times: "Sequence[Upcoming]", output: Output) -> int:
+    from datetime import UTC, datetime
+
+    from engine.documents import upcoming_document
+
     now = datetime.now(UTC)
-    times = upcoming(definition, workspace=DEFAULT_WORKSPACE, after=now, count=count)
     if output is Output.JSON:
         print_json([upcoming_document(time) for time in times])
         return 0

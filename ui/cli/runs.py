@@ -144,7 +144,7 @@ async def resume_one(service: "Service", run: str, output: Output, *, quiet: boo
 
 async def _see_one(
     service: "Service",
-    definition: "Definition | None",
+    definition: "Definition",
     work: "Callable[[Observer], Awaitable[RunReport]]",
     output: Output,
     *,
@@ -231,19 +231,9 @@ def retry(
             async def again(observer: "Observer") -> "RunReport":
                 return await service.retry(run, step=from_, observer=observer)
 
-            return await _see_one(service, await _known_steps(service, run), again, output, quiet=quiet)
+            return await _see_one(service, await service.definition_of(run), again, output, quiet=quiet)
 
     leave(work, output)
-
-
-async def _known_steps(service: "Service", run: str) -> "Definition | None":
-    """The definition of a run, for its view; a service elsewhere doesn't give it."""
-    try:
-        return await service.definition_of(run)
-    except StepboxError as problem:
-        if problem.code != "only_there":
-            raise
-        return None
 
 
 @app.command()

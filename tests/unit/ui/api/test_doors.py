@@ -9,7 +9,8 @@ from fastapi.routing import APIRoute
 
 from engine.store.errors import StoreUnavailableError
 from tests.unit.ui.api.conftest import MAX_BODY, Api
-from ui.api import approvals, artifacts, events, flows, health, hooks, kept_events, runs, secrets, tokens
+from ui.api import health, hooks
+from ui.api.app import ROUTERS
 from ui.api.guard import OPEN, SELF_VERIFYING
 
 RUN = "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"
@@ -35,12 +36,7 @@ def _path(template: str) -> str:
 
 
 def all_routes() -> list[APIRoute]:
-    routers = (
-        *(flows.router, runs.router, artifacts.router, approvals.router, events.router, secrets.router, tokens.router),
-        kept_events.router,
-        hooks.events,
-        *(hooks.router, health.metrics, health.health),
-    )
+    routers = (*ROUTERS, hooks.router, health.metrics, health.health)
     return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 
@@ -196,3 +192,55 @@ async def test_metrics_count_runs_and_requests(api: Api) -> None:
         "process_resident_memory_bytes",
     ):
         assert line in text, line
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/flows?limit=1&limit=2", "comes 2 times"),
+        ("/flows/quick?limit=1", "no query parameter 'limit'"),
+        ("/runs?stats=failed", "no query parameter 'stats'"),
+        ("/runs?status=failed&status=succeeded", "comes 2 times"),
+        ("/tokens?%00=1", "no query parameter"),
+        ("/secrets?a", "no query parameter"),
+    ],
+)
+async def test_a_query_parameter_is_known_and_comes_once(api: Api, path: str, said: str) -> None:
+    refused = await api.call("GET", path, 422)
+    assert (refused["code"], said in refused["detail"]) == ("invalid_request", True), refused
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/flows/..%2f..%2fetc%2fpasswd",
+        "/flows/a%00b",
+        "/flows/%ff%fe",
+        "/flows/" + "a" * 5000,
+        "/runs/%2e%2e",
+        "/runs/01%0d%0aX-Evil:1",
+        "/artifacts/..%2f..%2fsecret.key",
+        "/artifacts/%00",
+        "/secrets/hook%2fkey",
+        "/secrets/%c0%af",
+        "/approvals/%25s",
+        "/events/%20",
+    ],
+)
+async def test_hostile_names_in_paths_are_refused(api: Api, path: str) -> None:
+    for method in ("GET", "PUT", "DELETE", "POST"):
+        answer = await api.client.request(method, f"/api/v1{path}", json={})
+        assert answer.status_code in {404, 405, 422}, (method, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "x-evil" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "sent_as", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "nonsense", ""]
+)
+async def test_a_body_of_another_content_type_is_refused(api: Api, sent_as: str) -> None:
+    headers = {"Content-Type": sent_as}
+    for method, path in (("POST", "/execute"), ("PUT", "/secrets/hook_key"), ("POST", "/runs"), ("POST", "/prune")):
+        answer = await api.client.request(method, f"/api/v1{path}", content=b"value=1", headers=headers)
+        assert answer.status_code in {400, 422}, (path, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
