@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from engine.flow_sources import SiblingFlows
 from engine.language import Language
+from engine.plans import UnknownFlowError
 from engine.records import FlowDetail, FlowVersion
-from engine.runs import UnknownFlowError
 from engine.service import AppliedFlow, FlowText
 from flows.definition import Definition
 from flows.errors import InvalidCallError, InvalidFlowError, Problem

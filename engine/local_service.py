@@ -18,6 +18,7 @@ from engine.feed import Feed
 from engine.flow_sources import SiblingFlows, StoredFlows
 from engine.following import FINAL, Position, follow
 from engine.heartbeat import is_abandoned, looked_after
+from engine.plans import UnknownFlowError
 from engine.policy import Action, require
 from engine.principal import Principal
 from engine.progress import NoObserver, Observer, Observers
@@ -48,7 +49,6 @@ from engine.resumption import (
     refuse_to_resume,
 )
 from engine.retries import plan_retry
-from engine.runs import UnknownFlowError
 from engine.service import (
     AppliedFlow,
     FlowText,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from engine.flow_sources import RecordedFlows
 from engine.heartbeat import is_abandoned, looked_after
 from engine.language import Language
+from engine.plans import Plan
 from engine.progress import Notice, Observer
 from engine.records import Run, RunSummary
-from engine.runs import NotResumableError, Plan, Runs
+from engine.runs import NotResumableError, Runs
 from engine.store import Store
 from engine.store.errors import RunDrivenError
 from flows.definition import Definition

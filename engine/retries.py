@@ -8,11 +8,12 @@ from engine.artifacts import of_event
 from engine.flow_sources import disabled
 from engine.language import Language
 from engine.past import Past
+from engine.plans import Plan
 from engine.principal import Principal
 from engine.progress import Observer
 from engine.records import Run
 from engine.resumption import plan_again, refuse_part
-from engine.runs import Kept, Plan, Runs
+from engine.runs import Kept, Runs
 from engine.slots import slot_of
 from engine.store import Store
 from flows.definition import Definition

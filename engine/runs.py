@@ -14,10 +14,10 @@ from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
-from engine.given import check_given
 from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
+from engine.plans import Plan, Planner
 from engine.progress import NoObserver, Notice, Observer, RunEnded, RunStarted, Undisturbed
 from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
@@ -28,28 +28,16 @@ from engine.store.errors import AlreadyFinishedError, LeaseLostError, SlotsTaken
 from engine.tool_calls import ToolCaller
 from flows.contracts import Artifact, StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
-from flows.errors import InvalidCallError, RefusedError, StepboxError
+from flows.errors import InvalidCallError, StepboxError
 from flows.inputs import validate_inputs
 from flows.model import StepConfig
 from flows.values import Json, RunStatus, StepStatus
 from steps.sandbox.owner import is_dead
-from steps.subflow import SubflowStep
 
 _log = logging.getLogger(__name__)
 
-MAX_DEPTH = 10
-"""How deep subflows may start subflows."""
 LOOK_FOR_SLOT = 0.5
 """Seconds between two tries to begin a run for which its flow's concurrency has no slot."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A flow that can run here, its checked inputs, and by name every flow that it can start."""
-
-    definition: Definition
-    inputs: Mapping[str, Json]
-    subflows: Mapping[str, Definition]
 
 
 Kept: TypeAlias = tuple[StepRun, Sequence[Artifact]]
@@ -70,28 +58,10 @@ class Driver(Protocol):
     async def run(self, execution: Execution) -> RunOutcome: ...
 
 
-class KindUnavailableError(RefusedError):
-    """A step of a kind that this installation can't execute; nothing of the flow has run."""
-
-    code = "kind_unavailable"
-
-
 class NotResumableError(InvalidCallError):
     """A run that has ended, or that goes on only as a part of the one that started it."""
 
     code = "not_resumable"
-
-
-class UnknownFlowError(InvalidCallError):
-    """A flow that is neither beside the calling one nor in the store."""
-
-    code = "unknown_flow"
-
-
-class RecursiveFlowError(InvalidCallError):
-    """A flow that starts itself through its subflows, or subflows that go too deep."""
-
-    code = "recursive_flow"
 
 
 class Runs:
@@ -111,6 +81,7 @@ class Runs:
         self._executors = executors
         self._tools = tools
         self._driver = driver
+        self._planner = Planner(executors)
         self._heartbeat = Heartbeat(store)
         self._let_go: set[str] = set()
         self._behalves: dict[str, Behalf] = {}
@@ -146,10 +117,7 @@ class Runs:
             InvalidFlowError: a subflow is not valid.
             RefusedError: a step asks for what can't be had or enforced here.
         """
-        inputs = validate_inputs(definition.flow, given)
-        subflows: dict[str, Definition] = {}
-        await self._check(definition, source, subflows, {}, (definition.flow.flow,))
-        return Plan(definition=definition, inputs=inputs, subflows=subflows)
+        return await self._planner.plan(definition, given, source)
 
     async def run(
         self,
@@ -453,51 +421,6 @@ class Runs:
                     await interruption.after(finish)
                 except AlreadyFinishedError:
                     raise LeaseLostError(run.id) from None
-
-    async def _check(
-        self,
-        definition: Definition,
-        source: FlowSource,
-        found: dict[str, Definition],
-        depths: dict[str, int],
-        chain: tuple[str, ...],
-    ) -> None:
-        """Check a flow at the end of a chain of subflows; again only where it is deeper than the last time."""
-        if depths.get(definition.flow.flow, 0) >= len(chain):
-            return
-        depths[definition.flow.flow] = len(chain)
-        if len(chain) > MAX_DEPTH:
-            raise RecursiveFlowError(f"subflows go deeper than {MAX_DEPTH}: {' → '.join(chain)}", fix="flatten them")
-        for step_id, step in definition.steps.items():
-            await self._refuse_unavailable(definition, step_id, step)
-            if not isinstance(step, SubflowStep):
-                continue
-            if step.flow in chain:
-                raise RecursiveFlowError(
-                    f"the flow starts itself: {' → '.join((*chain, step.flow))}", fix=f"change step '{step_id}'"
-                )
-            if step.flow not in found:
-                subflow = await source.find(step.flow)
-                if subflow is None:
-                    raise UnknownFlowError(
-                        f"step '{step_id}' starts the flow '{step.flow}', which doesn't exist",
-                        fix=f"put {step.flow}.yaml beside {definition.flow.flow}, or run `stepbox flows apply` on it",
-                    )
-                found[step.flow] = subflow
-            check_given(found[step.flow], step)
-            await self._check(found[step.flow], source, found, depths, (*chain, step.flow))
-
-    async def _refuse_unavailable(self, definition: Definition, step_id: str, step: StepConfig) -> None:
-        executor = self._executors.get(type(step))
-        if executor is None:
-            kind = definition.kinds[step_id]
-            raise KindUnavailableError(
-                f"step '{step_id}' is of kind '{kind}', which this version of Stepbox can validate but not execute",
-                fix="leave the step out for now",
-            )
-        refusal = await executor.refusal(step)
-        if refusal is not None:
-            raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)
 
 
 class _Children:

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from engine import flow_changes
 from engine.bootstrap.parts import Parts
 from engine.flow_sources import FlowSource, StoredFlows
+from engine.plans import Plan, UnknownFlowError
 from engine.principal import Principal
 from engine.progress import Observer
 from engine.records import FlowVersion, Run
 from engine.retries import plan_retry, queue_retry
-from engine.runs import Plan, UnknownFlowError
 from engine.service import StartedRun, StartKeyReusedError, Target
 from engine.slots import slot_of
 from engine.store import Store

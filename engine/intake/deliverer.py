@@ -11,8 +11,8 @@ from typing import Final, Protocol
 from engine.cancellation import happened
 from engine.deliveries import Delivery, DeliveryStatus, KeptEvent
 from engine.intake.subscriptions import Subscription, subscriptions_of
+from engine.plans import KindUnavailableError, Plan
 from engine.records import FlowVersion, Run
-from engine.runs import KindUnavailableError, Plan
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, StoreError
 from flows.contracts import StepError

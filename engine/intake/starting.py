@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from engine.artifacts import of_event
 from engine.flow_sources import StoredFlows
 from engine.language import Language
+from engine.plans import Plan
 from engine.records import FlowVersion, Run
-from engine.runs import Plan, Runs
+from engine.runs import Runs
 from engine.starts import queue
 from engine.store import Store
 from engine.store.errors import SlotsTakenError

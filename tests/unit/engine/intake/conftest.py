@@ -15,8 +15,8 @@ from engine.intake.receiver import Receiver
 from engine.intake.schedules import Schedules
 from engine.intake.subscriptions import Subscriptions
 from engine.language import Language
+from engine.plans import Plan
 from engine.records import FlowVersion, Run
-from engine.runs import Plan
 from engine.store import Store
 from flows.contracts import StepError
 from flows.definition import Definition
