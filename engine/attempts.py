@@ -129,7 +129,8 @@ class Work:
         self._parked = len(tries.parked)
         self._just_lost = tries.just_lost
         # The steps of a subflow are counted in its own run.
-        self._suspect = self._lost >= MAX_LOST and not isinstance(step, SubflowStep)
+        self._fatal = tries.fatal
+        self._suspect = self._fatal >= MAX_LOST and not isinstance(step, SubflowStep)
         self.tool_calls = 0
         """Calls that the last attempt made."""
         self.last: StepRun | None = None
@@ -162,7 +163,7 @@ class Work:
         """
         owner = self._attempts
         if self._suspect:
-            return await self._end_without_attempt(_too_often_lost(self._lost))
+            return await self._end_without_attempt(_too_often_lost(self._fatal))
         self.made += 1
         self.tool_calls, self.last, self.outcome = 0, None, None
         owner.begun[self.step.id] = self

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from engine.records import ArtifactRecord, StepRun
-from engine.store.leases import ENGINE_ENDED
+from engine.store.leases import ENGINE_ENDED, ENGINE_STOPPED
 from flows.contracts import Artifact, StepError, StepResult
 from flows.definition import Definition
 from flows.model import Retry, StepConfig
@@ -45,12 +45,14 @@ def wants_another(retry: Retry | None, result: StepResult, attempts: int) -> boo
 class Tries:
     """The attempts that a step, or one of its items, has behind it.
 
-    ``made`` is the number of the last one. ``lost`` are those, by number, during which the engine ended: they don't
-    count against ``retry``. Nor do the ``parked`` ones.
+    ``made`` is the number of the last one. ``lost`` are those, by number, during which the engine ended or was stopped:
+    they don't count against ``retry``. Nor do the ``parked`` ones. ``fatal`` is how many of the lost ones may have been
+    what ended it.
     """
 
     made: int = 0
     lost: tuple[int, ...] = ()
+    fatal: int = 0
     parked: tuple[int, ...] = ()
 
     @property
@@ -106,6 +108,7 @@ class Past:
                 tries[key] = Tries(
                     made=max(row.attempt for row in attempts),
                     lost=tuple(sorted(row.attempt for row in attempts if is_lost(row))),
+                    fatal=sum(_code(row) == ENGINE_ENDED for row in attempts if is_lost(row)),
                     parked=tuple(sorted(row.attempt for row in attempts if is_parked(row))),
                 )
                 cut_off = cut_off or attempts[-1].status is StepStatus.CANCELLED
@@ -128,10 +131,12 @@ NOTHING: Final = Past()
 
 
 def is_lost(row: StepRun) -> bool:
-    """Whether the engine ended during the attempt."""
-    return (
-        row.status is StepStatus.KILLED and row.error is not None and row.error.code == ENGINE_ENDED and row.attempt > 0
-    )
+    """Whether the engine ended during the attempt, or was stopped."""
+    return row.status is StepStatus.KILLED and _code(row) in {ENGINE_ENDED, ENGINE_STOPPED} and row.attempt > 0
+
+
+def _code(row: StepRun) -> str | None:
+    return None if row.error is None else row.error.code
 
 
 def is_parked(row: StepRun) -> bool:

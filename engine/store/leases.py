@@ -22,6 +22,8 @@ LEASE: Final = timedelta(seconds=30)
 
 ENGINE_ENDED: Final = "engine_ended"
 """The error code of attempts that had no end when another engine took their run over; their status is ``killed``."""
+ENGINE_STOPPED: Final = "engine_stopped"
+"""That of attempts which an engine cut off itself, to let go of their run before it ended; ``killed`` too."""
 
 UNFINISHED: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING.value)
 
@@ -78,6 +80,10 @@ _LOST = StepResult(
     status=StepStatus.KILLED,
     error=StepError(code=ENGINE_ENDED, message="the engine that drove the run ended during the attempt"),
 )
+_STOPPED = StepResult(
+    status=StepStatus.KILLED,
+    error=StepError(code=ENGINE_STOPPED, message="the engine was stopped during the attempt, which is made again"),
+)
 _CALL_LOST = StepError(
     code=OUTCOME_UNKNOWN, message="the engine that made the call ended before it knew what the call came to"
 )
@@ -122,7 +128,7 @@ class Leases:
             taken = [run_id]
             while taken:
                 for each in taken:
-                    _end_open(connection, each, now)
+                    _end_open(connection, each, now, _LOST)
                     if begun:
                         end_due(connection, each, now)
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
@@ -132,8 +138,8 @@ class Leases:
     async def release(self, run_id: str) -> bool:
         """Let go of a run that goes on, and of those that it started, for any engine to take over at once.
 
-        What has no end is ended as in :meth:`take_over`. False, and nothing is changed, where the engine doesn't drive
-        the run.
+        What has no end is ended as in :meth:`take_over`, attempts as ``engine_stopped``. False, and nothing is
+        changed, where the engine doesn't drive the run.
         """
 
         def release(connection: Connection) -> bool:
@@ -143,7 +149,7 @@ class Leases:
             released = [run_id]
             while released:
                 for each in released:
-                    _end_open(connection, each, now)
+                    _end_open(connection, each, now, _STOPPED)
                 children = {"parents": released, "engine": self._engine}
                 released = list(connection.scalars(_RELEASE_CHILDREN, children))
             return True
@@ -151,9 +157,9 @@ class Leases:
         return await self._database.write(release)
 
 
-def _end_open(connection: Connection, run_id: str, now: datetime) -> None:
+def _end_open(connection: Connection, run_id: str, now: datetime, attempts: StepResult) -> None:
     """End what its engine has left open of a run."""
-    end_attempts(connection, run_id, now, _LOST)
+    end_attempts(connection, run_id, now, attempts)
     end_calls(connection, run_id, now, _CALL_LOST)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from engine.records import LogLine, Run
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, LeaseLostError, RunDrivenError, UnknownRecordError
-from engine.store.leases import ENGINE_ENDED, LEASE
+from engine.store.leases import ENGINE_ENDED, ENGINE_STOPPED, LEASE
 from flows.contracts import EgressDecision, StepResult
 from flows.values import RunStatus, StepStatus
 
@@ -219,7 +219,7 @@ async def test_a_run_that_is_let_go_of_is_any_engines_at_once(store: Store, othe
         found = await store.runs.get(one.id)
         assert (found.status, found.owner, found.lease_until) == (RunStatus.RUNNING, None, None)
         (row,) = await store.steps.list(one.id)
-        assert (row.id, row.status, row.error and row.error.code) == (step.id, StepStatus.KILLED, ENGINE_ENDED)
+        assert (row.id, row.status, row.error and row.error.code) == (step.id, StepStatus.KILLED, ENGINE_STOPPED)
     (call,) = await store.calls.list(run.id)
     assert call.error is not None
     with pytest.raises(LeaseLostError):

@@ -10,7 +10,7 @@ from engine.report import RunReport
 from engine.store.errors import RunDrivenError
 from flows.contracts import StepCall
 from flows.values import Json, RunStatus
-from tests.unit.engine.conftest import Engine, Flows, Recorder, RunEngine
+from tests.unit.engine.conftest import Engine, Flows, ProbeError, Recorder, RunEngine
 from tests.unit.engine.test_cancel_requests import FLOW, Probes, soon
 from tests.unit.engine.test_parking import resumed, statuses
 
@@ -136,3 +136,34 @@ async def test_no_other_engine_has_it_before_this_one_has_stopped(engine: RunEng
         await soon(driving)
     assert ended.is_set()
     await other.store.leases.take_over(run)
+
+
+async def test_however_often_its_engines_are_stopped_a_step_is_no_suspect_and_has_its_retries(
+    engine: RunEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.attempts.MAX_LOST", 2)
+    flow = "flow: f\nsteps: [{id: long, probe: long, retry: {attempts: 2, delay: 0}}]\n"
+    probes = Probes()
+    made = engine(long=probes.long)
+    driving, run = await driven(made, flow)
+    await soon(probes.begun.wait())
+    await let_go(made, driving, run)
+    for _each in range(2):
+        probes.begun.clear()
+        again = engine(long=probes.long)
+        driving = asyncio.create_task(resumed(again, await again.store.runs.get(run), flow))
+        begun = asyncio.create_task(probes.begun.wait())
+        await soon(asyncio.wait({driving, begun}, return_when=asyncio.FIRST_COMPLETED))
+        assert begun.done(), "the step was given up"
+        await let_go(again, driving, run)
+    tried: list[int] = []
+
+    async def failing(call: StepCall) -> Json:
+        tried.append(call.attempt)
+        raise ProbeError
+
+    last = engine(long=failing)
+    report = await resumed(last, await last.store.runs.get(run), flow)
+    assert (report.run.status, tried) == (RunStatus.FAILED, [4, 5])
+    rows = [(row.status.value, row.error and row.error.code) for row in await last.store.steps.list(run)]
+    assert rows == [("killed", "engine_stopped")] * 3 + [("failed", "failed")] * 2
