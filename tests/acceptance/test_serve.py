@@ -116,7 +116,7 @@ def test_the_next_start_goes_on_with_what_takes_too_long(stepbox: Stepbox) -> No
         ends = [(one["step"], one["status"], (one["error"] or {}).get("code")) for one in attempts]
         assert ends == [
             ("before", "succeeded", None),
-            ("patient", "killed", "engine_ended"),
+            ("patient", "killed", "engine_stopped"),
             ("patient", "succeeded", None),
             ("last", "succeeded", None),
         ]
