@@ -71,10 +71,7 @@ class Approvals:
 
     async def resumable(self, approval: Approval) -> str:
         """The id of the run to resume for it: that of the approval, or the one that this is a part of."""
-        run = await self._store.runs.get(approval.run_id)
-        while run.parent_id is not None:
-            run = await self._store.runs.get(run.parent_id)
-        return run.id
+        return (await self._store.runs.root(approval.run_id)).id
 
     async def _of_run(self, target: str) -> Sequence[Approval]:
         try:

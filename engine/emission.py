@@ -10,7 +10,6 @@ from engine.intake.own_events import causes_in
 from engine.intake.receiver import Receiver
 from engine.intake.subscriptions import Subscriptions
 from engine.language import Language
-from engine.records import RunSummary
 from engine.store import Store
 from engine.waiting import EventWaits
 from flows.values import Json
@@ -43,8 +42,7 @@ class Emission:
     async def emit(self, run_id: str, event: EmittedEvent) -> KeptEmission:
         """See there."""
         _check(event)
-        run = await self._store.runs.summary(run_id)
-        first = await self._first(run)
+        run, first = await self._store.runs.summary(run_id), await self._store.runs.root(run_id)
         causes = caused_by(causes_in(first.trigger), flow=first.flow, run=first.id)
         source = Origin(workspace=run.workspace, flow=run.flow, causes=causes).source
         now = datetime.now(UTC)
@@ -79,12 +77,6 @@ class Emission:
             return serving
         await self._subscriptions.refresh()
         return self._keeping
-
-    async def _first(self, run: RunSummary) -> RunSummary:
-        """The run that a run is a part of, and that something has started."""
-        while run.parent_id is not None:
-            run = await self._store.runs.summary(run.parent_id)
-        return run
 
 
 class _NobodyHere:

@@ -142,8 +142,7 @@ class LocalService:
         self._may("runs.start")
         self._refuse_while_stopping()
         started = await starts.start(self._parts, self._principal, target, inputs, key=key)
-        if self._dispatcher is not None:
-            self._dispatcher.wake()
+        self._wake()
         return started
 
     async def retry(self, run: str, *, step: str | None, observer: Observer) -> RunReport:
@@ -158,8 +157,7 @@ class LocalService:
         self._refuse_while_stopping()
         _store, found = await self._run(run)
         started = await starts.start_retry(self._parts, self._principal, found, step, key=key, observer=self._observer)
-        if self._dispatcher is not None:
-            self._dispatcher.wake()
+        self._wake()
         return started
 
     async def wait(self, run: str, seconds: float) -> Run:
@@ -238,8 +236,7 @@ class LocalService:
         asked = await approvals.find(target)
         given = {**(values or {}), **form_values(asked, pairs)}
         decided = await approvals.decide(asked.id, decision, by=decider(self._principal), comment=comment, values=given)
-        if self._dispatcher is not None:
-            self._dispatcher.wake()
+        self._wake()
         return decided, await approvals.resumable(decided)
 
     async def abandoned(self) -> Sequence[RunSummary]:
@@ -483,6 +480,11 @@ class LocalService:
     def _refuse_while_stopping(self) -> None:
         if self._dispatcher is not None and self._dispatcher.stopping:
             raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
+
+    def _wake(self) -> None:
+        """Have what can go on driven, where this is a service."""
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
 
     def _may(self, action: Action) -> None:
         require(self._principal, action)

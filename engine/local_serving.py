@@ -52,6 +52,7 @@ class LocalServing:
     def __init__(self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes) -> None:
         self._parts = parts
         self._store = store
+        self._runs = runs
         self._feed = Feed()
         self._undriven = Undriven(store, runs)
         self._dispatcher = Dispatcher(
@@ -188,12 +189,11 @@ class LocalServing:
 
     async def _drive(self, run_id: str) -> None:
         """Take over a run that no engine drives and see it to its end; where another is faster, it is that one's."""
-        runs = await self._parts.runs()
         run = await self._store.runs.get(run_id)
         if run.cancel_requested_at is not None and await self._store.runs.cancel_queued(run_id):
             return
         try:
-            plan = await plan_again(runs, self._store, self._parts.language, run, self._observer)
+            plan = await plan_again(self._runs, self._store, self._parts.language, run, self._observer)
         except StoreUnavailableError:
             raise
         except Exception as problem:
@@ -202,7 +202,7 @@ class LocalServing:
             self._undriven.leave(run_id)
             raise
         try:
-            await runs.resume(plan, run, observer=self._observer)
+            await self._runs.resume(plan, run, observer=self._observer)
         except HandedOverError as left:
             _log.info("%s", left.message)
         except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:

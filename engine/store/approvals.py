@@ -14,9 +14,10 @@ from engine.store.approval_table import ApprovalTable
 from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import DecidedError, UnknownRecordError
+from engine.store.lineage import root_of
 from engine.store.tables import NO_ITEM, RunTable
 from engine.store.types import UtcDateTime
-from engine.store.waits import root_of, wake
+from engine.store.waits import wake
 from flows.contracts import Asked, Question
 from flows.values import Json
 
@@ -45,6 +46,7 @@ _EXPIRE = (
 )
 _EXPIRE_THIS = _EXPIRE.where(_THIS)
 _EXPIRE_ASKED = _EXPIRE.where(_AT_PLACE)
+_EXPIRE_OF_RUN = _EXPIRE.where(_TABLE.c.run_id == bindparam("run"))
 _WITHDRAW = (
     update(_TABLE).where(_TABLE.c.run_id == bindparam("run"), _OPEN).values(decision="withdrawn", decided_at=_NOW)
 )
@@ -166,6 +168,11 @@ class Approvals:
             return tuple(one for one in found if not (undecided and one.decision is not None))
 
         return await self._database.read(read)
+
+
+def expire(connection: Connection, run_id: str, now: datetime) -> None:
+    """Note which questions of a run nobody has decided in time."""
+    connection.execute(_EXPIRE_OF_RUN, {"run": run_id, "now": now})
 
 
 def withdraw(connection: Connection, run_id: str, now: datetime) -> None:

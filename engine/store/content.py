@@ -5,16 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Delete, Row, Select, delete, exists, func, or_, select, update
-from sqlalchemy import text as sql
 from sqlmodel import col
 
 from engine.store.blobs import Blobs
 from engine.store.database import Database, upsert_into
 from engine.store.errors import StoreError
+from engine.store.locks import hold_name
 from engine.store.tables import DocumentTable, FileTable, Table, TaskTable
 from steps.tools.content import Document, DocumentChanges, File, Task, TaskChanges, TaskQuery
-
-_LOCK_CONTENT = sql("SELECT pg_advisory_xact_lock(hashtextextended(:sha256, 1))")
 
 
 class Content:
@@ -237,9 +235,8 @@ def _mentions(text: str | None, *columns: str) -> list[ColumnElement[bool]]:
 
 
 def _lock_contents(connection: Connection, sha256: str) -> None:
-    """Keep a content from being removed while a row is about to name it. SQLite has one writer anyway."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK_CONTENT, {"sha256": sha256})
+    """Keep a content from being removed while a row is about to name it."""
+    hold_name(connection, f"content/{sha256}")
 
 
 def _document(row: Row[*tuple[Any, ...]]) -> Document:

@@ -6,18 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
-from sqlalchemy import text as sql
 from sqlmodel import col
 from ulid import ULID
 
 from engine.records import FlowDetail, FlowState, FlowSummary, FlowVersion, Page, RunSummary
 from engine.store.database import Database, upsert_into
 from engine.store.errors import UnknownRecordError
+from engine.store.locks import hold_name
 from engine.store.runs import SUMMARY_COLUMNS, summary
 from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable, TriggerStateTable
 from flows.definition import Definition
 
-_LOCK = sql("SELECT pg_advisory_xact_lock(hashtextextended(:workspace, 2))")
 _VERSIONS = (
     select(func.count())
     .where(col(FlowVersionTable.flow_id) == col(FlowTable.id))
@@ -65,12 +64,7 @@ class Flows:
 
     async def lock(self, workspace: str) -> None:
         """Keep others from changing the flows of a workspace until the transaction ends."""
-
-        def lock(connection: Connection) -> None:
-            if connection.dialect.name == "postgresql":
-                connection.execute(_LOCK, {"workspace": workspace})
-
-        await self._database.write(lock)
+        await self._database.write(lambda connection: hold_name(connection, f"flows/{workspace}"))
 
     async def enable(self, flow: str, *, enabled: bool, workspace: str = DEFAULT_WORKSPACE) -> bool:
         """Let a flow start, or not; whether there is such a flow that was applied.

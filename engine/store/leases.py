@@ -6,12 +6,14 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
 from engine.records import Slot
+from engine.store.approvals import expire
 from engine.store.calls import OUTCOME_UNKNOWN, end_calls
 from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, UnknownRecordError
+from engine.store.slots import check_room
 from engine.store.steps import end_attempts
-from engine.store.tables import RunTable
+from engine.store.tables import UNFINISHED, RunTable
 from engine.store.types import UtcDateTime
 from engine.store.waits import end_due
 from flows.contracts import StepError, StepResult
@@ -24,8 +26,6 @@ ENGINE_ENDED: Final = "engine_ended"
 """The error code of attempts that had no end when another engine took their run over; their status is ``killed``."""
 ENGINE_STOPPED: Final = "engine_stopped"
 """That of attempts which an engine cut off itself, to let go of their run before it ended; ``killed`` too."""
-
-UNFINISHED: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING.value)
 
 _TABLE = RunTable.__table__
 _NOW = bindparam("now", type_=UtcDateTime())
@@ -131,6 +131,7 @@ class Leases:
                     _end_open(connection, each, now, _LOST)
                     if begun:
                         end_due(connection, each, now)
+                        expire(connection, each, now)
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
 
         await self._database.write(take)
@@ -165,8 +166,6 @@ def _end_open(connection: Connection, run_id: str, now: datetime, attempts: Step
 
 def _check_slot(connection: Connection, run_id: str) -> bool:
     """Whether the run has begun before; raises where it hasn't, and has no slot."""
-    from engine.store.slots import check_room  # noqa: PLC0415 - which needs this module's statuses
-
     run = connection.execute(_SLOT, {"this": run_id}).one_or_none()
     if run is not None and run.slot is not None and run.status == RunStatus.QUEUED.value:
         slot = Slot(key=run.slot, limit=run.slot_limit, policy="queue")

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select
 from sqlmodel import col
 
 from engine.records import LogLine, Page
 from engine.store import fence
 from engine.store.database import Database
+from engine.store.locks import hold_name
 from engine.store.tables import NO_ITEM, LogLineTable
-
-_LOCK_RUN = text("SELECT pg_advisory_xact_lock(hashtextextended(:run, 0))")
 
 
 class Logs:
@@ -43,9 +42,8 @@ class Logs:
         def insert_all(connection: Connection) -> None:
             for run_id in sorted({line.run_id for line in lines}):
                 fence.hold(connection, run_id, self._engine)
-                if connection.dialect.name == "postgresql":
-                    # Lines of a run become visible in the order of their ids, so that a reader's cursor skips none.
-                    connection.execute(_LOCK_RUN, {"run": run_id})
+                # Lines of a run become visible in the order of their ids, so that a reader's cursor skips none.
+                hold_name(connection, f"lines/{run_id}")
             connection.execute(insert(LogLineTable.__table__), values)
 
         await self._database.write(insert_all)

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 
 from engine.store.contents import ArtifactContents
 from engine.store.database import Database
-from engine.store.leases import UNFINISHED
-from engine.store.tables import ArtifactTable, DeliveryTable, EventTable, LogLineTable, RunTable
+from engine.store.lineage import family_of
+from engine.store.tables import UNFINISHED, ArtifactTable, DeliveryTable, EventTable, LogLineTable, RunTable
 from engine.store.tables import Table as StoreTable
 
 BATCH: Final = 100
@@ -59,16 +59,16 @@ class Retention:
 
     async def remove_output(self, before: datetime) -> int:
         """Remove what the code of runs that ended ``before`` has printed."""
-        old = select(_RUN.c.id).where(_RUN.c.ended_at < before)
-        some = select(_LOG.c.id).where(_LOG.c.run_id.in_(old)).limit(10 * BATCH)
-        statement = delete(_LOG).where(_LOG.c.id.in_(some))
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+        return await self._remove_of_ended(_LOG, before)
 
     async def remove_artifacts(self, before: datetime) -> int:
         """Remove the records of files that runs which ended ``before`` have left; :meth:`sweep` removes contents."""
+        return await self._remove_of_ended(_ARTIFACT, before)
+
+    async def _remove_of_ended(self, table: Table, before: datetime) -> int:
         old = select(_RUN.c.id).where(_RUN.c.ended_at < before)
-        some = select(_ARTIFACT.c.id).where(_ARTIFACT.c.run_id.in_(old)).limit(10 * BATCH)
-        statement = delete(_ARTIFACT).where(_ARTIFACT.c.id.in_(some))
+        some = select(table.c.id).where(table.c.run_id.in_(old)).limit(10 * BATCH)
+        statement = delete(table).where(table.c.id.in_(some))
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
     async def remove_events(self, before: datetime) -> int:
@@ -110,12 +110,9 @@ def _removable(before: datetime | None, beyond: int | None) -> Any:
 
 
 def _remove_runs(connection: Connection, ids: list[str]) -> None:
-    family, generation = list(ids), list(ids)
-    while generation:
-        generation = list(connection.scalars(select(_RUN.c.id).where(_RUN.c.parent_id.in_(generation))))
-        family += generation
-    if not family:
+    if not ids:
         return
+    family = family_of(connection, ids)
     for table in StoreTable.metadata.tables.values():
         if table is not _RUN:
             _forget(connection, table, family)

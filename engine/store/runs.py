@@ -30,10 +30,11 @@ from engine.store.calls import end_calls
 from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLostError, UnknownRecordError
-from engine.store.leases import LEASE, UNFINISHED
+from engine.store.leases import LEASE
+from engine.store.lineage import root_of
 from engine.store.run_ends import RunEnds
 from engine.store.steps import end_attempts
-from engine.store.tables import DEFAULT_WORKSPACE, RunTable
+from engine.store.tables import DEFAULT_WORKSPACE, UNFINISHED, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
 from engine.store.waits import be_due, withdraw_waits
 from flows.contracts import StepError
@@ -187,8 +188,12 @@ class Runs:
 
     async def make_room(self, workspace: str, flow: str, slot: Slot) -> None:
         """Have the oldest runs of a flow and key cancelled, so that there is a slot for one more once they end."""
-        now = datetime.now(UTC)
-        await self._database.write(lambda connection: slots.make_room(connection, workspace, flow, slot, now))
+        async with self._database.transaction():
+            for run_id in await self._database.write(
+                lambda connection: slots.in_the_way(connection, workspace, flow, slot)
+            ):
+                await self._end_queued(run_id, "a later run of the flow has taken its place")
+                await self._database.execute(slots.ASK_TO_CANCEL, {"this": run_id, "now": datetime.now(UTC)})
 
     async def start(self, run_id: str) -> None:
         """Mark a queued or waiting run as running, driven by this engine. One started before keeps its first start.
@@ -265,7 +270,10 @@ class Runs:
 
     async def cancel_queued(self, run_id: str) -> bool:
         """End a run as cancelled that nobody drives yet; False where somebody does, or it has ended."""
-        error = error_to_json(StepError(code="run_cancelled", message="the run was cancelled before it began"))
+        return await self._end_queued(run_id, "the run was cancelled before it began")
+
+    async def _end_queued(self, run_id: str, why: str) -> bool:
+        error = error_to_json(StepError(code="run_cancelled", message=why))
         values = {"this": run_id, "now": datetime.now(UTC), "error": error}
         return await self.ends.make(
             run_id, RunStatus.CANCELLED, lambda connection: connection.execute(_CANCEL_QUEUED, values).rowcount == 1
@@ -317,6 +325,10 @@ class Runs:
         if not rows:
             raise _unknown(run_id)
         return summary(rows[0])
+
+    async def root(self, run_id: str) -> RunSummary:
+        """The run that a run is a part of in the end, or that itself. Raises :class:`UnknownRecordError`."""
+        return await self.summary(await self._database.read(lambda connection: root_of(connection, run_id)))
 
     async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> Run:
         """The one run whose id begins with ``prefix``, in either case.

@@ -4,18 +4,15 @@ There is no counter that could go wrong: a run holds a slot from its start to it
 On PostgreSQL who counts holds a lock for the flow and key until the transaction ends. SQLite has one writer.
 """
 
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
-from sqlalchemy import text as sql
 
 from engine.records import Slot
 from engine.store.errors import SlotsTakenError
-from engine.store.leases import UNFINISHED
-from engine.store.tables import RunTable
-from engine.store.types import UtcDateTime, error_to_json
-from flows.contracts import StepError
+from engine.store.locks import hold_name
+from engine.store.tables import UNFINISHED, RunTable
+from engine.store.types import UtcDateTime
 from flows.values import RunStatus
 
 _RUN = RunTable.__table__
@@ -28,17 +25,8 @@ _SAME = (
 )
 _COUNT_HOLDING = select(func.count()).where(_SAME, _RUN.c.status.in_(_HOLDING))
 _COUNT_UNFINISHED = select(func.count()).where(_SAME, _RUN.c.status.in_(UNFINISHED))
-_NEWEST_FIRST = select(_RUN.c.id, _RUN.c.status).where(_SAME, _RUN.c.status.in_(UNFINISHED)).order_by(_RUN.c.id.desc())
-_END_QUEUED = (
-    update(_RUN)
-    .where(_RUN.c.id == bindparam("this"), _RUN.c.status == _QUEUED)
-    .values(
-        status=RunStatus.CANCELLED.value,
-        error=bindparam("error", type_=_RUN.c.error.type),
-        ended_at=bindparam("now", type_=UtcDateTime()),
-    )
-)
-_ASK_TO_CANCEL = (
+_NEWEST_FIRST = select(_RUN.c.id).where(_SAME, _RUN.c.status.in_(UNFINISHED)).order_by(_RUN.c.id.desc())
+ASK_TO_CANCEL = (
     update(_RUN)
     .where(_RUN.c.id == bindparam("this"))
     .values(
@@ -46,6 +34,7 @@ _ASK_TO_CANCEL = (
         due_at=bindparam("now", type_=UtcDateTime()),
     )
 )
+"""For a run that is in the way; asked once more, its end is not cut short."""
 
 
 def check_room(connection: Connection, workspace: str, flow: str, slot: Slot, *, starts: bool) -> None:
@@ -60,14 +49,10 @@ def check_room(connection: Connection, workspace: str, flow: str, slot: Slot, *,
         raise SlotsTakenError(flow, slot.limit)
 
 
-def make_room(connection: Connection, workspace: str, flow: str, slot: Slot, now: datetime) -> None:
-    """Have the oldest runs cancelled, so that there is room for one more once they have ended."""
+def in_the_way(connection: Connection, workspace: str, flow: str, slot: Slot) -> list[str]:
+    """The runs that have to end for there to be room for one more: all but as many of the newest as may stay."""
     of = _lock(connection, workspace, flow, slot.key)
-    error = StepError(code="run_cancelled", message="a later run of the flow has taken its place")
-    for run in connection.execute(_NEWEST_FIRST, of).all()[slot.limit - 1 :]:
-        if run.status == _QUEUED:
-            connection.execute(_END_QUEUED, {"this": run.id, "now": now, "error": error_to_json(error)})
-        connection.execute(_ASK_TO_CANCEL, {"this": run.id, "now": now})
+    return list(connection.scalars(_NEWEST_FIRST, of).all()[slot.limit - 1 :])
 
 
 def can_start() -> ColumnElement[bool]:
@@ -88,7 +73,5 @@ def can_start() -> ColumnElement[bool]:
 
 
 def _lock(connection: Connection, workspace: str, flow: str, key: str) -> dict[str, Any]:
-    if connection.dialect.name == "postgresql":
-        name = {"name": f"{workspace}/{flow}/{key}"}
-        connection.execute(sql("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), name)
+    hold_name(connection, f"{workspace}/{flow}/{key}")
     return {"of_workspace": workspace, "of_flow": flow, "of_slot": key}

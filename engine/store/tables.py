@@ -26,9 +26,12 @@ from sqlmodel import Field, SQLModel
 
 from engine import records
 from engine.store.types import Payload, UtcDateTime
+from flows.values import RunStatus
 
 NO_ITEM = -1
 DEFAULT_WORKSPACE = records.DEFAULT_WORKSPACE
+UNFINISHED = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING.value)
+"""The statuses of runs that have no end."""
 
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 _KEY = String().with_variant(String(collation="C"), "postgresql")

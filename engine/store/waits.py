@@ -9,17 +9,18 @@ parts of one another, only the outermost is ever due. Times are the database's c
 Locks are taken in one order: runs before what they wait for.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Row, Text, bindparam, cast, func, insert, or_, select, update
-from sqlalchemy import text as sql
 
 from engine.store import fence
 from engine.store.approval_table import ApprovalTable
 from engine.store.clock import now_of
 from engine.store.database import Database
+from engine.store.lineage import family_of, parent_of, root_of
+from engine.store.locks import hold_name
 from engine.store.tables import NO_ITEM, EventTable, RunTable
 from engine.store.types import UtcDateTime, encode_json
 from engine.store.wait_table import WaitTable
@@ -32,7 +33,6 @@ _APPROVAL = ApprovalTable.__table__
 _EVENT = EventTable.__table__
 _NOW = bindparam("now", type_=UtcDateTime())
 _THIS = _RUN.c.id == bindparam("this")
-_PARENT = select(_RUN.c.parent_id).where(_THIS)
 _WORKSPACE = select(_RUN.c.workspace).where(_THIS)
 _WAKE = update(_RUN).where(_THIS, _RUN.c.ended_at.is_(None)).values(due_at=_NOW)
 _DUE = bindparam("due", type_=UtcDateTime())
@@ -48,11 +48,6 @@ _OPEN = _WAIT.c.ended_at.is_(None)
 _END_DUE = update(_WAIT).where(_PLACE, _OPEN, _WAIT.c.until <= _NOW).values(ended_at=_NOW)
 _END_DUE_OF_RUN = update(_WAIT).where(_WAIT.c.run_id == bindparam("run"), _OPEN, _WAIT.c.until <= _NOW)
 _WITHDRAW = update(_WAIT).where(_WAIT.c.run_id == bindparam("run"), _OPEN).values(ended_at=_NOW)
-_EXPIRE_OF_RUN = (
-    update(_APPROVAL)
-    .where(_APPROVAL.c.run_id == bindparam("run"), _APPROVAL.c.decided_at.is_(None), _APPROVAL.c.expires_at <= _NOW)
-    .values(decision="timed_out", decided_at=_APPROVAL.c.expires_at)
-)
 _TAKE = (
     update(_WAIT)
     .where(_PLACE, _OPEN)
@@ -157,13 +152,6 @@ class Waits:
         return await self._database.read(read)
 
 
-def root_of(connection: Connection, run_id: str) -> str:
-    """The run that a run is a part of in the end, or that itself."""
-    while (parent := connection.scalar(_PARENT, {"this": run_id})) is not None:
-        run_id = parent
-    return run_id
-
-
 def wake(connection: Connection, root: str, now: datetime) -> None:
     """Have a run continued: now, or where it is driven, once it is parked."""
     connection.execute(_WAKE, {"this": root, "now": now})
@@ -171,9 +159,9 @@ def wake(connection: Connection, root: str, now: datetime) -> None:
 
 def be_due(connection: Connection, run_id: str) -> None:
     """Have a run that has just been parked continued once something that it waits for happens by itself."""
-    if connection.scalar(_PARENT, {"this": run_id}) is not None:
+    if parent_of(connection, run_id) is not None:
         return
-    family = _family(connection, run_id)
+    family = family_of(connection, [run_id])
     expires = select(func.min(_APPROVAL.c.expires_at, type_=UtcDateTime())).where(
         _APPROVAL.c.run_id.in_(family), _APPROVAL.c.decided_at.is_(None)
     )
@@ -187,7 +175,6 @@ def be_due(connection: Connection, run_id: str) -> None:
 def end_due(connection: Connection, run_id: str, now: datetime) -> None:
     """Note, before a run goes on, whose time is over: it isn't due for that again, even where no step asks."""
     connection.execute(_END_DUE_OF_RUN.values(ended_at=now), {"run": run_id, "now": now})
-    connection.execute(_EXPIRE_OF_RUN, {"run": run_id, "now": now})
 
 
 def withdraw_waits(connection: Connection, run_id: str, now: datetime) -> None:
@@ -196,10 +183,8 @@ def withdraw_waits(connection: Connection, run_id: str, now: datetime) -> None:
 
 
 def _lock_events(connection: Connection, workspace: str, *, shared: bool = False) -> None:
-    """Keep those who accept events (``shared``) apart from a step that begins to wait. SQLite has one writer."""
-    if connection.dialect.name == "postgresql":
-        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        connection.execute(sql(f"SELECT {function}(hashtextextended(:name, 0))"), {"name": f"events/{workspace}"})
+    """Keep those who accept events (``shared``) apart from a step that begins to wait."""
+    hold_name(connection, f"events/{workspace}", shared=shared)
 
 
 def _take(connection: Connection, place: Mapping[str, Any], key: str | None, event: Mapping[str, Json]) -> None:
@@ -222,14 +207,6 @@ def _earlier(wait: Row[Any]) -> Any:
     begins, some, _rest = wait.pattern.partition("*")
     written = encode_json({"type": begins})[1 : -2 if some else -1]
     return query.where(cast(_EVENT.c.data, Text).contains(written, autoescape=True)).order_by(_EVENT.c.id)
-
-
-def _family(connection: Connection, run_id: str) -> Collection[str]:
-    family, generation = [run_id], [run_id]
-    while generation:
-        generation = list(connection.scalars(select(_RUN.c.id).where(_RUN.c.parent_id.in_(generation))))
-        family += generation
-    return family
 
 
 def _workspace(connection: Connection, run_id: str) -> str:

@@ -4,9 +4,7 @@ import asyncio
 import os
 import random
 import signal
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from engine.store import Store
 from tests.databases import database_url, postgresql_url, sqlite_url
 from tests.integration.crashes import Load, Services, audit
-from tests.integration.test_killed import Counting
+from tests.integration.test_killed import Counting, counting
 from tests.sandbox.test_leftovers import own_cgroups, temporary_files
 
 __all__ = ["database_url", "postgresql_url", "sqlite_url"]
@@ -28,15 +26,8 @@ LIFETIME = 1.5
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    for kept in (Counting.done, Counting.keys, Counting.requests):
-        kept.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with counting() as address:
+        yield address
 
 
 @pytest.mark.timeout(180 + 15 * CRASHES)

@@ -5,6 +5,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -119,19 +120,25 @@ def home(forge: Forge, tmp_path: Path) -> Home:
     return Home(forge, tmp_path / "home")
 
 
-@pytest.fixture
-def server(home: Home) -> Iterator[str]:
+@contextmanager
+def counting() -> Iterator[str]:
+    """The address of a server of that kind, which has counted nothing yet."""
     for kept in (Counting.done, Counting.keys, Counting.requests):
         kept.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    address = f"127.0.0.1:{server.server_port}"
-    home.environment["STEPBOX_INTERNAL"] = address
-    yield f"http://{address}/"
+    yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def server(home: Home) -> Iterator[str]:
+    with counting() as address:
+        home.environment["STEPBOX_INTERNAL"] = address
+        yield f"http://{address}/"
 
 
 def flow(home: Home, text: str, **inputs: str) -> Path:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from engine.records import Run
+from engine.records import Run, Slot
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError
 from engine.store.run_ends import EndedRun
@@ -95,3 +95,12 @@ async def test_a_run_cancelled_in_the_queue_has_an_end_too(store: Store, clerk: 
     assert await store.runs.cancel_queued(run.id)
     assert not await store.runs.cancel_queued(run.id)
     assert [(seen.status, seen.started_at) for seen in clerk.seen] == [(RunStatus.CANCELLED, None)]
+
+
+async def test_the_end_of_a_queued_run_whose_place_is_taken_is_seen(store: Store, clerk: Clerk) -> None:
+    slot = Slot(key="", limit=1, policy="cancel_running")
+    version = await store.flows.put_version("default", "f", "flow: f", {}, "digest")
+    run = await store.runs.create(version, {}, slot=slot)
+    await store.runs.make_room("default", "f", slot)
+    assert [(seen.id, seen.status) for seen in clerk.seen] == [(run.id, RunStatus.CANCELLED)]
+    assert await clerk.wrote(run)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.progress import Notice
+from engine.report import RunReport
 from engine.slots import slot_of
 from engine.starts import queue
 from engine.store.errors import SlotsTakenError
@@ -13,7 +14,7 @@ from flows.contracts import StepCall
 from flows.errors import InvalidFlowError
 from flows.expressions import ExpressionError
 from flows.values import Json, RunStatus
-from tests.unit.engine.conftest import Flows, RunEngine
+from tests.unit.engine.conftest import Engine, Flows, RunEngine
 
 FLOW = """
 flow: limited
@@ -45,12 +46,18 @@ async def until_inside(gate: Gate, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def begin(made: Engine, gate: Gate, text: str) -> asyncio.Task[RunReport]:
+    """A run that holds its slot until the gate is opened."""
+    running = asyncio.create_task(made.run(text))
+    await until_inside(gate, 1)
+    return running
+
+
 async def test_a_run_waits_for_its_turn_and_says_so_once(engine: RunEngine) -> None:
     gate = Gate()
     made = engine(gate=gate)
     text = FLOW.format(concurrency="{limit: 1}")
-    first = asyncio.create_task(made.run(text))
-    await until_inside(gate, 1)
+    first = await begin(made, gate, text)
     second = asyncio.create_task(made.run(text))
     await asyncio.sleep(1.2)
     assert gate.inside == 1
@@ -67,8 +74,7 @@ async def test_one_that_waits_can_be_cancelled_and_leaves_nothing(engine: RunEng
     gate = Gate()
     made = engine(gate=gate)
     text = FLOW.format(concurrency="{limit: 1}")
-    first = asyncio.create_task(made.run(text))
-    await until_inside(gate, 1)
+    first = await begin(made, gate, text)
     second = asyncio.create_task(made.run(text))
     await asyncio.sleep(0.2)
     second.cancel()
@@ -83,8 +89,7 @@ async def test_one_that_is_to_be_skipped_is_refused(engine: RunEngine) -> None:
     gate = Gate()
     made = engine(gate=gate)
     text = FLOW.format(concurrency="{limit: 1, policy: skip}")
-    first = asyncio.create_task(made.run(text))
-    await until_inside(gate, 1)
+    first = await begin(made, gate, text)
     with pytest.raises(SlotsTakenError):
         await made.run(text)
     gate.open.set()
