@@ -1,0 +1,44 @@
+"""A service that goes on."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from engine.service.protocol import Service
+from engine.service.values import Readiness, SentRequest
+
+if TYPE_CHECKING:
+    from engine.deliveries import Accepted
+    from engine.intake.hooks import HookAnswer
+    from engine.principal import Principal
+
+
+class Serving(Protocol):
+    """A service that goes on, as the doors that it serves see it."""
+
+    async def authenticate(self, token: str) -> "Principal":
+        """Who is behind a token. Raises :class:`engine.tokens.UnauthenticatedError`."""
+
+    def service(self, principal: "Principal") -> Service:
+        """The service, acting for a principal."""
+
+    def largest_body(self, hook: str) -> int:
+        """Bytes that the body of a request to the webhook of a path may have.
+
+        Raises:
+            RejectedError: there is no such webhook.
+        """
+
+    async def take_hook(self, hook: str, request: "SentRequest") -> "HookAnswer":
+        """Take a request to a webhook; see :meth:`engine.intake.hooks.Hooks.take`."""
+
+    async def take_events(self, principal: "Principal", request: "SentRequest") -> Sequence["Accepted"]:
+        """Take CloudEvents of a principal; see :func:`engine.intake.hooks.take_events`."""
+
+    async def readiness(self) -> Readiness:
+        """Whether it takes work."""
+
+    async def metrics(self) -> bytes:
+        """What Prometheus reads."""
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered; ``route`` is its path with names for what varies."""

@@ -1,0 +1,31 @@
+"""The installation itself."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.use_cases.acting import Acting
+
+if TYPE_CHECKING:
+    from engine.diagnosis import Diagnosis, Tried
+    from engine.retention import Pruned
+    from steps.sandbox.select import RunnerName
+
+
+class MaintenanceUseCases(Acting):
+    """The installation itself."""
+
+    async def prune(self, *, older_than: float | None = None, dry_run: bool = False) -> "Pruned":
+        from engine.retention import count, prune  # noqa: PLC0415 - only this use case needs it
+
+        self._may("runs.remove")
+        keep = self._parts.settings.keep
+        if older_than is not None:
+            keep = keep.only_runs(older_than)
+        store = await self._parts.store()
+        return await count(store, keep) if dry_run else await prune(store, keep)
+
+    async def diagnose(self, notice: "Callable[[Tried], None]", *, runner: "RunnerName | None" = None) -> "Diagnosis":
+        from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it
+
+        self._may("installation.examine")
+        return await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
