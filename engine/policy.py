@@ -26,7 +26,23 @@ Action: TypeAlias = Literal[
     "installation.examine",
 ]
 
-_ALLOWED: Mapping[Role, frozenset[Action]] = {"admin": frozenset(get_args(Action))}
+_VIEWER: frozenset[Action] = frozenset({"flows.read", "runs.read", "events.read"})
+_EDITOR: frozenset[Action] = _VIEWER | {
+    "flows.change",
+    "runs.start",
+    "runs.cancel",
+    "code.execute",
+    "events.redrive",
+    "events.send",
+    "secrets.read",
+}
+_APPROVER: frozenset[Action] = _EDITOR | {"approvals.decide"}
+_ALLOWED: Mapping[Role, frozenset[Action]] = {
+    "viewer": _VIEWER,
+    "editor": _EDITOR,
+    "approver": _APPROVER,
+    "admin": frozenset(get_args(Action)),
+}
 
 
 class ForbiddenError(InvalidCallError):

@@ -12,7 +12,8 @@ DEFAULT_WORKSPACE: Final = "default"
 FlowState = Literal["draft", "enabled", "disabled"]
 """A draft was run from a file and never applied; only what is enabled, or a draft, can start."""
 
-Role = Literal["admin"]
+Role = Literal["viewer", "editor", "approver", "admin"]
+"""What a principal may do in a workspace; each may do what those before it may."""
 
 
 @dataclass(frozen=True, kw_only=True)
