@@ -12,6 +12,7 @@ from typing import Literal, Protocol, assert_never
 
 from ulid import ULID
 
+from engine import log_context, trace_context
 from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of, of_event
 from engine.asking import Asking
 from engine.cancellation import Interruption
@@ -165,6 +166,13 @@ class Work:
         if self._suspect:
             return await self._end_without_attempt(_too_often_lost(self._fatal))
         self.made += 1
+        here = trace_context.current()
+        span = None if here is None else here.below(owner.run.id, self.step.id, self.item, self.made)
+        with trace_context.within(span), log_context.about(step=self.label):
+            return await self._make()
+
+    async def _make(self) -> StepResult:
+        owner = self._attempts
         self.tool_calls, self.last, self.outcome = 0, None, None
         owner.begun[self.step.id] = self
         row = await owner.store.steps.start(owner.run.id, self.step.id, attempt=self.made, item=self.item)
@@ -331,6 +339,7 @@ class Call:
             host_directories=() if isinstance(step, SandboxConfig) else owner.host_directories,
             journal=self._journal,
             asking=self.asking,
+            observer=owner.observer,
         )
         return await self.asking.make(lambda: owner.tools.call(name, arguments, caller))
 

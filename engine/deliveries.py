@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from engine import trace_context
 from flows.contracts import StepError
 from flows.events import Event
 from flows.values import Json
@@ -34,7 +35,7 @@ class NewEvent:
     ``kind`` is the key of the trigger's kind. ``origin`` says where it came in, such as ``webhook:orders`` or
     ``schedule:report/nightly``; two events of one workspace and origin with the same ``key`` are the same event, and
     None is the key of none. ``data`` is what expressions see as ``event``. ``causes`` are the runs that led to it, as
-    ``flow/run``, the first one first.
+    ``flow/run``, the first one first. ``traceparent`` is the span that it is a part of.
     """
 
     workspace: str
@@ -43,11 +44,13 @@ class NewEvent:
     key: str | None
     data: Mapping[str, Json]
     causes: tuple[str, ...] = ()
+    traceparent: str | None = None
     occurred_at: datetime
 
     @classmethod
     def of(cls, event: Event, *, workspace: str, origin: str) -> "NewEvent":
-        """What happened, as an event that came in there."""
+        """What happened, as an event that came in there, for the request or the run that is worked for."""
+        here = trace_context.current()
         return NewEvent(
             workspace=workspace,
             kind=event.kind,
@@ -55,6 +58,7 @@ class NewEvent:
             key=event.key,
             data=event.data,
             causes=event.causes,
+            traceparent=None if here is None else here.header,
             occurred_at=event.occurred_at,
         )
 

@@ -144,7 +144,7 @@ class Execution:
             if item is None and outcome is not None:
                 needs_failed = row.error is not None and row.error.code == NEEDS_FAILED
                 self._keep(self.definition.steps[step_id], outcome, blocks=needs_failed or None)
-                self._observer.notice(StepEnded(attempt=row))
+                self._observer.notice(StepEnded(attempt=row, recalled=True))
         if self._reason is None and self.attempts.past.cut_off:
             left = self._time_left()
             timed_out = left is not None and left <= 0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from engine.cancellation import happened
 from engine.logbook import DELAY
-from engine.progress import LineLogged, Notice, Progress, RunEnded, RunStarted
+from engine.progress import CallEnded, LineLogged, Notice, Progress, RunEnded, RunStarted
 
 LONGEST_WAIT = 1.0
 """Seconds after which a follower looks without having been told: another process may drive the run."""
@@ -68,4 +68,6 @@ def _run_of(progress: Progress) -> str:
         return progress.line.run_id
     if isinstance(progress, Notice):
         return ""
+    if isinstance(progress, CallEnded):
+        return progress.call.run_id
     return progress.attempt.run_id

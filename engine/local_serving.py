@@ -23,6 +23,7 @@ from engine.policy import require
 from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Observers
 from engine.records import Run
+from engine.requests import AnsweredRequest
 from engine.resumption import abandoned_runs, plan_again
 from engine.retention import keep_pruned
 from engine.runs import Runs
@@ -30,6 +31,7 @@ from engine.service import Readiness, SentRequest, Service
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTakenError, StoreUnavailableError
 from engine.tokens import PRESET, Authenticator, issue
+from engine.trace_context import TraceContext, Traces
 from engine.waiting import EventWaits
 from flows.errors import StepboxError
 from flows.values import RunStatus
@@ -49,7 +51,8 @@ ANSWER_WITHIN = 5.0
 class LocalServing:
     """Implements :class:`engine.service.Serving`. :meth:`open` makes it ready, :meth:`stop` ends its runs."""
 
-    def __init__(self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes) -> None:
+    def __init__(self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes, traces: Traces) -> None:
+        self._traces = traces
         self._parts = parts
         self._store = store
         self._runs = runs
@@ -86,7 +89,7 @@ class LocalServing:
     @classmethod
     async def open(cls, parts: Parts) -> "LocalServing":
         """Open what runs need, and begin with those that are queued."""
-        serving = cls(parts, await parts.store(), await parts.runs(), await parts.sandboxes())
+        serving = cls(parts, await parts.store(), await parts.runs(), await parts.sandboxes(), await parts.traces())
         with Interruption() as interruption:
             await parts.orchestrator.open(interruption)
         await serving.intake.start()
@@ -159,8 +162,12 @@ class LocalServing:
         self._metrics.queued.set(await self._store.runs.count(RunStatus.QUEUED, workspace=WORKSPACE))
         return self._metrics.text()
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._metrics.requested(method, route, status, seconds)
+    def trace(self, traceparent: str | None) -> TraceContext | None:
+        return self._traces.of_request(traceparent)
+
+    def requested(self, request: AnsweredRequest) -> None:
+        self._metrics.requested(request)
+        self._traces.requested(request)
 
     @property
     def active(self) -> int:

@@ -7,7 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from engine.progress import AttemptEnded, Progress, RunEnded, RunStarted
+from engine.progress import AttemptEnded, CallEnded, Progress, RunEnded, RunStarted
+from engine.requests import AnsweredRequest
+from flows.values import RunStatus
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
@@ -32,6 +34,7 @@ class Metrics:
         self._attempt_time = Histogram(
             "stepbox_attempt_seconds", "What attempts of steps took.", registry=registry, buckets=_SECONDS
         )
+        self._calls = Counter("stepbox_tool_calls", "Calls of tools that ended.", ("tool", "status"), registry=registry)
         self._requests = Counter(
             "stepbox_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
         )
@@ -49,16 +52,21 @@ class Metrics:
             if run.started_at is not None:
                 self._queue_time.observe(max(0.0, (run.started_at - run.created_at).total_seconds()))
         elif isinstance(progress, RunEnded):
+            if progress.run.status is RunStatus.WAITING:
+                return
             self._runs.labels(progress.run.flow, progress.run.status.value).inc()
             self._run_time.observe(progress.run.took or 0.0)
+        elif isinstance(progress, CallEnded):
+            self._calls.labels(progress.call.tool, "failed" if progress.call.error else "succeeded").inc()
         elif isinstance(progress, AttemptEnded):
             self._attempts.labels(progress.attempt.status.value).inc()
             self._attempt_time.observe(progress.attempt.duration)
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+    def requested(self, request: AnsweredRequest) -> None:
         """Count a request that was answered."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_time.labels(route).observe(seconds)
+        route = request.route or "unmatched"
+        self._requests.labels(request.method, route, str(request.status)).inc()
+        self._request_time.labels(route).observe(request.seconds)
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""

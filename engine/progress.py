@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from engine.records import LogLine, Run, StepRun
+from engine.records import LogLine, Run, StepRun, ToolCall
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +33,22 @@ class AttemptEnded:
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnded:
-    """A step is over: its last attempt, or the sum of its items."""
+    """A step is over: its last attempt, or the sum of its items. ``recalled``: it was so when the run was continued."""
 
     attempt: StepRun
+    recalled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallEnded:
+    """A call of a tool was made, or failed; one whose recorded result was given again isn't."""
+
+    call: ToolCall
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded:
-    """A run is over and recorded."""
+    """A run is over and recorded, or can't go on yet: it waits."""
 
     run: Run
 
@@ -60,11 +68,16 @@ class Notice:
     message: str
 
 
-Progress: TypeAlias = RunStarted | AttemptStarted | AttemptEnded | StepEnded | RunEnded | LineLogged | Notice
+Progress: TypeAlias = (
+    RunStarted | AttemptStarted | AttemptEnded | StepEnded | CallEnded | RunEnded | LineLogged | Notice
+)
 
 
 class Observer(Protocol):
-    """Sees progress as it happens. Called from the event loop: it must return at once and never raise."""
+    """Sees progress as it happens. Called from the event loop: it must return at once and never raise.
+
+    What it is about is what is worked for where it is called (:mod:`engine.trace_context`).
+    """
 
     def notice(self, progress: Progress) -> None: ...
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from engine import trace_context
 from engine.artifacts import of_event
 from engine.flow_sources import disabled
 from engine.language import Language
@@ -158,9 +159,12 @@ def _expect_step(definition: Definition, step: str) -> None:
 
 
 def _trigger(run: Run, by: Principal) -> Mapping[str, Json]:
-    """What the new run says of its start: what the old one said, and that it is made again, by whom."""
+    """What the new run says of its start: what the old one said, and that it is made again, by whom.
+
+    Its trace is another one.
+    """
     before = run.trigger.get("trigger")
     known: dict[str, Json] = dict(before) if isinstance(before, Mapping) else {}
     first = known.get("first", known.get("kind"))
     again = {**known, "kind": "retry", "run": run.id, "first": first, "principal": by.name}
-    return {**run.trigger, "trigger": again}
+    return trace_context.kept({**run.trigger, "trigger": again})

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from engine import log_context, trace_context
 from engine.artifacts import of_event
 from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
@@ -18,7 +19,7 @@ from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
 from engine.plans import Plan, Planner
-from engine.progress import NoObserver, Notice, Observer, RunEnded, RunStarted, Undisturbed
+from engine.progress import NoObserver, Notice, Observer, Observers, RunEnded, RunStarted, Undisturbed
 from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
 from engine.slots import slot_of
@@ -26,6 +27,7 @@ from engine.store import Store
 from engine.store.database import Behalf, on_behalf_of
 from engine.store.errors import AlreadyFinishedError, LeaseLostError, SlotsTakenError, StoreUnavailableError
 from engine.tool_calls import ToolCaller
+from engine.trace_context import Traces, Untraced
 from flows.contracts import Artifact, StepError, StepExecutor, StepResult, waiting
 from flows.definition import Definition
 from flows.errors import InvalidCallError, StepboxError
@@ -75,12 +77,17 @@ class Runs:
         executors: Mapping[type[StepConfig], StepExecutor],
         tools: ToolCaller,
         driver: Driver,
+        traces: Traces | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        """``observer`` sees what happens in all runs, those of subflows too; so do ``traces``."""
         self._workspace = workspace
         self._store = store
         self._executors = executors
         self._tools = tools
         self._driver = driver
+        self._traces: Traces = traces or Untraced()
+        self._observer = observer or NoObserver()
         self._planner = Planner(executors)
         self._heartbeat = Heartbeat(store)
         self._let_go: set[str] = set()
@@ -259,10 +266,15 @@ class Runs:
         with Interruption() as interruption, ExitStack() as leased:
             begun = await interruption.outlast(beginning)
             run = begun.run
+            trace = self._traces.of_run(run)
+            leased.enter_context(trace_context.within(trace))
+            of_trace = None if trace is None else trace.trace_id
+            leased.enter_context(log_context.about(run=run.id, flow=run.flow, step=None, trace_id=of_trace))
             self._behalves[run.id] = leased.enter_context(on_behalf_of(run.id))
             leased.callback(self._behalves.pop, run.id)
             if run.id in self._leaving:
                 raise LeaseLostError(run.id) from HandedOverError(run.id)
+            observer = Observers(observer, self._observer, self._traces)
             observer.notice(RunStarted(run=run))
             cancel = cancel or run.cancel_requested_at is not None
             execution = self._execution(plan, run, observer, host_directories, begun.past)
@@ -333,7 +345,7 @@ class Runs:
             self._store.runs.create,
             version,
             plan.inputs,
-            trigger=trigger,
+            trigger=trace_context.kept(trigger),
             parent_id=parent_id,
             running=True,
             subflows=subflows,

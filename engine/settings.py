@@ -1,4 +1,7 @@
-"""What the environment says: the only place that reads it. Every variable begins with ``STEPBOX_``."""
+"""What the environment says: the only place that reads it.
+
+Every variable begins with ``STEPBOX_``, but those that Docker and OpenTelemetry have given names to.
+"""
 
 import difflib
 import os
@@ -15,6 +18,7 @@ from flows.values import ByteSize, Duration
 from steps.addresses import Endpoint
 
 _PREFIX: Final = "STEPBOX_"
+_HTTP: Final = r"^https?://[^\s]+$"
 
 
 SHORTEST_TOKEN: Final = 32
@@ -165,6 +169,33 @@ class PrefectSettings(_Settings):
     """``STEPBOX_PREFECT_API_URL``; left out: runs are driven in this process."""
 
 
+class TraceSettings(BaseSettings):
+    """Whether there are traces: OpenTelemetry's own variables. Its SDK reads the others (:mod:`engine.tracing`)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OTEL_", frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+    exporter_otlp_endpoint: str | None = Field(default=None, pattern=_HTTP)
+    """``OTEL_EXPORTER_OTLP_ENDPOINT``: where a collector takes OTLP over HTTP; ``/v1/traces`` is added to it."""
+    exporter_otlp_traces_endpoint: str | None = Field(default=None, pattern=_HTTP)
+    """``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``: the same for traces alone, as it stands."""
+    exporter_otlp_protocol: Literal["http/protobuf"] = "http/protobuf"
+    """``OTEL_EXPORTER_OTLP_PROTOCOL``: the only one that Stepbox speaks."""
+    exporter_otlp_traces_protocol: Literal["http/protobuf"] = "http/protobuf"
+    """``OTEL_EXPORTER_OTLP_TRACES_PROTOCOL``: the same."""
+    traces_exporter: Literal["otlp", "none"] = "otlp"
+    """``OTEL_TRACES_EXPORTER``: ``none`` for no traces, whatever the endpoint."""
+    sdk_disabled: str = "false"
+    """``OTEL_SDK_DISABLED``: ``true`` for the same; anything else means no, as OpenTelemetry has it."""
+
+    @property
+    def are_on(self) -> bool:
+        """Whether spans are recorded."""
+        endpoint = self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint
+        return bool(endpoint) and self.traces_exporter != "none" and self.sdk_disabled.strip().lower() != "true"
+
+
 class ServeSettings(_Settings):
     """How ``stepbox serve`` works."""
 
@@ -174,7 +205,7 @@ class ServeSettings(_Settings):
     """``STEPBOX_SHUTDOWN_GRACE``: how long what runs may take to end once the service is told to."""
     max_body: ByteSize = Field(default=10_000_000, ge=1000)
     """``STEPBOX_MAX_BODY``: bytes of the body of a request."""
-    log_format: Literal["auto", "console", "json"] = "auto"
+    log_format: Literal["auto", "text", "json"] = "auto"
     """``STEPBOX_LOG_FORMAT``: ``auto`` is for people on a terminal and JSON lines elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """``STEPBOX_LOG_LEVEL``."""
@@ -244,13 +275,14 @@ class Settings:
         network, prefect = _read(NetworkSettings, problems), _read(PrefectSettings, problems)
         docker, serve = _read(DockerSettings, problems), _read(ServeSettings, problems)
         client, keep = _read(ClientSettings, problems), _read(KeepSettings, problems)
+        traces = _read(TraceSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        if not (serve and client and keep):
+        if not (serve and client and keep and traces):
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
-        self.serve, self.client, self.keep = serve, client, keep
+        self.serve, self.client, self.keep, self.traces = serve, client, keep, traces
 
     @property
     def database_url(self) -> str:
@@ -267,15 +299,15 @@ def _read(concern: type[_Concern], problems: list[str]) -> _Concern | None:
     try:
         return concern()
     except ValidationError as error:
-        problems += _explain(error)
+        problems += _explain(error, concern.model_config["env_prefix"])
         return None
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, prefix: str) -> Iterator[str]:
     for detail in error.errors():
         name = str(detail["loc"][0])
         given = "" if name in _SECRET else f"={detail['input']!r}"
-        yield f"{_PREFIX}{name.upper()}{given}: {detail['msg']}"
+        yield f"{prefix}{name.upper()}{given}: {detail['msg']}"
 
 
 _CONCERNS = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from engine import flow_changes
+from engine import flow_changes, trace_context
 from engine.bootstrap.parts import Parts
 from engine.flow_sources import FlowSource, StoredFlows
 from engine.plans import Plan, UnknownFlowError
@@ -108,7 +108,8 @@ async def queue(store: Store, version: FlowVersion, plan: Plan, trigger: Mapping
     slot = slot_of(plan.definition.flow, plan.inputs, trigger)
     if slot is not None and slot.policy == "cancel_running":
         await store.runs.make_room(version.workspace, version.flow, slot)
-    return await store.runs.create(version, plan.inputs, trigger=trigger, subflows=subflows, slot=slot)
+    kept = trace_context.kept(trigger)
+    return await store.runs.create(version, plan.inputs, trigger=kept, subflows=subflows, slot=slot)
 
 
 async def _claim(store: Store, workspace: str, key: str, asked: str, run_id: str) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.asking import ApprovalRejectedError, Asking
 from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
+from engine.progress import CallEnded, NoObserver, Observer
 from engine.records import ToolCall
 from engine.store import Store
 from engine.store.calls import OUTCOME_UNKNOWN
@@ -38,6 +41,8 @@ class Caller:
     journal: Journal
     asking: Asking | None = None
     """None where nobody can be asked: calls of tools that ask are refused."""
+    observer: Observer = field(default_factory=NoObserver)
+    """Hears of each call that was made."""
 
 
 class ToolCaller:
@@ -114,11 +119,12 @@ class ToolCaller:
             idempotency_key=call.idempotency_key,
             host_directories=caller.host_directories,
         )
-        if not tool.spec.in_store:
-            return await self._make(tool, arguments, context, call)
-        if nature.effect == "read":
-            return await self._read(tool, arguments, context, call)
-        return await self._commit(tool, arguments, context, call)
+        with _told(call, caller.observer):
+            if not tool.spec.in_store:
+                return await self._make(tool, arguments, context, call)
+            if nature.effect == "read":
+                return await self._read(tool, arguments, context, call)
+            return await self._commit(tool, arguments, context, call)
 
     async def _make(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
         """Make a call that reaches outside of the store, recorded before and after."""
@@ -187,6 +193,27 @@ class ToolCaller:
         except StepboxError:
             # Of a plug-in that is gone.
             return None
+
+
+@contextmanager
+def _told(call: ToolCall, observer: Observer) -> Iterator[None]:
+    """Tell the observer of the call's end; not where another engine drives the run by then."""
+    error: StepError | None = None
+    try:
+        yield
+    except LeaseLostError:
+        raise
+    except asyncio.CancelledError:
+        error = StepError(code="cancelled", message="the attempt ended meanwhile")
+        raise
+    except StepboxError as problem:
+        error = StepError.of(problem)
+        raise
+    else:
+        observer.notice(CallEnded(call=replace(call, ended_at=datetime.now(UTC))))
+    finally:
+        if error is not None:
+            observer.notice(CallEnded(call=replace(call, error=error, ended_at=datetime.now(UTC))))
 
 
 class BrokenToolError(ToolError):

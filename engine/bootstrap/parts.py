@@ -11,13 +11,16 @@ from engine.execution import Execution, RunOutcome
 from engine.intake.receiver import Receiver
 from engine.language import Language
 from engine.orchestrator.environment import prepare
+from engine.progress import NoObserver, Observer
 from engine.records import DEFAULT_WORKSPACE
+from engine.run_log import RunLog
 from engine.runs import Driver, Runs
 from engine.secret_key import KeyFile
 from engine.secrets import Secrets
 from engine.settings import Settings
 from engine.store import Store
 from engine.tool_calls import ToolCaller
+from engine.trace_context import Traces, Untraced
 from flows.contracts import StepExecutor
 from flows.model import StepConfig
 from steps.approval import ApprovalExecutor, ApprovalStep
@@ -44,6 +47,7 @@ class Parts:
         self.language = language
         self._open_sandboxes: Sandboxes | None = None
         self._runs: Runs | None = None
+        self._traces: Traces | None = None
         self.receiver: Receiver | None = None
         """What takes events in this process; None where it is no service."""
         self._settings = settings
@@ -105,6 +109,16 @@ class Parts:
                 self._open_sandboxes.warm()
             return self._open_sandboxes
 
+    async def traces(self) -> Traces:
+        """What records spans; nothing does, and nothing of OpenTelemetry is imported, where there is no endpoint."""
+        async with self._opening:
+            if self._traces is None and self._settings.traces.are_on:
+                module: Any = await asyncio.to_thread(importlib.import_module, "engine.tracing")
+                tracing = module.Tracing()
+                self._stack.push_async_callback(tracing.close)
+                self._traces = tracing
+            return self._traces or Untraced()
+
     async def runs(self, driver: Driver | None = None) -> Runs:
         """What sees runs to their end by a driver; by Prefect, of which there is one, where none is given."""
         if driver is not None:
@@ -114,6 +128,7 @@ class Parts:
         return self._runs
 
     async def _make_runs(self, driver: Driver) -> Runs:
+        traces = await self.traces()
         store = await self.store()
         await store.artifacts.contents.probe()
         sandboxes = await self.sandboxes()
@@ -145,7 +160,16 @@ class Parts:
             events=Emission(store=store, language=self.language, receiver=lambda: self.receiver),
         )
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
-        return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)
+        observer: Observer = RunLog() if self._lasting else NoObserver()
+        return Runs(
+            workspace=WORKSPACE,
+            store=store,
+            executors=executors,
+            tools=tools,
+            driver=driver,
+            traces=traces,
+            observer=observer,
+        )
 
 
 class LateOrchestrator:

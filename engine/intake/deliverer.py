@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from engine import trace_context
 from engine.cancellation import happened
 from engine.deliveries import Delivery, DeliveryStatus, KeptEvent
 from engine.intake.subscriptions import Subscription, subscriptions_of
@@ -15,6 +16,7 @@ from engine.plans import KindUnavailableError, Plan
 from engine.records import FlowVersion, Run
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, StoreError
+from engine.trace_context import TraceContext
 from flows.contracts import StepError
 from flows.definition import Definition
 from flows.errors import FeatureUnavailableError, InvalidCallError, InvalidFlowError, StepboxError
@@ -175,18 +177,22 @@ class Deliverer:
             await self._die(delivery, event, error)
             return
         plan = await self._starting.plan(found.version, definition, inputs)
-        run_id: str | None = None
-        async with self._store.transaction():
-            made = await self._starting.create(found.version, plan, _trigger(found, event))
-            if isinstance(made, str):
-                await self._store.events.end(delivery.id, DeliveryStatus.SKIPPED, reason=made)
-            else:
-                await self._store.events.end(delivery.id, DeliveryStatus.STARTED, run_id=made.id)
-                run_id = made.id
+        with trace_context.within(TraceContext.parse(event.traceparent)):
+            run_id = await self._start(delivery, found, plan, event)
         if run_id is not None:
             if (watched := self._watched.get(delivery.id)) is not None:
                 watched.run_id = run_id
             self._starting.wake()
+
+    async def _start(self, delivery: Delivery, found: Subscription, plan: Plan, event: KeptEvent) -> str | None:
+        """Create the run of a delivery, which ends it; gives the run's id, None where the flow passes it over."""
+        async with self._store.transaction():
+            made = await self._starting.create(found.version, plan, _trigger(found, event))
+            if isinstance(made, str):
+                await self._store.events.end(delivery.id, DeliveryStatus.SKIPPED, reason=made)
+                return None
+            await self._store.events.end(delivery.id, DeliveryStatus.STARTED, run_id=made.id)
+        return made.id
 
     async def _subscription(self, delivery: Delivery) -> Subscription | StepError:
         """The trigger of a delivery, or why there is none."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from engine.deliveries import Accepted
     from engine.intake.hooks import HookAnswer
     from engine.principal import Principal
+    from engine.requests import AnsweredRequest
+    from engine.trace_context import TraceContext
 
 
 class Serving(Protocol):
@@ -40,5 +42,8 @@ class Serving(Protocol):
     async def metrics(self) -> bytes:
         """What Prometheus reads."""
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered; ``route`` is its path with names for what varies."""
+    def trace(self, traceparent: str | None) -> "TraceContext | None":
+        """The span of a request that came with this header; see :mod:`engine.trace_context`."""
+
+    def requested(self, request: "AnsweredRequest") -> None:
+        """Count a request that was answered, and record its span, which is worked for here."""

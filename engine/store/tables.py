@@ -366,6 +366,7 @@ class EventTable(Table, table=True):
     key: str | None = None
     data: dict[str, Any] = Field(sa_type=Payload)
     causes: list[str] = Field(sa_type=Payload)
+    traceparent: str | None = None
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     received_at: datetime = Field(sa_type=UtcDateTime)
     repeats: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

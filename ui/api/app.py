@@ -19,12 +19,11 @@ from ui.api import (
     secrets,
     tokens,
 )
-from ui.api.guard import Guard
+from ui.api.guard import PREFIX, Guard
 from ui.api.health import health, metrics
 from ui.api.openapi import BEARER, describe
 from ui.api.queries import check_query
 
-PREFIX = "/api/v1"
 ROUTERS = (
     flows.router,
     runs.router,

@@ -1,23 +1,35 @@
 """What every request passes: who asks, how much may be sent, which headers answers carry, and what is counted."""
 
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
 
+from engine import log_context, trace_context
+from engine.requests import AnsweredRequest
 from engine.service import Serving
 from flows.errors import StepboxError
 from ui.api import problems
 
 _log = logging.getLogger("stepbox.http")
 
+PREFIX: Final = "/api/v1"
+"""What the paths of the API begin with."""
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
 SELF_VERIFYING: Final = "/hooks/"
 """What the paths of requests begin with that prove by themselves who they are from, and limit their bodies."""
+
+UNTRACED: Final = frozenset({"/metrics"})
+"""Paths that are asked for so often that their spans, as those of health, would only hide the others."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
+"""Request ids that are taken as they come: of characters that mean nothing to any log or terminal."""
 
 _HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -45,10 +57,18 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
-        begun = time.perf_counter()
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        request_id = _request_id(headers.get(b"x-request-id"))
+        traced = scope["path"] not in self._open and scope["path"] not in UNTRACED
+        trace = self._serving.trace(headers.get(b"traceparent")) if traced else None
+        facts = {"request_id": request_id, "trace_id": None if trace is None else trace.trace_id}
+        with log_context.about(**facts), trace_context.within(trace):
+            await self._answer(scope, receive, _Answer(send, request_id), headers)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer", headers: Mapping[bytes, str]) -> None:
+        came_at, begun = datetime.now(UTC), time.perf_counter()
         try:
-            await self._pass(scope, receive, answer)
+            await self._pass(scope, receive, answer, headers)
         except Exception:
             _log.exception("a request failed inside Stepbox", extra={"path": scope["path"]})
             if answer.status is not None:
@@ -56,10 +76,20 @@ class Guard:
             failed = problems.problem(500, "internal_error", "Stepbox failed", fix="report this as a bug")
             await failed(scope, receive, answer)
         finally:
-            self._count(scope, answer.status or 0, time.perf_counter() - begun)
+            request = AnsweredRequest(
+                id=answer.request_id,
+                method=scope["method"],
+                scheme=scope.get("scheme", "http"),
+                path=scope["path"],
+                route=_route(scope),
+                status=answer.status or 0,
+                came_at=came_at,
+                seconds=time.perf_counter() - begun,
+                traceparent=headers.get(b"traceparent"),
+            )
+            self._count(scope, request)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: "_Answer") -> None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
+    async def _pass(self, scope: Scope, receive: Receive, send: "_Answer", headers: Mapping[bytes, str]) -> None:
         verifies_itself = scope["path"].startswith(SELF_VERIFYING)
         if not verifies_itself and scope["path"] not in self._open:
             try:
@@ -70,30 +100,29 @@ class Guard:
         if verifies_itself:
             await self._app(scope, receive, send)
             return
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._max_body:
+        length = headers.get(b"content-length", "0")
+        if not length.isdecimal() or int(length) > self._max_body:
             refused = problems.problem(413, "body_too_large", _too_large(self._max_body), fix="send less")
             await refused(scope, receive, send)
             return
         await self._app(scope, _limited(receive, self._max_body), send)
 
-    async def _principal(self, header: bytes | None) -> object:
-        text = (header or b"").decode("latin-1").strip()
+    async def _principal(self, header: str | None) -> object:
+        text = (header or "").strip()
         token = text[len(_SCHEME) :].strip() if text.lower().startswith(_SCHEME) else ""
         return await self._serving.authenticate(token)
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self._serving.requested(scope["method"], route, status, seconds)
+    def _count(self, scope: Scope, request: AnsweredRequest) -> None:
+        self._serving.requested(request)
         principal = scope.get("state", {}).get("principal")
         _log.log(
             logging.DEBUG if scope["path"] in self._open else logging.INFO,
             "request",
             extra={
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "ms": round(seconds * 1000, 1),
+                "method": request.method,
+                "path": request.path,
+                "status": request.status,
+                "ms": round(request.seconds * 1000, 1),
                 "principal": getattr(principal, "name", None),
             },
         )
@@ -102,17 +131,30 @@ class Guard:
 class _Answer:
     """Sends an answer with the headers that all have, and knows its status."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
+        self.request_id = request_id
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             given = {name for name, _value in message["headers"]}
-            more = (*_HEADERS, _NOT_KEPT)
+            more = (*_HEADERS, _NOT_KEPT, (b"x-request-id", self.request_id.encode()))
             message = {**message, "headers": [*message["headers"], *(one for one in more if one[0] not in given)]}
         await self._send(message)
+
+
+def _route(scope: Scope) -> str | None:
+    """The path of the route that was found, with names for what varies."""
+    path = getattr(scope.get("route"), "path_format", None)
+    below = path is not None and scope["path"].startswith(f"{PREFIX}/")
+    return f"{PREFIX}{path}" if below else path
+
+
+def _request_id(given: str | None) -> str:
+    """The id of a request: what it came with, or a new one where that is none."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else str(ULID())
 
 
 def _limited(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:

@@ -587,6 +587,8 @@ class ProblemOut(BaseModel):
     code: str = Field(examples=["unknown_flow"])
     """Stays the same over versions."""
     fix: str | None = Field(default=None, examples=["see the names with: stepbox flows list"])
+    request_id: str | None = Field(default=None, examples=["01K6ZQ4T5N8W0Q2M4R6X8Y0A1B"])
+    """That of the `X-Request-ID` header, which the service's log has too."""
     exit_status: int | None = Field(default=None, examples=[2])
     """That of the command line for the same error: 2 the call is wrong, 3 it can't be had or enforced here."""
     problems: list[dict[str, Json]] | None = None

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from engine import log_context
 from engine.documents import problem_document
 from engine.service import RejectedError
 from flows.errors import InvalidFlowError, StepboxError
@@ -70,6 +71,7 @@ def problem(
         "detail": detail,
         "code": code,
         "fix": fix,
+        "request_id": log_context.facts().get("request_id"),
     }
     if exit_status is not None:
         document["exit_status"] = exit_status

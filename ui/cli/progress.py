@@ -14,6 +14,7 @@ from rich.text import Text
 from engine.progress import (
     AttemptEnded,
     AttemptStarted,
+    CallEnded,
     LineLogged,
     NoObserver,
     Notice,
@@ -126,7 +127,7 @@ class LiveView:
                     self._console.print(line)
             case RunEnded():
                 self._over = True
-            case RunStarted():
+            case RunStarted() | CallEnded():
                 pass
 
     def _row(self, attempt: StepRun) -> "_Row":
@@ -245,7 +246,7 @@ def describe(progress: Progress) -> Text | None:
             )
         case Notice(message=message):
             return Text(plain(message), style="dim")
-        case RunStarted() | RunEnded() | AttemptStarted() | AttemptEnded():
+        case RunStarted() | RunEnded() | AttemptStarted() | AttemptEnded() | CallEnded():
             return None
 
 

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Coroutine, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,14 @@ CLOSE_WITHIN = 5
 """Seconds that open requests may take once runs have ended."""
 
 
+class LogFormat(StrEnum):
+    """How the log is written."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
 class AddressUnavailableError(StepboxError):
     """The address can't be listened on."""
 
@@ -40,6 +49,10 @@ def serve(
         Path | None,
         typer.Option(metavar="DIR", help="Apply the flows of a directory, now and whenever its files change."),
     ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="JSON lines, or text for people; auto: text on a terminal.", show_default="auto"),
+    ] = None,
 ) -> None:
     """Serve the HTTP API and drive the runs that are started by it, until SIGTERM or Ctrl-C.
 
@@ -51,18 +64,18 @@ def serve(
     """
 
     def work() -> "Coroutine[None, None, int]":
-        return _serve(host, port, flows)
+        return _serve(host, port, flows, log_format)
 
     leave(work)
 
 
-async def _serve(host: str, port: int, flows: Path | None) -> int:
+async def _serve(host: str, port: int, flows: Path | None, log_format: LogFormat | None) -> int:
     from engine.bootstrap import open_serving
     from engine.settings import Settings
     from ui.cli.service_log import configure
 
     settings = Settings().serve
-    configure(settings.log_format, settings.log_level)
+    configure(settings.log_format if log_format is None else log_format.value, settings.log_level)
     with _listen(host, port) as listening:
         async with open_serving() as serving:
             token = await serving.first_token()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +73,17 @@ class Api:
 
 @pytest.fixture
 async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
-    """A service on a home of its own."""
+    async with open_api(tmp_path, monkeypatch) as api:
+        yield api
+
+
+@asynccontextmanager
+async def open_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """A service on a home of its own; opened once more, it is one that was started again."""
     monkeypatch.setenv("STEPBOX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STEPBOX_RUNNER", "nsjail")
     async with open_serving() as serving:
-        token = await serving.first_token()
+        token = await serving.first_token() or (await serving.service().create_token("tester")).text
         app = create_app(serving, max_body=MAX_BODY)
         headers = {"Authorization": f"Bearer {token}"}
         transport = httpx.ASGITransport(app)

@@ -186,7 +186,7 @@ async def test_metrics_count_runs_and_requests(api: Api) -> None:
         "stepbox_queued_runs 0.0",
         "stepbox_driven_runs 0.0",
         "stepbox_ready_sandboxes ",
-        'stepbox_http_requests_total{method="GET",route="/runs/{run}",status="404"} 1.0',
+        'stepbox_http_requests_total{method="GET",route="/api/v1/runs/{run}",status="404"} 1.0',
         "stepbox_http_request_seconds_bucket{",
         "stepbox_run_seconds_count 1.0",
         "process_resident_memory_bytes",
