@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from engine.bootstrap.parts import WORKSPACE, Parts
 from engine.cancellation import Interruption
-from engine.deliveries import Accepted
+from engine.deliveries import Accepted, DeliveryStatus
 from engine.dispatcher import LOOK_AGAIN, Dispatcher
 from engine.execution import why_ended
 from engine.feed import Feed
@@ -69,6 +69,10 @@ class LocalServing:
                 "stepbox_driven_runs": ("Runs that are driven now.", lambda: self._dispatcher.active),
                 "stepbox_ready_sandboxes": ("Sandboxes that wait for a job.", lambda: sandboxes.ready),
                 "stepbox_waiting_jobs": ("Jobs that wait for others to end.", lambda: sandboxes.queued),
+                "stepbox_schedule_lag_seconds": (
+                    "By how much the last time of a schedule was late, or one is that is due.",
+                    lambda: self.intake.schedules.lag,
+                ),
             }
         )
         self._observer = Observers(self._feed, self._metrics)
@@ -159,7 +163,12 @@ class LocalServing:
         return Readiness(checks=checks)
 
     async def metrics(self) -> bytes:
-        self._metrics.queued.set(await self._store.runs.count(RunStatus.QUEUED, workspace=WORKSPACE))
+        for status in (RunStatus.QUEUED, RunStatus.WAITING):
+            self._metrics.runs_now(status, await self._store.runs.count(status, workspace=WORKSPACE))
+        unfinished = (DeliveryStatus.PENDING, DeliveryStatus.DEAD)
+        deliveries = await self._store.events.counts(*unfinished)
+        for each in unfinished:
+            self._metrics.deliveries_now(each, deliveries.get(each, 0))
         return self._metrics.text()
 
     def trace(self, traceparent: str | None) -> TraceContext | None:

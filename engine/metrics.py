@@ -1,12 +1,13 @@
 """What Prometheus reads of a service."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from engine.deliveries import DeliveryStatus
 from engine.progress import AttemptEnded, CallEnded, Progress, RunEnded, RunStarted
 from engine.requests import AnsweredRequest
 from flows.values import RunStatus
@@ -41,7 +42,18 @@ class Metrics:
         self._request_time = Histogram(
             "stepbox_http_request_seconds", "What requests took.", ("route",), registry=registry, buckets=_SECONDS
         )
-        self.queued = Gauge("stepbox_queued_runs", "Runs that wait to be driven.", registry=registry)
+        self._runs_now = {
+            RunStatus.QUEUED: Gauge("stepbox_queued_runs", "Runs that wait to be driven.", registry=registry),
+            RunStatus.WAITING: Gauge(
+                "stepbox_waiting_runs", "Runs that wait for a person, a time or an event.", registry=registry
+            ),
+        }
+        self._deliveries_now = Gauge(
+            "stepbox_deliveries",
+            "Events at triggers that have no end yet, or are dead.",
+            ("status",),
+            registry=registry,
+        )
         for name, (meaning, read) in gauges.items():
             Gauge(name, meaning, registry=registry).set_function(read)
 
@@ -67,6 +79,14 @@ class Metrics:
         route = request.route or "unmatched"
         self._requests.labels(request.method, route, str(request.status)).inc()
         self._request_time.labels(route).observe(request.seconds)
+
+    def runs_now(self, status: Literal[RunStatus.QUEUED, RunStatus.WAITING], count: int) -> None:
+        """Say how many runs have that status."""
+        self._runs_now[status].set(count)
+
+    def deliveries_now(self, status: DeliveryStatus, count: int) -> None:
+        """Say what has become of how many events at triggers."""
+        self._deliveries_now.labels(status.value).set(count)
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""

@@ -46,6 +46,8 @@ class Tracing:
     """Implements :class:`engine.trace_context.Traces`. Libraries don't know of it, so they add no spans."""
 
     def __init__(self) -> None:
+        # What is sent once more after a failure is no news; what is lost is.
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._ids = _GivenIds()
         self._provider = TracerProvider(resource=_resource(), id_generator=self._ids, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

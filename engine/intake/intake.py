@@ -143,7 +143,7 @@ class Intake:
             delivery.flow,
             delivery.trigger_id,
             error.message,
-            extra={"event": event.id, "delivery": delivery.id, "code": error.code},
+            extra={"event_id": event.id, "delivery": delivery.id, "code": error.code},
         )
         for told in self.died:
             await told(delivery, event, error)

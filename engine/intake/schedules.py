@@ -45,8 +45,14 @@ class Schedules:
         self._stirred = asyncio.Event()
         self._plans: dict[str, Plan] = {}
         self._next: dict[str, datetime | None] = {}
-        self.lag = 0.0
-        """Seconds by which the last event came after its time."""
+        self._late = 0.0
+
+    @property
+    def lag(self) -> float:
+        """Seconds by which the last event came after its time; or by which one is late that hasn't come yet."""
+        now = datetime.now(UTC)
+        overdue = [(now - moment).total_seconds() for moment in self._next.values() if moment is not None]
+        return max([self._late, *overdue])
 
     def wake(self) -> None:
         """Say that the flows have changed."""
@@ -128,7 +134,7 @@ class Schedules:
         events += [(_event(subscription, plan.event(one)), [subscription.recipient]) for one in decided.starts]
         await self._store.events.accept_all(events, move=moved)
         if decided.starts:
-            self.lag = max(0.0, (now - decided.starts[-1].due_at).total_seconds())
+            self._late = max(0.0, (now - decided.starts[-1].due_at).total_seconds())
             self._deliverer.wake()
 
 

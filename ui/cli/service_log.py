@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 LogFormat = Literal["auto", "text", "json"]
 
-_QUIET: Final = (
-    *("httpx", "httpcore", "uvicorn.error", "asyncio", "prefect", "docker", "urllib3", "alembic", "opentelemetry"),
-)
+_QUIET: Final = ("httpx", "httpcore", "uvicorn.error", "asyncio", "prefect", "docker", "urllib3", "alembic")
 """Loggers of others, of which only warnings matter here."""
 _FIRST: Final = ("time", "level", "logger", "event", *FACTS)
 

@@ -203,6 +203,7 @@ async def test_deliveries_are_listed_by_flow_and_status_in_pages(store: Store, v
     assert rest.next is None
     assert [each.id for each in (await store.events.deliveries(status=DeliveryStatus.FILTERED)).items] == ids[:1]
     assert await store.events.counts() == {DeliveryStatus.PENDING: 9, DeliveryStatus.FILTERED: 1}
+    assert await store.events.counts(DeliveryStatus.DEAD, DeliveryStatus.FILTERED) == {DeliveryStatus.FILTERED: 1}
 
 
 async def test_a_trigger_moves_with_its_event_and_only_from_where_it_stood(store: Store, version: FlowVersion) -> None:

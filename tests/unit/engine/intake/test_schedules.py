@@ -120,3 +120,15 @@ async def test_it_sleeps_until_the_next_time_but_never_long(intake: Intake) -> N
     soon = datetime.now(UTC) + timedelta(seconds=2)
     await intake.apply(f"flow: soon\ntriggers:\n  - id: s\n    schedule: {{interval: 1s}}\n{STEPS}")
     assert await intake.schedules.look(soon - timedelta(seconds=2)) <= 1
+
+
+async def test_the_lag_is_that_of_the_last_one_and_of_one_that_is_overdue(intake: Intake) -> None:
+    await intake.apply(hourly())
+    assert intake.schedules.lag == 0.0
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    await intake.schedules.look(an_hour_ago)
+    # The next one was due less than an hour ago, and nobody has looked since.
+    assert 0.0 < intake.schedules.lag <= 3700.0
+    await intake.schedules.look(datetime.now(UTC))
+    late = intake.schedules.lag
+    assert 0.0 < late <= 3700.0
