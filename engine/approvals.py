@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from getpass import getuser
 
 from engine.principal import Principal
-from engine.records import Approval, Decision
+from engine.records import Approval, Decision, Page
 from engine.store import Store
 from engine.store.errors import AmbiguousIdError, UnknownRecordError
 from flows.errors import InvalidCallError
@@ -13,7 +13,8 @@ from flows.schemas import mismatches
 from flows.values import Json
 
 ID_LENGTH = 26
-_NAMED = 3
+_MEANT = 1000
+"""Of more than so many that begin alike, the newest are looked at."""
 
 
 class InvalidFormError(InvalidCallError):
@@ -29,10 +30,14 @@ class Approvals:
         self._store = store
         self._workspace = workspace
 
-    async def list(self, *, run: str | None = None, undecided: bool = True) -> Sequence[Approval]:
-        """The newest first; of a run those of its subflows too."""
+    async def list(
+        self, *, run: str | None = None, undecided: bool = True, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Approval]:
+        """The newest first, all of them without a limit; of a run those of its subflows too."""
         runs = None if run is None else await self._with_subflows(run)
-        return await self._store.approvals.list(workspace=self._workspace, runs=runs, undecided=undecided)
+        return await self._store.approvals.page(
+            workspace=self._workspace, runs=runs, undecided=undecided, limit=limit, cursor=cursor
+        )
 
     async def find(self, target: str) -> Approval:
         """The question of an id, or of enough of its beginning; or the only undecided one of a run.
@@ -44,16 +49,12 @@ class Approvals:
         prefix = target.strip().upper()
         found: Sequence[Approval] = ()
         if prefix and len(prefix) <= ID_LENGTH:
-            found = await self._store.approvals.list(workspace=self._workspace, prefix=prefix)
+            found = (await self._store.approvals.page(workspace=self._workspace, prefix=prefix, limit=_MEANT)).items
         if len(found) != 1:
             found = [one for one in found if one.decision is None] or await self._of_run(target)
         if len(found) == 1:
             return found[0]
-        some = ", ".join(f"{one.id} ({one.label})" for one in found[:_NAMED])
-        more = " …" if len(found) > _NAMED else ""
-        raise AmbiguousIdError(
-            f"more than one approval is meant by {target!r}: {some}{more}", fix="give one of the ids"
-        )
+        raise AmbiguousIdError("approval", target, [f"{one.id} ({one.label})" for one in found])
 
     async def decide(
         self, target: str, decision: Decision, *, by: str, comment: str | None, values: Mapping[str, Json]
@@ -75,7 +76,7 @@ class Approvals:
 
     async def _of_run(self, target: str) -> Sequence[Approval]:
         try:
-            found = await self.list(run=target)
+            found = (await self.list(run=target)).items
         except UnknownRecordError:
             found = ()
         if not found:

@@ -10,7 +10,6 @@ from engine.store.errors import AmbiguousIdError, UnknownRecordError
 from flows.errors import InvalidCallError
 
 ID_LENGTH = 26
-_NAMED = 3
 _BATCH = 500
 
 
@@ -47,9 +46,7 @@ class Events:
         if not found:
             raise UnknownRecordError(f"there is no event {target[:100]!r}", fix="see the ids: stepbox events list")
         if len(found) > 1:
-            some = ", ".join(found[:_NAMED])
-            more = " …" if len(found) > _NAMED else ""
-            raise AmbiguousIdError(f"more than one event begins with {target!r}: {some}{more}", fix="give more of it")
+            raise AmbiguousIdError("event", target, found)
         return await self._store.events.get(found[0])
 
     async def redrive(self, target: str) -> Sequence[Delivery]:

@@ -140,6 +140,8 @@ class Client:
         fix = document.get("fix")
         if code == "unauthenticated":
             fix = "set STEPBOX_TOKEN to a token of the service: stepbox tokens create NAME makes one there"
+        if answer.is_server_error and document.get("request_id"):
+            message += f" (request {document['request_id']} in the service's log)"
         for one in document.get("problems") or ():
             message += f"\n{one.get('at', '')}: {one.get('message', '')}"
         raise _error(code, int(document.get("exit_status") or (2 if answer.is_client_error else 1)))(message, fix=fix)

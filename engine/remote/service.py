@@ -275,7 +275,7 @@ class RemoteService:
         return IssuedToken(record=records.token(made), text=made["token"])
 
     async def tokens(self) -> Sequence[TokenRecord]:
-        return [records.token(one) for one in (await self._client.call("GET", "/tokens"))["items"]]
+        return [records.token(one) for one in await self._client.pages("/tokens")]
 
     async def revoke_token(self, token: str) -> TokenRecord:
         return records.token(await self._client.call("DELETE", f"/tokens/{quote(token)}"))
@@ -307,10 +307,15 @@ class RemoteService:
     async def abandoned(self) -> Sequence[RunSummary]:
         return [records.run_summary(one) for one in await self._client.pages("/abandoned-runs")]
 
-    async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
+    async def approvals(
+        self, *, run: str | None, undecided: bool, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Approval]:
         query = {"run": run, "decided": "false" if undecided else "true"}
-        found = await self._client.call("GET", "/approvals", query=query)
-        return [records.approval(one) for one in found["items"]]
+        if limit is None:
+            found = await self._client.pages("/approvals", query=query)
+            return Page(items=tuple(records.approval(one) for one in found))
+        page = await self._client.call("GET", "/approvals", query={**query, "limit": limit, "cursor": cursor})
+        return Page(items=tuple(records.approval(one) for one in page["items"]), next=page["next"])
 
     async def decide(
         self,
@@ -333,7 +338,7 @@ class RemoteService:
         return records.secret(await self._client.call("PUT", f"/secrets/{quote(name, safe='')}", body=body))
 
     async def secrets(self) -> Sequence[SecretSummary]:
-        return [records.secret(one) for one in (await self._client.call("GET", "/secrets"))["items"]]
+        return [records.secret(one) for one in await self._client.pages("/secrets")]
 
     async def delete_secret(self, name: str, *, old_only: bool) -> int:
         query = {"old_only": "true" if old_only else "false"}

@@ -1,17 +1,22 @@
 """What runs ask of people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
-from engine.records import Approval, Decision
+from engine.records import Approval, Decision, Page
 from flows.values import Json
 
 
 class ApprovalUseCases(Protocol):
     """What runs ask of people."""
 
-    async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
-        """What runs wait for people to decide; of a run, also its subflows. See :mod:`engine.approvals`."""
+    async def approvals(
+        self, *, run: str | None, undecided: bool, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Approval]:
+        """What runs wait for people to decide, the newest first; of a run, also its subflows.
+
+        All of it without a limit. See :mod:`engine.approvals`.
+        """
 
     async def decide(
         self,

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
-from engine.records import DEFAULT_WORKSPACE, Approval, Decision
+from engine.records import DEFAULT_WORKSPACE, Approval, Decision, Page
 from engine.store import fence
 from engine.store.approval_table import ApprovalTable
 from engine.store.clock import now_of
@@ -21,7 +21,6 @@ from engine.store.waits import wake
 from flows.contracts import Asked, Question
 from flows.values import Json
 
-_LIMIT: Final = 1000
 _TABLE = ApprovalTable.__table__
 _THIS = _TABLE.c.id == bindparam("this")
 _NOW = bindparam("now", type_=UtcDateTime())
@@ -149,9 +148,24 @@ class Approvals:
         prefix: str = "",
         undecided: bool = False,
     ) -> tuple[Approval, ...]:
-        """The questions, the newest first, at most 1,000; one whose time is over counts as decided.
+        """All of :meth:`page`."""
+        page = await self.page(workspace=workspace, runs=runs, prefix=prefix, undecided=undecided)
+        return page.items
 
-        ``runs`` keeps those of these runs, ``prefix`` those whose id begins so.
+    async def page(
+        self,
+        *,
+        workspace: str = DEFAULT_WORKSPACE,
+        runs: Iterable[str] | None = None,
+        prefix: str = "",
+        undecided: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[Approval]:
+        """The questions, the newest first, all of them without a limit; one whose time is over counts as decided.
+
+        ``runs`` keeps those of these runs, ``prefix`` those whose id begins so. ``cursor`` is the ``next`` of the page
+        before. A page can have fewer than ``limit``, and others after it.
         """
         query = select(_TABLE).where(_TABLE.c.workspace == workspace)
         if runs is not None:
@@ -160,12 +174,16 @@ class Approvals:
             query = query.where(func.substr(_TABLE.c.id, 1, len(prefix)) == prefix)
         if undecided:
             query = query.where(_OPEN)
-        query = query.order_by(_TABLE.c.id.desc()).limit(_LIMIT)
+        if cursor is not None:
+            query = query.where(_TABLE.c.id < cursor)
+        query = query.order_by(_TABLE.c.id.desc()).limit(None if limit is None else limit + 1)
 
-        def read(connection: Connection) -> tuple[Approval, ...]:
+        def read(connection: Connection) -> Page[Approval]:
             now = now_of(connection)
-            found = (_approval(row, now) for row in connection.execute(query))
-            return tuple(one for one in found if not (undecided and one.decision is not None))
+            found = [_approval(row, now) for row in connection.execute(query)]
+            here = found[:limit]
+            items = tuple(one for one in here if not (undecided and one.decision is not None))
+            return Page(items=items, next=here[-1].id if len(found) > len(here) else None)
 
         return await self._database.read(read)
 

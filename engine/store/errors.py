@@ -1,7 +1,13 @@
 """What can go wrong between the engine and its database."""
 
+from collections.abc import Sequence
+from typing import Final
+
 from flows.errors import InvalidCallError, StepboxError
 from steps.sandbox.owner import describe
+
+_NAMED: Final = 3
+"""Of several that are meant, so many are named."""
 
 
 class StoreError(StepboxError):
@@ -36,9 +42,13 @@ class UnknownRecordError(InvalidCallError):
 
 
 class AmbiguousIdError(InvalidCallError):
-    """More than one run has an id that begins so."""
+    """More than one run, event or approval is meant by what was given: ``ids`` are theirs, of which some are named."""
 
     code = "ambiguous_id"
+
+    def __init__(self, what: str, given: str, ids: Sequence[str]) -> None:
+        named = ", ".join(ids[:_NAMED]) + (" …" if len(ids) > _NAMED else "")
+        super().__init__(f"more than one {what} is meant by {given!r}: {named}", fix="give more of the id")
 
 
 class RunDrivenError(InvalidCallError):

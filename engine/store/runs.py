@@ -353,11 +353,7 @@ class Runs:
         if not rows:
             raise _unknown(prefix)
         if len(rows) > 1:
-            ids = ", ".join(row.id for row in rows[:3])
-            raise AmbiguousIdError(
-                f"more than one run begins with {prefix!r}: {ids}{' …' if len(rows) > 3 else ''}",  # noqa: PLR2004
-                fix="give more of the id",
-            )
+            raise AmbiguousIdError("run", prefix, [row.id for row in rows])
         return _run(rows[0])
 
     async def list(

@@ -1,9 +1,9 @@
 """What runs ask of people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from engine.approvals import Approvals, decider, form_values
-from engine.records import Approval, Decision
+from engine.records import Approval, Decision, Page
 from engine.use_cases.acting import Acting
 from flows.values import Json
 
@@ -11,9 +11,12 @@ from flows.values import Json
 class ApprovalUseCases(Acting):
     """What runs ask of people."""
 
-    async def approvals(self, *, run: str | None, undecided: bool) -> Sequence[Approval]:
+    async def approvals(
+        self, *, run: str | None, undecided: bool, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Approval]:
         self._may("runs.read")
-        return await Approvals(await self._parts.store(), self._workspace).list(run=run, undecided=undecided)
+        approvals = Approvals(await self._parts.store(), self._workspace)
+        return await approvals.list(run=run, undecided=undecided, limit=limit, cursor=cursor)
 
     async def decide(
         self,

@@ -94,7 +94,7 @@ def test_each_line_of_the_log_says_what_it_is_about(observed: Service, run: str)
 
 @pytest.mark.parametrize("given", [None, "", "a" * 129, "a b", "é", '"', "\x7f"])
 def test_a_request_id_that_is_none_is_replaced_and_every_answer_has_one(observed: Service, given: str | None) -> None:
-    headers = {} if given is None else {"X-Request-ID": given.encode("latin-1")}
+    headers = {} if given is None else {b"X-Request-ID": given.encode("latin-1")}
     for path, token in (("/runs", True), ("/runs/7ZZ", True), ("/runs", False), ("/nothing", True)):
         request = observed.client.build_request("GET", path, headers=headers)
         if not token:

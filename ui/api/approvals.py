@@ -12,7 +12,7 @@ from flows.values import Json
 from ui.api.bodies import ExactRoute
 from ui.api.models import APPROVAL_ID, RUN_ID, ApprovalOut, DecidedOut, DecideIn, PageOut
 from ui.api.openapi import refusals
-from ui.api.requests import QueryModel, TheService
+from ui.api.requests import Paging, TheService
 
 router = APIRouter(prefix="/approvals", tags=["approvals"], route_class=ExactRoute)
 
@@ -27,7 +27,7 @@ _Approval = Annotated[
 ]
 
 
-class ApprovalsQuery(QueryModel):
+class ApprovalsQuery(Paging):
     """Which approvals."""
 
     run: str | None = Field(default=None, pattern="^[0-9A-Za-z]{1,26}$", examples=[RUN_ID])
@@ -38,9 +38,9 @@ class ApprovalsQuery(QueryModel):
 
 @router.get("", operation_id="listApprovals", response_model=PageOut[ApprovalOut], responses=refusals(404, 409))
 async def list_approvals(service: TheService, query: Annotated[ApprovalsQuery, Query()]) -> Json:
-    """What runs wait for people to decide, the newest first, at most 1,000."""
-    found = await service.approvals(run=query.run, undecided=not query.decided)
-    return {"items": [approval_document(one) for one in found], "next": None}
+    """What runs wait for people to decide, the newest first. A page may have fewer than `limit` and a `next`."""
+    page = await service.approvals(run=query.run, undecided=not query.decided, limit=query.limit, cursor=query.cursor)
+    return {"items": [approval_document(one) for one in page.items], "next": page.next}
 
 
 @router.post(

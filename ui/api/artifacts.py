@@ -42,7 +42,7 @@ ArtifactPath = Annotated[str, Path(alias="artifact", pattern="^[0-9A-HJKMNP-TV-Z
 async def list_artifacts(service: TheService, run: RunPath, query: Annotated[Paging, Query()]) -> Json:
     """What the steps of a run left, by step, item, attempt and path; those that are superseded, too."""
     found = await service.run_artifacts(run)
-    page, following = page_after(found, [one.id for one in found], query)
+    page, following = page_after(found, lambda one: one.id, query)
     return {"items": [artifact_record_document(one) for one in page], "next": following}
 
 

@@ -34,7 +34,7 @@ async def resume_run(service: TheService, run: RunPath) -> Json:
 async def list_abandoned_runs(service: TheService, query: Annotated[Paging, Query()]) -> Json:
     """The runs that have begun, can go on, and that no engine drives. A service continues them by itself."""
     runs = await service.abandoned()
-    page, following = page_after(runs, [run.id for run in runs], query)
+    page, following = page_after(runs, lambda run: run.id, query)
     return {"items": [run_document(run) for run in page], "next": following}
 
 

@@ -30,7 +30,9 @@ class EventsQuery(Paging):
     """Which events."""
 
     flow: FlowName | None = Field(default=None, description="Only those that concern a trigger of this flow.")
-    status: DeliveryStatus | None = Field(default=None, description="Only those of which that has become somewhere.")
+    status: DeliveryStatus | None = Field(
+        default=None, description="Only those of which that has become somewhere.", examples=["dead"]
+    )
 
 
 @router.get("/events", operation_id="listEvents", response_model=PageOut[EventOut], responses=refusals())

@@ -8,8 +8,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 
-from ui.api.models import ProblemOut
-from ui.api.problems import MEDIA_TYPE
+from flows.values import Json
+from ui.api.examples import example_of
+from ui.api.models import RUN_ID, ProblemOut
+from ui.api.problems import MEDIA_TYPE, RETRY_AFTER
 
 BEARER: Final = HTTPBearer(
     auto_error=False, scheme_name="token", bearerFormat="stp_…", description="`stepbox tokens create NAME` makes one."
@@ -38,6 +40,31 @@ Listings answer `{"items": […], "next": cursor}`; times are ISO 8601.
 """
 
 
+def _header(description: str, example: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+_REQUEST_ID: Final = _header("The request's id: as it came, or made for it. The service's log has it.", RUN_ID)
+_MORE_HEADERS: Final[Mapping[str, dict[str, Any]]] = {
+    "401": {"WWW-Authenticate": _header("How to say who asks.", 'Bearer realm="stepbox"')},
+    "503": {"Retry-After": _header("Seconds after which another request is worth it.", str(RETRY_AFTER))},
+}
+_PARAMETERS: Final[Mapping[str, Json]] = {
+    "cursor": "01K6ZQ4T5N8W0Q2M4R6X8Y0A1B",
+    "flow": "greet",
+    "step": "hello",
+    "version": 3,
+    "hook": "orders",
+    "idempotency-key": "order-1042",
+    "if-match": '"3-9f86d081884c7d65-enabled"',
+    "if-none-match": '"3-9f86d081884c7d65-enabled"',
+    "if-range": '"9f86d081884c7d65"',
+    "range": "bytes=0-1023",
+    "last-event-id": "12-1764039124000",
+}
+"""Examples of parameters that have none where they are declared, since what declares them is used for others, too."""
+
+
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problem responses of a route: those that all have, and these."""
     return {status: problem_response(_MEANINGS[status]) for status in sorted({*_ALWAYS, *statuses})}
@@ -49,6 +76,28 @@ def problem_response(description: str) -> dict[str, Any]:
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
+def _complete(operation: dict[str, Any]) -> None:
+    """Add what all operations have: examples of what is sent, and the headers of every answer."""
+    _illustrate(operation.get("requestBody", {}))
+    for parameter in operation.get("parameters", ()):
+        example = _PARAMETERS.get(parameter["name"].lower())
+        if example is not None and "examples" not in parameter["schema"]:
+            parameter.setdefault("example", example)
+    for status, response in operation["responses"].items():
+        _illustrate(response)
+        headers = response.setdefault("headers", {})
+        headers["X-Request-ID"] = _REQUEST_ID
+        if status in _MORE_HEADERS:
+            headers.update(_MORE_HEADERS[status])
+
+
+def _illustrate(sent: dict[str, Any]) -> None:
+    for media_type, content in sent.get("content", {}).items():
+        reference = content.get("schema", {}).get("$ref")
+        if media_type == "application/json" and reference is not None and "example" not in content:
+            content["example"] = example_of(reference.rpartition("/")[2])
+
+
 def describe(app: FastAPI) -> None:
     """Let the app give the whole document; it is made once."""
 
@@ -57,8 +106,10 @@ def describe(app: FastAPI) -> None:
             document = get_openapi(
                 title="Stepbox", version=version("stepbox"), description=_DESCRIPTION, routes=app.routes
             )
-            schemas = document["components"]["schemas"]
-            schemas["ProblemOut"] = ProblemOut.model_json_schema()
+            document["components"]["schemas"]["ProblemOut"] = ProblemOut.model_json_schema()
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    _complete(operation)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -1,6 +1,6 @@
 """What handlers take from a request."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
@@ -70,7 +70,7 @@ class RunsQuery(Paging):
     """Which runs."""
 
     flow: FlowName | None = Field(default=None, description="Only runs of this flow.")
-    status: RunStatus | None = Field(default=None, description="Only runs with this status.")
+    status: RunStatus | None = Field(default=None, description="Only runs with this status.", examples=["failed"])
 
 
 class LogsQuery(Paging):
@@ -86,12 +86,13 @@ class NextQuery(QueryModel):
     count: int = Field(default=5, ge=1, le=1000)
 
 
-def page_after(items: Sequence[Item], keys: Sequence[str], query: Paging) -> tuple[Sequence[Item], str | None]:
-    """The items after the cursor, which is one of the keys, and the next cursor.
+def page_after(items: Sequence[Item], key: Callable[[Item], str], query: Paging) -> tuple[Sequence[Item], str | None]:
+    """The part of a whole listing that comes after the cursor, which is the key of an item, and the next cursor.
 
     Raises:
-        InvalidPositionError: the cursor is the key of none.
+        InvalidPositionError: the cursor is the key of none, or of one that is gone meanwhile.
     """
+    keys = [key(item) for item in items]
     if query.cursor is not None and query.cursor not in keys:
         raise InvalidPositionError(f"{query.cursor!r} is no cursor here", fix="give the `next` of the page before")
     first = 0 if query.cursor is None else keys.index(query.cursor) + 1

@@ -1,7 +1,6 @@
 """Runs: starting, following, reading and cancelling them; code by itself."""
 
-from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
@@ -36,11 +35,19 @@ from ui.api.models import (
     TrialIn,
 )
 from ui.api.openapi import refusals
-from ui.api.requests import FlowPath, IdempotencyKey, LogsQuery, Paging, RunPath, RunsQuery, TheService, Wait
+from ui.api.requests import (
+    FlowPath,
+    IdempotencyKey,
+    LogsQuery,
+    Paging,
+    RunPath,
+    RunsQuery,
+    TheService,
+    Wait,
+    page_after,
+)
 
 router = APIRouter(tags=["runs"], route_class=ExactRoute)
-
-Item = TypeVar("Item")
 
 _ENDED = {RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED}
 _STARTED = {
@@ -137,7 +144,7 @@ async def retry_run(
 async def list_attempts(service: TheService, run: RunPath, query: Annotated[Paging, Query()]) -> Json:
     """Every attempt of every step, in the order in which they began."""
     attempts = await service.run_attempts(run)
-    page, following = _page(attempts, [attempt.id for attempt in attempts], query)
+    page, following = page_after(attempts, lambda attempt: attempt.id, query)
     return {"items": [attempt_document(attempt) for attempt in page], "next": following}
 
 
@@ -157,7 +164,7 @@ async def list_lines(service: TheService, run: RunPath, query: Annotated[LogsQue
 async def list_calls(service: TheService, run: RunPath, query: Annotated[Paging, Query()]) -> Json:
     """The tool calls of a run, in order."""
     calls = await service.run_calls(run)
-    page, following = _page(calls, [call.id for call in calls], query)
+    page, following = page_after(calls, lambda call: call.id, query)
     return {"items": [call_document(call) for call in page], "next": following}
 
 
@@ -167,7 +174,7 @@ async def list_calls(service: TheService, run: RunPath, query: Annotated[Paging,
 async def list_egress(service: TheService, run: RunPath, query: Annotated[Paging, Query()]) -> Json:
     """What the code of a run asked of the network, in order."""
     records = await service.run_egress(run)
-    page, following = _page(records, [record.id for record in records], query)
+    page, following = page_after(records, lambda record: record.id, query)
     return {"items": [egress_document(record) for record in page], "next": following}
 
 
@@ -200,10 +207,3 @@ async def execute_image(service: TheService, body: ExecuteImageIn) -> Json:
         memory=body.memory,
     )
     return snippet_document(await service.execute(snippet, NoObserver()))
-
-
-def _page(items: Sequence[Item], ids: Sequence[str], query: Paging) -> tuple[Sequence[Item], str | None]:
-    """The items after the cursor, which is an id; ids grow."""
-    first = 0 if query.cursor is None else sum(each <= query.cursor for each in ids)
-    last = first + query.limit
-    return items[first:last], ids[last - 1] if last < len(ids) else None

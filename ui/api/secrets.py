@@ -10,7 +10,7 @@ from flows.values import Json
 from ui.api.bodies import ExactRoute
 from ui.api.models import DeletedOut, PageOut, SecretIn, SecretOut
 from ui.api.openapi import refusals
-from ui.api.requests import QueryModel, TheService
+from ui.api.requests import Paging, QueryModel, TheService, page_after
 
 router = APIRouter(prefix="/secrets", tags=["secrets"], route_class=ExactRoute)
 
@@ -25,9 +25,10 @@ class DeletionQuery(QueryModel):
 
 
 @router.get("", operation_id="listSecrets", response_model=PageOut[SecretOut], responses=refusals())
-async def list_secrets(service: TheService) -> Json:
-    """All secrets by name, without their values."""
-    return {"items": [secret_document(one) for one in await service.secrets()], "next": None}
+async def list_secrets(service: TheService, query: Annotated[Paging, Query()]) -> Json:
+    """The secrets by name, without their values."""
+    page, following = page_after(await service.secrets(), lambda one: one.name, query)
+    return {"items": [secret_document(one) for one in page], "next": following}
 
 
 @router.put("/{secret}", operation_id="setSecret", response_model=SecretOut, responses=refusals(400, 409))

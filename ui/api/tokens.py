@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from engine.documents import token_document
 from flows.values import Json
 from ui.api.bodies import ExactRoute
 from ui.api.models import IssuedTokenOut, PageOut, TokenIn, TokenOut
 from ui.api.openapi import refusals
-from ui.api.requests import TheService
+from ui.api.requests import Paging, TheService, page_after
 
 router = APIRouter(prefix="/tokens", tags=["tokens"], route_class=ExactRoute)
 
@@ -17,9 +17,10 @@ _Token = Annotated[str, Path(alias="token_id", pattern="^[a-z0-9]{1,20}$", examp
 
 
 @router.get("", operation_id="listTokens", response_model=PageOut[TokenOut], responses=refusals())
-async def list_tokens(service: TheService) -> Json:
-    """All tokens, the oldest first, those that open nothing any more too."""
-    return {"items": [token_document(token) for token in await service.tokens()], "next": None}
+async def list_tokens(service: TheService, query: Annotated[Paging, Query()]) -> Json:
+    """The tokens, the oldest first, those that open nothing any more too."""
+    page, following = page_after(await service.tokens(), lambda token: token.id, query)
+    return {"items": [token_document(token) for token in page], "next": following}
 
 
 @router.post("", operation_id="createToken", response_model=IssuedTokenOut, status_code=201, responses=refusals(400))

@@ -39,7 +39,7 @@ def list_(
         from engine.documents import approval_document
 
         async with open_service() as service:
-            found = await service.approvals(run=run, undecided=not all_)
+            found = (await service.approvals(run=run, undecided=not all_)).items
         if output is Output.JSON:
             print_json([approval_document(one) for one in found])
             return 0

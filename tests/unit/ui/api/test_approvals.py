@@ -53,7 +53,7 @@ async def test_what_cannot_be_decided_says_why(api: Api) -> None:
 async def test_commands_decide_on_a_service_elsewhere(api: Api) -> None:
     run, asked = await waiting(api)
     service = remote(api)
-    (seen,) = await service.approvals(run=None, undecided=True)
+    (seen,) = (await service.approvals(run=None, undecided=True)).items
     assert (seen.id, seen.form) == (asked["id"], asked["form"])
     with pytest.raises(StepboxError) as refused:
         await service.decide(seen.id, "approved", pairs={"count": "many"}, comment=None)
