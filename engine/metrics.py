@@ -61,7 +61,7 @@ class Metrics:
         """See :class:`engine.progress.Observer`."""
         if isinstance(progress, RunStarted):
             run = progress.run
-            if run.started_at is not None:
+            if run.started_at is not None and not progress.again:
                 self._queue_time.observe(max(0.0, (run.started_at - run.created_at).total_seconds()))
         elif isinstance(progress, RunEnded):
             if progress.run.status is RunStatus.WAITING:

@@ -11,9 +11,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """A run began."""
+    """A run began; or, with ``again``, one that had begun before goes on here."""
 
     run: Run
+    again: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ class RunLog:
     def notice(self, progress: Progress) -> None:
         """See :class:`engine.progress.Observer`."""
         match progress:
-            case RunStarted(run=run):
-                _log.info("run started", extra=_of_run(run))
+            case RunStarted(run=run, again=again):
+                _log.info("run goes on" if again else "run started", extra=_of_run(run))
             case RunEnded(run=run) if run.status is RunStatus.WAITING:
                 _log.info("run waits", extra=_of_run(run))
             case RunEnded(run=run):

@@ -52,6 +52,8 @@ class _Begun:
 
     run: Run
     past: Past
+    again: bool = False
+    """Whether it had begun before."""
 
 
 class Driver(Protocol):
@@ -244,7 +246,7 @@ class Runs:
         if known is not None and known.ended_at is not None:
             return await self._store.runs.get(known.id)
         if known is not None:
-            beginning = self._recall(known.id, plan.definition)
+            beginning = self._recall(known.id, plan.definition, again=True)
         else:
             self._expect(plan.definition, NOTHING)
             started_by = {"step": origin.step_id, "item": origin.item, "attempt": origin.attempt}
@@ -275,7 +277,7 @@ class Runs:
             if run.id in self._leaving:
                 raise LeaseLostError(run.id) from HandedOverError(run.id)
             observer = Observers(observer, self._observer, self._traces)
-            observer.notice(RunStarted(run=run))
+            observer.notice(RunStarted(run=run, again=begun.again))
             cancel = cancel or run.cancel_requested_at is not None
             execution = self._execution(plan, run, observer, host_directories, begun.past)
             if interruption.came or cancel:
@@ -358,21 +360,21 @@ class Runs:
             run = await create()
             await self._store.steps.keep(run.id, done)
             await self._store.artifacts.add_of_event(run, of_event(trigger))
-        return await self._recall(run.id, plan.definition)
+        return await self._recall(run.id, plan.definition, again=False)
 
     async def _take_over(self, run: Run, definition: Definition) -> "_Begun":
         lets_go = run.owner is not None and (run.id in self._let_go or is_dead(run.owner))
         dead = run.owner if lets_go else None
         self._let_go.discard(run.id)
         await self._store.leases.take_over(run.id, dead=dead)
-        return await self._recall(run.id, definition)
+        return await self._recall(run.id, definition, again=run.started_at is not None)
 
-    async def _recall(self, run_id: str, definition: Definition) -> "_Begun":
+    async def _recall(self, run_id: str, definition: Definition, *, again: bool) -> "_Begun":
         """A run that another engine had begun, and that this one drives now."""
         attempts, left = await self._store.steps.list(run_id), await self._store.artifacts.list(run_id)
         past = Past.of(definition, attempts, left)
         self._expect(definition, past)
-        return _Begun(run=await self._store.runs.get(run_id), past=past)
+        return _Begun(run=await self._store.runs.get(run_id), past=past, again=again)
 
     async def _child_of(self, parent: Run, origin: Origin) -> RunSummary | None:
         """The run that the attempts right before this one had started, and that nobody heard the end of."""
@@ -394,7 +396,7 @@ class Runs:
                 if child.owner is None:
                     await self._store.leases.take_over(child.id)
                 of_child = Plan(definition=definition, inputs={}, subflows=plan.subflows)
-                beginning = self._recall(child.id, definition)
+                beginning = self._recall(child.id, definition, again=True)
                 await self._drive(of_child, beginning, NoObserver(), host_directories, cancel=True)
 
     def _execution(
