@@ -405,7 +405,7 @@ class Runs:
     async def _park(self, execution: Execution) -> None:
         with Interruption() as interruption:
             await interruption.after(execution.attempts.logbook.close())
-            await interruption.after(self._store.runs.park(execution.run.id))
+            await interruption.after(self._store.runs.park(execution.run.id, within=execution.waits_within))
 
     async def _close(self, execution: Execution, outcome: RunOutcome) -> None:
         """Complete the record of a run, whatever happens meanwhile."""

@@ -92,7 +92,9 @@ class Load:
     PAUSE: Final = 0.5
     """Seconds between two starts."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, patience: float = 3 * DEADLINE) -> None:
+        """``patience`` is in seconds: how long a request may take, whatever happens to the service meanwhile."""
+        self._patience = patience
         self.acknowledged: set[int] = set()
         """The numbers of the runs of `mixed` that were asked for."""
         self.parked: set[int] = set()
@@ -122,7 +124,7 @@ class Load:
 
     async def call(self, method: str, path: str, *, refused: int | None = None, **given: Any) -> httpx.Response:
         """The answer of the service, however often it is killed meanwhile; ``refused`` is a status that is one, too."""
-        async with asyncio.timeout(3 * DEADLINE):
+        async with asyncio.timeout(self._patience):
             while True:
                 try:
                     answer = await self._client.request(method, path, **given)
