@@ -82,7 +82,7 @@ class Dispatcher:
     async def stop(self, grace: float) -> int:
         """Start nothing more, and let what is driven end within ``grace`` seconds; how many were let go of then.
 
-        Cancelling this leaves what is driven to :meth:`end`.
+        Cancelling this leaves what is driven to another call, with less grace.
         """
         self.stopping = True
         await self._end_loop()
@@ -100,16 +100,6 @@ class Dispatcher:
         while self._driven:
             await asyncio.wait(self._driven.values())
         return len(left)
-
-    async def end(self) -> None:
-        """Start nothing more, cancel what is driven, unless that was done before, and wait for its end."""
-        self.stopping = True
-        await self._end_loop()
-        for task in self._driven.values():
-            if not task.cancelling():
-                task.cancel()
-        while self._driven:
-            await asyncio.wait(self._driven.values())
 
     async def _end_loop(self) -> None:
         if self._loop is not None:

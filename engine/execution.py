@@ -71,6 +71,12 @@ class Execution:
         return self._has_parked
 
     @property
+    def waits_within(self) -> float | None:
+        """The seconds after which a run that waits has timed out: where it is one of ``steps`` that waits."""
+        waits = any(step.id in self.parked for step in self.definition.flow.steps)
+        return self._time_left() if waits else None
+
+    @property
     def was_cancelled(self) -> bool:
         """Whether the run had been cancelled when another engine left it."""
         return self._reason is not None and self._reason.code == RUN_CANCELLED
@@ -125,7 +131,8 @@ class Execution:
         if error is not None:
             await self._end_all(flow.steps, error)
         else:
-            error = await self._list(flow.steps, perform, within=self._time_left())
+            within = flow.timeout if self.attempts.past is NOTHING else self._time_left()
+            error = await self._list(flow.steps, perform, within=within)
         if self.parked:
             return RunOutcome(status=RunStatus.WAITING)
         if error is not None:
@@ -151,9 +158,9 @@ class Execution:
             self._reason = _run_timed_out(self.definition.flow.timeout) if timed_out else why_ended(CancelledError())
 
     def _time_left(self) -> float | None:
-        """The seconds of the flow's timeout that are left, which counts from the run's first start."""
+        """The seconds that are left of the flow's timeout, which counts from the run's first start."""
         timeout = self.definition.flow.timeout
-        if timeout is None or self.attempts.past is NOTHING or self.run.started_at is None:
+        if timeout is None or self.run.started_at is None:
             return timeout
         return timeout - (datetime.now(UTC) - self.run.started_at).total_seconds()
 

@@ -101,7 +101,7 @@ class Heartbeat:
         driven = Driven(run_id=run_id, task=task, ending=ending)
         self._driven.add(driven)
         if not self._loops:
-            self._loops = [_of_no_run(self._beat()), _of_no_run(self._obey())]
+            self._loops = [of_no_run(self._beat()), of_no_run(self._obey())]
         try:
             yield driven
         finally:
@@ -148,7 +148,7 @@ class Heartbeat:
                     driven.task.cancel()
 
 
-def _of_no_run(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+def of_no_run(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
     """Work that is done on behalf of no run, though one begins it: a database that failed for that one may be back."""
     return asyncio.get_running_loop().create_task(work, context=Context())
 

@@ -49,7 +49,7 @@ ANSWER_WITHIN = 5.0
 
 
 class LocalServing:
-    """Implements :class:`engine.service.Serving`. :meth:`open` makes it ready, :meth:`stop` ends its runs."""
+    """Implements :class:`engine.service.Serving`. :meth:`open` makes it ready, :meth:`stop` ends it."""
 
     def __init__(self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes, traces: Traces) -> None:
         self._traces = traces
@@ -183,15 +183,13 @@ class LocalServing:
         """How many runs are driven now."""
         return self._dispatcher.active
 
-    async def stop(self) -> int:
-        """Start nothing more and let what runs end, for as long as the settings say; how many were let go of then."""
-        await self._end_intake()
-        return await self._dispatcher.stop(self._parts.settings.serve.shutdown_grace)
+    async def stop(self, *, at_once: bool = False) -> int:
+        """Start nothing more and let what runs end, for as long as the settings say; how many were let go of then.
 
-    async def end(self) -> None:
-        """End at once: what is driven is cancelled."""
+        ``at_once``, also where a stop that has begun was cancelled, lets go of what runs without waiting.
+        """
         await self._end_intake()
-        await self._dispatcher.end()
+        return await self._dispatcher.stop(0 if at_once else self._parts.settings.serve.shutdown_grace)
 
     async def _end_intake(self) -> None:
         """Take no more events, and remove nothing more of what is old."""

@@ -4,9 +4,10 @@ import asyncio
 import logging
 
 from engine.cancellation import settled
+from engine.heartbeat import of_no_run
 from engine.records import LogLine
 from engine.store import Store
-from engine.store.errors import LeaseLostError
+from engine.store.errors import LeaseLostError, StoreError
 from flows.errors import StepboxError
 
 _log = logging.getLogger(__name__)
@@ -63,12 +64,24 @@ class Logbook:
         finally:
             await self.flush()
 
+    async def leave(self) -> None:
+        """Write what is left of a run that is let go of, and end; where that fails, the log says so.
+
+        Nothing else is written of the run any more, but it is this engine's until it is released.
+        """
+        try:
+            await of_no_run(self.close())
+        except (StoreError, LeaseLostError):
+            _log.warning("what a run printed last could not be written", exc_info=True)
+
     async def _flush_soon(self) -> None:
         await asyncio.sleep(DELAY)
         try:
             await self.flush()
-        except LeaseLostError:
-            _log.warning("log lines of a run that another engine drives now are dropped")
+        except LeaseLostError as lost:
+            # Of a run that is let go of, they are written as it is left.
+            if not isinstance(lost.__cause__, StepboxError):
+                _log.warning("log lines of a run that another engine drives now are dropped")
         except StepboxError:
             # Whoever flushes next tries again and hears of it.
             _log.warning("log lines could not be written yet", exc_info=True)

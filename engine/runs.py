@@ -105,7 +105,8 @@ class Runs:
         """Let go of runs that are resumed here, as this engine ends; gives those that it lets go of.
 
         Not those that somebody asked to cancel: they come to their end here. From now on nothing is written of the
-        others. Who cancels their tasks then ends what they do, and they are any engine's to take over.
+        others, but for what they had printed. Who cancels their tasks then ends what they do, and they are any
+        engine's to take over.
         """
         leaving = [run_id for run_id in run_ids if not self._heartbeat.is_ending(run_id)]
         self._leaving.update(leaving)
@@ -282,14 +283,19 @@ class Runs:
             execution = self._execution(plan, run, observer, host_directories, begun.past)
             if interruption.came or cancel:
                 execution.cancel()
-            outcome, refusal = await self._outcome(execution, interruption, ending=cancel)
-            if outcome.status is RunStatus.WAITING:
-                await interruption.after(self._park(execution))
-            else:
-                left = execution.has_parked or outcome.status is not RunStatus.SUCCEEDED
-                if begun.past is not NOTHING or (plan.subflows and left):
-                    await interruption.after(self._end_children(run, plan, host_directories))
-                await interruption.after(self._close(execution, outcome))
+            try:
+                outcome, refusal = await self._outcome(execution, interruption, ending=cancel)
+                if outcome.status is RunStatus.WAITING:
+                    await interruption.after(self._park(execution))
+                else:
+                    left = execution.has_parked or outcome.status is not RunStatus.SUCCEEDED
+                    if begun.past is not NOTHING or (plan.subflows and left):
+                        await interruption.after(self._end_children(run, plan, host_directories))
+                    await interruption.after(self._close(execution, outcome))
+            except LeaseLostError as lost:
+                if isinstance(lost.__cause__, HandedOverError):
+                    await interruption.after(execution.attempts.logbook.leave())
+                raise
             ended = await self._store.runs.get(run.id)
             observer.notice(RunEnded(run=ended))
         if refusal is not None:
@@ -419,7 +425,7 @@ class Runs:
     async def _park(self, execution: Execution) -> None:
         with Interruption() as interruption:
             await interruption.after(execution.attempts.logbook.close())
-            await interruption.after(self._store.runs.park(execution.run.id))
+            await interruption.after(self._store.runs.park(execution.run.id, within=execution.waits_within))
 
     async def _close(self, execution: Execution, outcome: RunOutcome) -> None:
         """Complete the record of a run, whatever happens meanwhile."""

@@ -75,7 +75,7 @@ async def _local_service(settings: "Settings") -> AsyncIterator[Service]:
 async def open_serving() -> "AsyncIterator[LocalServing]":
     """The service of this machine's installation, going on: it drives the runs that are queued.
 
-    Closed, with all it started, at the end; what it still drives then is cancelled.
+    Closed, with all it started, at the end; what it still drives then is let go of.
 
     Raises:
         AlreadyServedError: another process drives the runs of this SQLite database.
@@ -95,7 +95,7 @@ async def open_serving() -> "AsyncIterator[LocalServing]":
             try:
                 yield serving
             finally:
-                await serving.end()
+                await serving.stop(at_once=True)
         finally:
             await parts.close()
 

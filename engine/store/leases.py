@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
 from engine.records import Slot
+from engine.store import fence
 from engine.store.approvals import expire
 from engine.store.calls import OUTCOME_UNKNOWN, end_calls
 from engine.store.clock import now_of
@@ -33,9 +34,10 @@ _TAKE = {
     "owner": bindparam("engine"),
     "lease_until": bindparam("until", type_=UtcDateTime()),
 }
+_OWN = select(_TABLE.c.id).where(_TABLE.c.owner == bindparam("engine")).order_by(_TABLE.c.id)
 _RENEW = (
     update(_TABLE)
-    .where(_TABLE.c.owner == bindparam("engine"))
+    .where(_TABLE.c.id.in_(_OWN.with_for_update(key_share=True)))
     .values(lease_until=_TAKE["lease_until"])
     .returning(_TABLE.c.id)
 )
@@ -57,10 +59,13 @@ _TAKE_OVER = (
         due_at=null(),
     )
 )
+_CHILDREN = select(_TABLE.c.id).where(
+    _TABLE.c.parent_id.in_(bindparam("parents", expanding=True)), _TABLE.c.status.in_(UNFINISHED)
+)
 _TAKE_CHILDREN = (
     update(_TABLE)
     .where(_TABLE.c.parent_id.in_(bindparam("parents", expanding=True)), _TABLE.c.status.in_(UNFINISHED))
-    .values(**_TAKE, status=RunStatus.RUNNING.value)
+    .values(**_TAKE, status=RunStatus.RUNNING.value, due_at=null())
     .returning(_TABLE.c.id)
 )
 _LET_GO = {"owner": null(), "lease_until": null()}
@@ -123,6 +128,7 @@ class Leases:
             now = now_of(connection)
             values = {"engine": self._engine, "until": now + LEASE}
             begun = _check_slot(connection, run_id)
+            fence.seize(connection, [run_id])
             if connection.execute(_TAKE_OVER, {**values, "this": run_id, "now": now, "dead": dead}).rowcount != 1:
                 raise _refusal(connection, run_id)
             taken = [run_id]
@@ -132,6 +138,7 @@ class Leases:
                     if begun:
                         end_due(connection, each, now)
                         expire(connection, each, now)
+                _seize_children(connection, taken)
                 taken = list(connection.scalars(_TAKE_CHILDREN, {**values, "parents": taken}))
 
         await self._database.write(take)
@@ -145,12 +152,14 @@ class Leases:
 
         def release(connection: Connection) -> bool:
             now = now_of(connection)
+            fence.seize(connection, [run_id])
             if connection.execute(_RELEASE, {"this": run_id, "engine": self._engine}).rowcount != 1:
                 return False
             released = [run_id]
             while released:
                 for each in released:
                     _end_open(connection, each, now, _STOPPED)
+                _seize_children(connection, released)
                 children = {"parents": released, "engine": self._engine}
                 released = list(connection.scalars(_RELEASE_CHILDREN, children))
             return True
@@ -162,6 +171,10 @@ def _end_open(connection: Connection, run_id: str, now: datetime, attempts: Step
     """End what its engine has left open of a run."""
     end_attempts(connection, run_id, now, attempts)
     end_calls(connection, run_id, now, _CALL_LOST)
+
+
+def _seize_children(connection: Connection, run_ids: list[str]) -> None:
+    fence.seize(connection, connection.scalars(_CHILDREN, {"parents": run_ids}).all())
 
 
 def _check_slot(connection: Connection, run_id: str) -> bool:

@@ -24,7 +24,7 @@ from sqlmodel import col
 from ulid import ULID
 
 from engine.records import FlowVersion, Page, Run, RunSummary, Slot
-from engine.store import slots
+from engine.store import fence, slots
 from engine.store.approvals import withdraw
 from engine.store.calls import end_calls
 from engine.store.clock import now_of
@@ -209,14 +209,18 @@ class Runs:
             lambda connection: {"now": datetime.now(UTC), "until": now_of(connection) + LEASE},
         )
 
-    async def park(self, run_id: str) -> None:
+    async def park(self, run_id: str, *, within: float | None = None) -> None:
         """Let go of a run that can't go on yet, until somebody takes it over: see :mod:`engine.store.waits`.
+
+        It is due in ``within`` seconds at the latest, since its time is over then; None: it may wait for ever.
 
         Raises:
             AlreadyFinishedError: it has ended.
             LeaseLostError: another engine drives it.
         """
-        await self._change(run_id, _PARK, lambda _connection: {}, lambda connection: be_due(connection, run_id))
+        await self._change(
+            run_id, _PARK, lambda _connection: {}, lambda connection: be_due(connection, run_id, within=within)
+        )
 
     async def finish(
         self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
@@ -395,6 +399,7 @@ class Runs:
         also: Callable[[Connection], None],
     ) -> Callable[[Connection], bool]:
         def change(connection: Connection) -> bool:
+            fence.seize(connection, [run_id])
             given = {**values(connection), "this": run_id, "engine": self._engine}
             if connection.execute(unfinished, given).rowcount != 1:
                 raise _ended(connection, run_id)

@@ -6,7 +6,8 @@ itself, where that is sooner. So nothing is missed that happens while a run is b
 sometimes continued for nothing. A run is continued once, since of those who try one takes it over. Of the runs that are
 parts of one another, only the outermost is ever due. Times are the database's clock.
 
-Locks are taken in one order: runs before what they wait for.
+Locks are taken in one order: the names of :func:`_lock_events` and of who wakes, then runs, then what they wait for.
+Who writes on a run for its engine holds the run before (:mod:`engine.store.fence`), which is in nobody's way here.
 """
 
 from collections.abc import Mapping
@@ -124,6 +125,9 @@ class Waits:
                 or_(_WAIT.c.until.is_(None), _WAIT.c.until > now),
             )
             found = [row for row in connection.execute(query).all() if fits(_awaited(row), event)]
+            if found:
+                # Those who wake several runs, perhaps with one event after the other, do so one after the other.
+                hold_name(connection, f"waking/{workspace}")
             for root, row in sorted((root_of(connection, row.run_id), row) for row in found):
                 wake(connection, root, now)
                 _take(connection, {"of_run": row.run_id, "of_step": row.step_id, "of_item": row.item}, key, event)
@@ -157,16 +161,25 @@ def wake(connection: Connection, root: str, now: datetime) -> None:
     connection.execute(_WAKE, {"this": root, "now": now})
 
 
-def be_due(connection: Connection, run_id: str) -> None:
-    """Have a run that has just been parked continued once something that it waits for happens by itself."""
+def be_due(connection: Connection, run_id: str, *, within: float | None) -> None:
+    """Have a run that has just been parked continued once something that it waits for happens by itself.
+
+    Or once its time is over, ``within`` so many seconds, or that of a run that is a part of it.
+    """
+    if within is not None:
+        over = now_of(connection) + timedelta(seconds=max(within, 0.0))
+        connection.execute(_BE_DUE, {"this": run_id, "due": over})
     if parent_of(connection, run_id) is not None:
         return
     family = family_of(connection, [run_id])
+    part = select(func.min(_RUN.c.due_at, type_=UtcDateTime())).where(
+        _RUN.c.id.in_(family), _RUN.c.status == RunStatus.WAITING.value
+    )
     expires = select(func.min(_APPROVAL.c.expires_at, type_=UtcDateTime())).where(
         _APPROVAL.c.run_id.in_(family), _APPROVAL.c.decided_at.is_(None)
     )
     until = select(func.min(_WAIT.c.until, type_=UtcDateTime())).where(_WAIT.c.run_id.in_(family), _OPEN)
-    for query in (expires, until):
+    for query in (expires, until, part):
         due = connection.scalar(query)
         if due is not None:
             connection.execute(_BE_DUE, {"this": run_id, "due": due})

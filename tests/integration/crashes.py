@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any, Final, Self
 import httpx
 
 from engine.deliveries import DeliveryStatus
-from engine.past import is_lost
-from engine.records import Run, StepRun
+from engine.past import is_lost, is_parked
+from engine.records import Run, RunSummary, StepRun
 from engine.store import Store
 from flows.values import Json, RunStatus, StepStatus
 from steps.tools.content import TaskQuery
 from tests.acceptance.services import DEADLINE, free_port
+from tests.integration.crash_flows import FLOWS, STEPS, is_approved, titles_of_mixed, titles_of_parks
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-crash-test-0123456789"
@@ -35,6 +35,7 @@ class Services:
         self.port = free_port()
         self.log = directory / "serve.log"
         self.pids: list[int] = []
+        self._is_alive = False
         self._environment = {"STEPBOX_RUNNER": "nsjail", "STEPBOX_ADMIN_TOKEN": TOKEN, **environment}
         own = {name: value for name, value in os.environ.items() if not name.startswith(("STEPBOX_", "PREFECT_"))}
         self._server = subprocess.Popen(
@@ -51,13 +52,21 @@ class Services:
         arguments = ["serve", "--port", str(self.port)]
         what = {"arguments": arguments, "environment": self._environment, "log": str(self.log)}
         self.pids.append(int(self._ask({"start": what})))
+        self._is_alive = True
 
     def end(self, number: signal.Signals) -> int:
         """End the service by a signal; its exit status, once no process of it is left."""
         os.kill(self.pids[-1], number)
-        return int(self._ask({"end": self.pids[-1]}))
+        status = int(self._ask({"end": self.pids[-1]}))
+        self._is_alive = False
+        return status
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._is_alive:
+            self.end(signal.SIGKILL)
         with self._server:
             pass
 
@@ -74,78 +83,22 @@ class Services:
         return json.loads(answer)
 
 
-FLOW = """\
-flow: mixed
-inputs: {n: {type: integer}}
-triggers:
-  - id: hook
-    webhook: {path: mixed, verify: none, id: X-Message-Id}
-    with: {n: "${{ event.body.n }}"}
-steps:
-  - {id: begin, tool: workspace.create_task, with: {title: "begin ${{ inputs.n }}", statusId: open}}
-  - id: code
-    tools: [workspace.create_task]
-    with: {n: "${{ inputs.n }}"}
-    python: |
-      for number in range(3):
-          tools.create_task(title=f"code {inputs['n']} {number}", statusId="open")
-      return {"n": inputs["n"]}
-  - id: threads
-    tools: [workspace.create_task]
-    with: {n: "${{ inputs.n }}"}
-    javascript: |
-      const write = item => tools.create_task({title: `threads ${inputs.n} ${item}`, statusId: "open"});
-      await Promise.all(["a", "b", "c"].map(write));
-    needs: [begin]
-  - id: each
-    tool: workspace.create_task
-    for_each: {in: [a, b, c], concurrency: 2}
-    with: {title: "each ${{ inputs.n }} ${{ item }}", statusId: open}
-    needs: [code]
-  - id: post
-    tool: http.request
-    with: {url: "SERVER", method: POST, json: {n: "${{ inputs.n }}"}, idempotent: true}
-    needs: [begin]
-  - {id: inner, flow: inner, with: {n: "${{ inputs.n }}"}, needs: [code, threads, each, post]}
-output: ${{ steps.code.result.n }}
-finally:
-  - {id: tidy, tool: workspace.create_task, with: {title: "tidy ${{ inputs.n }}", statusId: open}}
-"""
-INNER = """\
-flow: inner
-inputs: {n: {type: integer}}
-steps:
-  - {id: inner_begin, tool: workspace.create_task, with: {title: "inner ${{ inputs.n }}", statusId: open}}
-  - {id: inner_end, tool: workspace.create_task, with: {title: "inner end ${{ inputs.n }}", statusId: open}}
-"""
-TICKS = """\
-flow: ticks
-inputs: {at: {type: string}}
-triggers:
-  - id: second
-    schedule: {interval: 1s, catch_up: all}
-    with: {at: "${{ event.scheduled_at }}"}
-steps:
-  - {id: tick, tool: workspace.create_task, with: {title: "tick ${{ inputs.at }}", statusId: open}}
-"""
-
-
-def titles(n: int) -> Iterator[str]:
-    """The tasks that a run of the flow makes, each once."""
-    yield from (f"begin {n}", f"inner {n}", f"inner end {n}", f"tidy {n}")
-    yield from (f"code {n} {number}" for number in range(3))
-    yield from (f"{step} {n} {item}" for step in ("threads", "each") for item in "abc")
-
-
 class Load:
-    """Starts runs without a pause, by every door, each until the service has acknowledged it."""
+    """Starts runs without a pause, by every door, each until the service has acknowledged it.
+
+    Of those that wait, it answers the question and sends the event, in the same way.
+    """
 
     PAUSE: Final = 0.5
     """Seconds between two starts."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, patience: float = 3 * DEADLINE) -> None:
+        """``patience`` is in seconds: how long a request may take, whatever happens to the service meanwhile."""
+        self._patience = patience
         self.acknowledged: set[int] = set()
-        """The numbers of the runs that were asked for."""
+        """The numbers of the runs of `mixed` that were asked for."""
+        self.parked: set[int] = set()
+        """Those of the runs of `parks` that were asked for, answered, and sent their event."""
         self._client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {TOKEN}"},
@@ -166,12 +119,12 @@ class Load:
 
     async def apply(self, server: str) -> None:
         """Put the flows into service; ``server`` is where the HTTP requests go."""
-        for name, text in (("inner", INNER), ("mixed", FLOW.replace("SERVER", f"http://{server}/")), ("ticks", TICKS)):
-            await self.call("PUT", f"/api/v1/flows/{name}", json={"text": text})
+        for name, text in FLOWS.items():
+            await self.call("PUT", f"/api/v1/flows/{name}", json={"text": text.replace("SERVER", f"http://{server}/")})
 
-    async def call(self, method: str, path: str, **given: Any) -> httpx.Response:
-        """The answer of the service, however often it is killed meanwhile."""
-        async with asyncio.timeout(3 * DEADLINE):
+    async def call(self, method: str, path: str, *, refused: int | None = None, **given: Any) -> httpx.Response:
+        """The answer of the service, however often it is killed meanwhile; ``refused`` is a status that is one, too."""
+        async with asyncio.timeout(self._patience):
             while True:
                 try:
                     answer = await self._client.request(method, path, **given)
@@ -179,7 +132,7 @@ class Load:
                     await asyncio.sleep(0.05)
                     continue
                 if answer.status_code < 500:
-                    assert answer.is_success, answer.text
+                    assert answer.is_success or answer.status_code == refused, answer.text
                     return answer
                 assert answer.status_code == 503, answer.text
 
@@ -187,8 +140,8 @@ class Load:
         """Start runs until :meth:`stop`, then wait for what is not acknowledged yet."""
         number = 0
         while not self._stopped.is_set():
-            task = asyncio.create_task(self._start(number))
-            self._sending.add(task)
+            for start in (self._mixed, self._parks) if number % 3 == 0 else (self._mixed,):
+                self._sending.add(asyncio.create_task(start(number)))
             number += 1
             await asyncio.sleep(self.PAUSE)
         await asyncio.gather(*self._sending)
@@ -196,14 +149,46 @@ class Load:
     def stop(self) -> None:
         self._stopped.set()
 
-    async def _start(self, number: int) -> None:
+    async def _mixed(self, number: int) -> None:
+        await self._start("mixed", number)
+        self.acknowledged.add(number)
+
+    async def _parks(self, number: int) -> None:
+        run = await self._start("parks", number)
+        while run is None:
+            # What had been acknowledged is answered with the run, once it has started that.
+            await asyncio.sleep(0.1)
+            run = await self._start("parks", number)
+        await asyncio.gather(self._pay(number), self._decide(run, "approve" if is_approved(number) else "reject"))
+        self.parked.add(number)
+
+    async def _start(self, flow: str, number: int) -> str | None:
+        """The run, once it is acknowledged; None where what starts it is."""
         if number % 2:
             given = {"json": {"n": number}, "headers": {"X-Message-Id": str(number)}}
-            await self.call("POST", "/hooks/mixed", **given)
+            answer = (await self.call("POST", f"/hooks/{flow}", **given)).json()["run"]
         else:
-            given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": str(number)}}
-            await self.call("POST", "/api/v1/flows/mixed/runs", **given)
-        self.acknowledged.add(number)
+            given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": f"{flow}-{number}"}}
+            answer = (await self.call("POST", f"/api/v1/flows/{flow}/runs", **given)).json()["run_id"]
+        return None if answer is None else str(answer)
+
+    async def _pay(self, number: int) -> None:
+        event = {"specversion": "1.0", "id": str(number), "source": "/shop", "type": "shop.paid", "data": {"n": number}}
+        headers = {"Content-Type": "application/cloudevents+json"}
+        await self.call("POST", "/api/v1/events", json=event, headers=headers)
+
+    async def _decide(self, run: str, verb: str) -> None:
+        """Answer the question of a run, once it asks: where the answer to a first try was lost, it stands as given."""
+        while not (asked := await self._asked(run)):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+        await self.call("POST", f"/api/v1/approvals/{asked[0]['id']}/{verb}", json={}, refused=409)
+        (decided,) = await self._asked(run)
+        assert decided["decision"] == {"approve": "approved", "reject": "rejected"}[verb]
+
+    async def _asked(self, run: str) -> list[dict[str, Json]]:
+        found = await self.call("GET", "/api/v1/approvals", params={"run": run, "decided": True})
+        items: list[dict[str, Json]] = found.json()["items"]
+        return items
 
     async def idle(self, store: Store) -> None:
         """Wait until every event has started its run and every run has ended, and let no schedule come due any more."""
@@ -212,9 +197,8 @@ class Load:
             # Not before: what is pending of a flow that is disabled is passed over.
             await self.call("POST", "/api/v1/flows/ticks/disable")
             await _delivered(store)
-            for status in (RunStatus.QUEUED, RunStatus.RUNNING):
-                while (await self.call("GET", "/api/v1/runs", params={"status": status.value})).json()["items"]:  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.2)
+            while any(run.ended_at is None for run in await summaries(store)):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
 
 
 async def _delivered(store: Store) -> None:
@@ -222,50 +206,60 @@ async def _delivered(store: Store) -> None:
         await asyncio.sleep(0.05)
 
 
-async def audit(store: Store, acknowledged: Collection[int]) -> None:
+async def audit(store: Store, load: Load) -> None:
     """Fail where something was lost, done twice, or left."""
-    runs = await all_runs(store)
+    runs = [await store.runs.get(run.id) for run in await summaries(store)]
     for run in runs:
-        assert run.status is RunStatus.SUCCEEDED, run
+        assert run.status is (RunStatus.SUCCEEDED if ends_well(run) else RunStatus.FAILED), run
         assert run.owner is None, run
+        assert run.lease_until is None, run
         check_attempts(run, await store.steps.list(run.id))
-    for flow in ("mixed", "inner"):
-        assert Counter(run.inputs["n"] for run in runs if run.flow == flow) == dict.fromkeys(acknowledged, 1)
+    for flow, numbers in (("mixed", load.acknowledged), ("inner", load.acknowledged), ("parks", load.parked)):
+        assert Counter(run.inputs["n"] for run in runs if run.flow == flow) == dict.fromkeys(numbers, 1)
     ticks = sorted(datetime.fromisoformat(run.inputs["at"]) for run in runs if run.flow == "ticks")
     assert {later - earlier for earlier, later in pairwise(ticks)} == {timedelta(seconds=1)}
-    wanted = {title: 1 for n in acknowledged for title in titles(n)}
+    wanted = [title for n in load.acknowledged for title in titles_of_mixed(n)]
+    wanted += [title for n in load.parked for title in titles_of_parks(n)]
+    wanted += [f"tick {at.isoformat()}" for at in ticks]
     tasks = await store.content.search_tasks("default", TaskQuery(statuses=[], limit=100_000, offset=0))
-    made = Counter(task.title for task in tasks)
-    assert made == {**wanted, **{f"tick {at.isoformat()}": 1 for at in ticks}}
+    assert Counter(task.title for task in tasks) == dict.fromkeys(wanted, 1)
+    asked = await store.approvals.list()
+    assert len(asked) == min(len(load.parked), 1000)
+    assert {one.decision for one in asked} <= {"approved", "rejected"}
+    for status in set(DeliveryStatus) - {DeliveryStatus.STARTED}:
+        # A tick may have come due as its flow was disabled.
+        passed_over = (await store.events.deliveries(status=status)).items
+        assert [one for one in passed_over if (one.flow, one.status) != ("ticks", DeliveryStatus.SKIPPED)] == []
 
 
-async def all_runs(store: Store) -> list[Run]:
-    found: list[Run] = []
+def ends_well(run: Run) -> bool:
+    return run.flow != "parks" or is_approved(run.inputs["n"])
+
+
+async def summaries(store: Store) -> list[RunSummary]:
+    """All runs, the newest first."""
+    found: list[RunSummary] = []
     cursor: str | None = None
     while True:
         page = await store.runs.list(limit=200, cursor=cursor)
-        found += [await store.runs.get(run.id) for run in page.items]
+        found += page.items
         cursor = page.next
         if cursor is None:
             return found
 
 
 def check_attempts(run: Run, attempts: tuple[StepRun, ...]) -> None:
-    """Each step, and each item of one, has succeeded once, at its last attempt; those before it were cut short."""
+    """Each step, and each item of one, has ended once, at its last attempt; those before it were cut short, or waited.
+
+    It has succeeded, but for the question whose answer is no, and what needs it.
+    """
     of_step: dict[str, list[StepRun]] = {}
     for attempt in attempts:
         of_step.setdefault(attempt.label, []).append(attempt)
     assert {attempt.step_id for attempt in attempts} >= STEPS[run.flow], run
+    other = {} if ends_well(run) else {"ask": StepStatus.FAILED, "last": StepStatus.SKIPPED}
     for label, tries in of_step.items():
         tries.sort(key=lambda attempt: attempt.attempt)
-        assert tries[-1].status is StepStatus.SUCCEEDED, (run, label, tries)
+        assert tries[-1].status is other.get(label, StepStatus.SUCCEEDED), (run, label, tries)
         for one in tries[:-1]:
-            assert is_lost(one), (run, label, one)
-
-
-STEPS = {
-    "mixed": {"begin", "code", "threads", "each", "post", "inner", "tidy"},
-    "inner": {"inner_begin", "inner_end"},
-    "ticks": {"tick"},
-}
-"""The steps of each flow, all of which run."""
+            assert is_lost(one) or is_parked(one), (run, label, one)

@@ -23,18 +23,18 @@ OUTAGE = float(os.environ.get("STEPBOX_TEST_OUTAGE", "4"))
 @asynccontextmanager
 async def loaded(services: Services, server: str, database_url: str) -> AsyncIterator[Load]:
     """A service under load, which is idle and has ended after the block; audited then."""
-    async with Load(services.port) as load:
-        services.start()
-        await load.apply(server)
-        running = asyncio.create_task(load.run())
-        yield load
-        load.stop()
-        await running
-        async with await Store.open(database_url, files=services.log.parent / "files") as store:
-            await load.idle(store)
-            assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
-            services.close()
-            await audit(store, load.acknowledged)
+    with services:
+        async with Load(services.port) as load:
+            services.start()
+            await load.apply(server)
+            running = asyncio.create_task(load.run())
+            yield load
+            load.stop()
+            await running
+            async with await Store.open(database_url, files=services.log.parent / "files") as store:
+                await load.idle(store)
+                assert await asyncio.to_thread(services.end, signal.SIGTERM) == 0
+                await audit(store, load)
     assert Counting.done == dict.fromkeys(load.acknowledged, 1)
 
 

@@ -57,7 +57,7 @@ def serve(
     """Serve the HTTP API and drive the runs that are started by it, until SIGTERM or Ctrl-C.
 
     Then nothing more is started, and runs may take STEPBOX_SHUTDOWN_GRACE to end; the next start goes on with those
-    that take longer. A second signal cancels them at once.
+    that take longer. A second signal lets go of them at once.
     The first start prints an admin token on standard output, once.
 
     Example: `stepbox serve --port 8080`
@@ -100,15 +100,14 @@ async def _serve(host: str, port: int, flows: Path | None, log_format: LogFormat
 
 
 async def _stop(serving: "LocalServing") -> None:
-    """Let what runs end, and let go of what takes too long; a second signal cancels it."""
+    """Let what runs end, and let go of what takes too long; of everything at a second signal."""
     _log.info("stopping: nothing more is started", extra={"running": serving.active})
     try:
         left = await serving.stop()
     except asyncio.CancelledError:
         _continue()
-        _log.warning("stopping at once: what ran was cancelled")
-        await serving.end()
-        return
+        _log.warning("stopping at once: what runs is let go of")
+        left = await serving.stop(at_once=True)
     if left:
         _log.warning("runs take longer: the next start, or another engine, goes on with them", extra={"left": left})
 

@@ -1,7 +1,7 @@
 """Runs that wait, on both databases: when each is to be continued, and which event a wait takes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -12,8 +12,8 @@ from engine.records import FlowVersion, Run, Slot
 from engine.store import Store
 from engine.store.errors import DecidedError, LeaseLostError
 from engine.waiting import fits
-from flows.contracts import Awaited, Question, Waited
-from flows.values import Json, RunStatus
+from flows.contracts import Awaited, Question, StepResult, Waited
+from flows.values import Json, RunStatus, StepStatus
 
 PLAIN = Question(message="Go?")
 PAID = Awaited(event="paid", match="event.data.id == inputs.order", names={"inputs": {"order": 7}})
@@ -144,6 +144,62 @@ async def test_a_run_that_waits_is_due_where_it_is_to_be_cancelled(store: Store,
     assert await store.runs.cancelled_undriven() == (run.id,)
     await store.runs.finish(run.id, RunStatus.CANCELLED)
     assert await due(store) == []
+
+
+async def test_a_run_whose_time_is_over_is_due_for_itself_and_for_what_it_is_a_part_of(
+    store: Store, version: FlowVersion
+) -> None:
+    root = await store.runs.create(version, {}, running=True)
+    child = await store.runs.create(version, {}, running=True, parent_id=root.id)
+    await store.runs.park(child.id, within=-1)
+    await store.runs.park(root.id, within=3600)
+    assert await due(store) == [root.id]
+    await store.leases.take_over(root.id)
+    await store.runs.park(child.id)
+    await store.runs.park(root.id, within=3600)
+    assert await due(store) == []
+    ((ahead, left),) = await store.waits.due(workspace="default", within=3600)
+    assert (ahead, left > 3500) == (root.id, True)
+
+
+async def test_runs_that_wake_each_other_do_not_wait_for_each_other(store: Store, version: FlowVersion) -> None:
+    """Each in a transaction that writes on itself, as where a step tells of something."""
+    runs = [await store.runs.create(version, {}, running=True) for _ in range(2)]
+    attempts = [await store.steps.start(run.id, "tells") for run in runs]
+    for run in runs:
+        await look(store, run)
+    begun = asyncio.Barrier(2)
+
+    async def tell(number: int) -> None:
+        async with store.transaction():
+            await store.steps.finish(attempts[number].id, StepResult(status=StepStatus.SUCCEEDED))
+            if not store._database.is_sqlite:
+                await begun.wait()
+            await send(store, number)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(tell(0), tell(1))
+    for run in runs:
+        await store.runs.park(run.id)
+    assert sorted(await due(store)) == sorted(run.id for run in runs)
+
+
+async def test_events_that_come_in_two_orders_wake_runs_that_do_not_wait_for_each_other(
+    store: Store, version: FlowVersion
+) -> None:
+    runs = [await store.runs.create(version, {}, running=True) for _ in range(4)]
+    for number, run in enumerate(runs):
+        await look(store, run, Awaited(event=f"paid.{number}"))
+
+    async def sent(order: Sequence[int], start: int) -> None:
+        async with store.transaction():
+            for number in order:
+                await send(store, start + number, kind=f"paid.{number}")
+                await asyncio.sleep(0.01)
+
+    for again in range(5):
+        async with asyncio.timeout(30):
+            await asyncio.gather(sent([0, 1, 2, 3], 100 * again), sent([3, 2, 1, 0], 100 * again + 50))
 
 
 async def test_a_wait_for_a_time_keeps_what_its_first_attempt_said(store: Store, run: Run) -> None:

@@ -59,7 +59,7 @@ async def dispatchers() -> AsyncIterator[list[Dispatcher]]:
     made: list[Dispatcher] = []
     yield made
     for dispatcher in made:
-        await dispatcher.end()
+        await dispatcher.stop(0)
 
 
 def start(dispatchers: list[Dispatcher], queue: Queue, *, concurrency: int = 2) -> tuple[Dispatcher, Driver]:
@@ -170,7 +170,7 @@ async def test_what_cleans_up_is_told_once_more_to_let_go(
     assert driver.cancelled == ["a"]
 
 
-async def test_a_stop_that_is_cut_short_leaves_the_rest_to_the_end_which_cancels_once(
+async def test_a_stop_that_is_cut_short_leaves_the_rest_to_another_without_grace(
     dispatchers: list[Dispatcher],
 ) -> None:
     dispatcher, driver = start(dispatchers, Queue("a"))
@@ -181,7 +181,7 @@ async def test_a_stop_that_is_cut_short_leaves_the_rest_to_the_end_which_cancels
     with pytest.raises(asyncio.CancelledError):
         await stopping
     assert driver.cancelled == []
-    await asyncio.gather(dispatcher.end(), dispatcher.end())
+    assert await dispatcher.stop(0) == 1
     assert driver.cancelled == ["a"]
 
 

@@ -68,6 +68,30 @@ async def test_it_goes_on_at_the_first_unfinished_step_in_the_next_engine(engine
     assert len((await nexts.store.runs.list()).items) == 2
 
 
+async def test_what_its_code_has_just_printed_is_kept(engine: RunEngine) -> None:
+    probes = Probes()
+
+    async def prints(call: StepCall) -> Json:
+        await call.log("stdout", "before")
+        try:
+            return await probes.long(call)
+        finally:
+            await call.log("stdout", "as it is ended")
+
+    part = PART.replace("probe: long", "probe: prints")
+    made = engine(prints=prints, tidy=probes.tidy)
+    driving, run = await driven(made, MAIN, part)
+    await soon(probes.begun.wait())
+    await let_go(made, driving, run)
+    (child,) = await made.store.runs.children(run)
+    lines = (await made.store.logs.list(child.id)).items
+    assert [one.line for one in lines] == ["before", "as it is ended"]
+    assert [(row.step_id, row.status.value) for row in await made.store.steps.list(child.id)] == [
+        ("done", "succeeded"),
+        ("long", "killed"),
+    ]
+
+
 async def test_one_that_was_cleaning_up_after_itself_does_only_that(engine: RunEngine) -> None:
     probes = Probes()
 

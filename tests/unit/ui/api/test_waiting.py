@@ -33,7 +33,7 @@ async def waits(api: Api, flow: str) -> str:
 
 
 async def ended(api: Api, run: str) -> Json:
-    return await api.until(f"/runs/{run}", lambda found: found["status"] not in {"waiting", "running"})
+    return await api.until(f"/runs/{run}", lambda found: found["status"] not in {"queued", "waiting", "running"})
 
 
 async def send(api: Api, identity: str, **data: Json) -> None:
@@ -104,3 +104,45 @@ async def test_an_event_that_comes_before_the_step_but_after_the_run_began_is_ta
     await send(api, "2", order=7, amount=5)
     found = await api.until(f"/runs/{run}", lambda found: found["status"] == "succeeded")
     assert found["output"] == 5
+
+
+TIMES_OUT = """\
+flow: times_out
+timeout: 1s
+steps:
+  - {id: ask, approval: {message: Go on?}}
+  - {id: then, shell: echo went on}
+on_failure:
+  - {id: sorry, approval: {message: Seen?}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["ask", "wait", "part"])
+async def test_a_flow_that_waits_times_out_by_itself(api: Api, kind: str) -> None:
+    flow = TIMES_OUT
+    if kind == "wait":
+        flow = flow.replace("approval: {message: Go on?}", "wait: {event: shop.paid, timeout: 1h}")
+    if kind == "part":
+        await api.put(flow.replace("times_out", "part").partition("on_failure")[0])
+        flow = "flow: whole\nsteps:\n  - {id: ask, flow: part}\n"
+    run = (await api.call("POST", "/runs", 202, json={"flow": {"text": flow}}))["run_id"]
+    if kind == "part":
+        found = await ended(api, run)
+        assert "timeout of 1 s" in found["error"]["message"]
+        return
+    found = await api.until(f"/runs/{run}", lambda found: "sorry" in found["steps"])
+    assert (found["steps"]["ask"]["status"], found["steps"]["ask"]["error"]["code"]) == ("cancelled", "run_timed_out")
+    # What handles the failure is under no timeout, so it waits, and isn't looked at again and again.
+    await api.until(f"/runs/{run}", lambda found: found["status"] == "waiting")
+    asked = {one["step"]: one["id"] for one in (await api.call("GET", f"/approvals?run={run}"))["items"]}
+    await api.call("POST", f"/approvals/{asked['sorry']}/approve", json={})
+    found = await ended(api, run)
+    assert (found["status"], found["error"]["code"]) == ("failed", "run_timed_out")
+    attempts = (await api.call("GET", f"/runs/{run}/steps"))["items"]
+    assert [one["step"] for one in attempts].count("sorry") == 2
+
+
+async def test_a_wait_for_an_event_that_does_not_come_times_out_by_itself(api: Api) -> None:
+    run = await waits(api, PAID.replace("order == 7", "order == 7, timeout: 500ms"))
+    found = await ended(api, run)
+    assert (found["status"], found["steps"]["w"]["error"]["code"]) == ("failed", "wait_timed_out")
