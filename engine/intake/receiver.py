@@ -11,6 +11,7 @@ from engine.intake.attachments import keep_attachments
 from engine.intake.schedules import Woken
 from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
+from engine.store.run_ends import Interest
 from flows.errors import StepboxError
 from flows.events import Event
 from triggers.event.config import EventTrigger
@@ -82,6 +83,8 @@ class Receiver:
         self._secrets = secrets
         self._buckets: dict[str, Bucket] = {}
         self.witnesses: list[Witness] = []
+        self.waits: list[Witness] = []
+        """Those that need not see events that come while no run waits for any."""
 
     async def webhook(self, workspace: str, path: str, request: Request) -> Received:
         """Take a request to a webhook.
@@ -132,7 +135,7 @@ class Receiver:
     async def tell(self, workspace: str, event: Event) -> Accepted | None:
         """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction."""
         recipients = self._recipients(workspace, event)
-        if not recipients and not self.witnesses:
+        if not recipients and not self.witnesses and not self.waits:
             return None
         accepted: Accepted | None = None
         async with self._store.transaction():
@@ -144,17 +147,18 @@ class Receiver:
             self._store.once_committed(self._deliverer.wake)
         return accepted
 
-    def listens(self, type_: str) -> bool:
-        """Whether an event of that type may be for somebody."""
-        return bool(self.witnesses) or any(
-            like(trigger.event.type, type_) for _, trigger in self._subscriptions.of(EventTrigger)
-        )
+    def interest(self, type_: str) -> Interest:
+        """For which events of that type there may be somebody."""
+        triggers = self._subscriptions.of(EventTrigger)
+        if self.witnesses or any(like(trigger.event.type, type_) for _, trigger in triggers):
+            return "each"
+        return "awaited" if self.waits else "none"
 
     def _recipients(self, workspace: str, event: Event) -> list[Recipient]:
         return [each.recipient for each in self._subscriptions.matching(workspace, event)]
 
     async def _show(self, workspace: str, event: Event) -> None:
-        for witness in self.witnesses:
+        for witness in (*self.witnesses, *self.waits):
             await witness.saw(workspace, event)
 
     def _limit(self, subscription: Subscription, trigger: WebhookTrigger, now: datetime) -> None:

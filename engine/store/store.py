@@ -25,6 +25,7 @@ from engine.store.secrets import Secrets
 from engine.store.start_keys import StartKeys
 from engine.store.steps import Steps
 from engine.store.tokens import Tokens
+from engine.store.undriven import Undriven
 from engine.store.waits import Waits
 from flows.errors import InvalidCallError
 from steps.sandbox import owner
@@ -33,11 +34,11 @@ from steps.sandbox import owner
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
-    ``calls`` (of tools), ``approvals`` (questions to people), ``waits`` (for times and events), ``egress`` (requests
-    over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what
-    became of it), ``tokens`` (with their principals), ``content`` (the workspaces' documents, tasks and files) and
-    ``retention`` (what removes the old).
+    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
+    ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
+    (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
+    (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their principals), ``content`` (the
+    workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -47,6 +48,7 @@ class Store:
         self.flows = Flows(database)
         self.runs = Runs(database, self.engine)
         self.leases = Leases(database, self.engine)
+        self.undriven = Undriven(database)
         self.steps = Steps(database, self.engine)
         self.logs = Logs(database, self.engine)
         self.calls = Calls(database, self.engine)

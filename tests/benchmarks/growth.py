@@ -5,7 +5,7 @@ machine disturbs both alike. The runs have one step, which reads the workspace.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import median
 
 from tests.benchmarks.figures import Figure, Size
@@ -95,7 +95,7 @@ def _compared(database: str, old: tuple[Served, Client], new: tuple[Served, Clie
             walls.setdefault(f"accepted_{age}", []).append(median(_windows(client, "accepted", WINDOW)))
             _wait_for_quiet(client)
             for key, path in (("runs", "/api/v1/runs"), ("events", "/api/v1/events")):
-                walls.setdefault(f"{key}_{age}", []).append(_median(lambda p=path: client.call("GET", p).took))
+                walls.setdefault(f"{key}_{age}", []).append(_listed(client, path))
     names = {
         "wall": "a run, from request to result",
         "cpu": "a run, processor time",
@@ -114,8 +114,8 @@ def _windows(client: Client, path: str, count: int) -> list[float]:
     return [client.webhook(path, number).took for number in range(count)]
 
 
-def _median(call: Callable[[], float]) -> float:
-    return median(call() for _time in range(5))
+def _listed(client: Client, path: str) -> float:
+    return median(client.call("GET", path).took for _time in range(5))
 
 
 def _wait_for_quiet(client: Client) -> None:

@@ -101,7 +101,7 @@ class Client:
         content = answer.read()
         took = 1000 * (time.perf_counter() - began)
         self._used = time.monotonic()
-        if not 200 <= answer.status < 300:  # noqa: PLR2004 - the range of success
+        if not 200 <= answer.status < 300:
             raise RuntimeError(f"{method} {path} was answered {answer.status}: {content.decode(errors='replace')}")
         return Answer(content, sent, took)
 

@@ -129,3 +129,13 @@ async def test_triggers_of_a_flow_that_was_disabled_or_deleted_remember_nothing(
     assert await remembers(0)
     await store.flows.delete("flow")
     assert not await remembers(1)
+
+
+async def test_a_version_that_was_not_kept_after_all_is_not_known(store: Store) -> None:
+    with pytest.raises(RuntimeError):
+        async with store.transaction():
+            version = await store.flows.put_version("default", "f", "text", {}, "digest")
+            assert await store.flows.get(version.id) == version
+            raise RuntimeError
+    with pytest.raises(UnknownRecordError):
+        await store.flows.get(version.id)
