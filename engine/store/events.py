@@ -331,7 +331,7 @@ def _new_delivery(event: KeptEvent, recipient: Recipient, now: datetime) -> Deli
         trigger_id=recipient.trigger_id,
         status=recipient.status,
         reason=recipient.reason,
-        due_at=now if pending else None,
+        due_at=now if pending and not recipient.held else None,
         created_at=now,
         ended_at=None if pending else now,
     )

@@ -17,6 +17,7 @@ from engine.store.database import Database
 from engine.store.egress import Egress
 from engine.store.events import Events
 from engine.store.flows import Flows
+from engine.store.held import Held
 from engine.store.leases import Leases
 from engine.store.logs import Logs
 from engine.store.retention import Retention
@@ -37,7 +38,8 @@ class Store:
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
     ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
     (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
-    (encrypted), ``events`` (what came in, and what became of it), ``tokens`` (with their principals), ``content`` (the
+    (encrypted), ``events`` (what came in, and what became of it), ``held``
+    (what of that waits to be released), ``tokens`` (with their principals), ``content`` (the
     workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
@@ -58,6 +60,7 @@ class Store:
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)
         self.events = Events(database)
+        self.held = Held(database)
         self.start_keys = StartKeys(database)
         self.tokens = Tokens(database)
         self.retention = Retention(database, contents)
