@@ -83,6 +83,8 @@ class Recipient:
     trigger_id: str
     status: DeliveryStatus = DeliveryStatus.PENDING
     reason: str | None = None
+    held: bool = False
+    """Whether a pending delivery is due only once it is released (:class:`engine.store.held.Held`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,16 @@ class Delivery:
     due_at: datetime | None = None
     created_at: datetime
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldDelivery:
+    """A pending delivery that is due only once it is released, with its event's ``key`` and ``data``."""
+
+    id: str
+    event_id: str
+    key: str | None
+    data: Mapping[str, Json]
 
 
 @dataclass(frozen=True, kw_only=True)

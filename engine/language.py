@@ -1,7 +1,9 @@
 """The language as this installation speaks it: its step and trigger kinds and its tools."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from engine.files import read_file
 from flows.contracts import Registry
@@ -11,6 +13,9 @@ from flows.loader import MAX_FILE, load
 from flows.reader import MAX_TEXT
 from steps.tools.catalogue import ToolCatalogue
 
+STORED: Final = 256
+"""Stored versions whose definitions are kept; the least recently used goes first."""
+
 
 class UnreadableFileError(InvalidCallError):
     """A flow file that can't be read."""
@@ -18,7 +23,7 @@ class UnreadableFileError(InvalidCallError):
     code = "unreadable_file"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Language:
     """Loads definitions with the kinds and tools that are there."""
 
@@ -55,12 +60,21 @@ class Language:
         return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
 
     def load_stored(self, text: str | bytes, files: dict[str, str], *, path: str) -> Definition:
-        """Load a version that the store has kept, with the files it had then."""
+        """Load a version that the store has kept, with the files it had then.
 
-        def read(relative: str) -> bytes:
-            try:
-                return files[relative].encode()
-            except KeyError:
-                raise FileNotFoundError(relative) from None
+        It is read once, and then the same for every run.
+        """
+        return _stored(self, text, tuple(sorted(files.items())), path)
 
-        return load(text, path=path, registry=self.registry, catalogue=self.catalogue, read=read)
+
+@lru_cache(maxsize=STORED)
+def _stored(language: Language, text: str | bytes, files: tuple[tuple[str, str], ...], path: str) -> Definition:
+    by_name = dict(files)
+
+    def read(relative: str) -> bytes:
+        try:
+            return by_name[relative].encode()
+        except KeyError:
+            raise FileNotFoundError(relative) from None
+
+    return load(text, path=path, registry=language.registry, catalogue=language.catalogue, read=read)

@@ -84,7 +84,7 @@ class LocalServing:
             consumer=consumer_of(parts.settings.home.home),
         )
         self._undriven.wake = self._dispatcher.wake
-        self.intake.receiver.witnesses.append(EventWaits(store, self._dispatcher.wake))
+        self.intake.receiver.waits.append(EventWaits(store, self._dispatcher.wake))
         parts.receiver = self.intake.receiver
         self._pruning: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
@@ -216,7 +216,7 @@ class LocalServing:
             self._undriven.leave(run_id)
             raise
         try:
-            await self._runs.resume(plan, run, observer=self._observer)
+            await self._runs.go_on(plan, run, observer=self._observer)
         except HandedOverError as left:
             _log.info("%s", left.message)
         except (RunDrivenError, AlreadyFinishedError, SlotsTakenError) as elsewhere:
@@ -247,19 +247,19 @@ class Undriven:
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_ABANDONED
             left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
-        due = await self._due(limit, now)
-        ending = await self._store.runs.cancelled_undriven(workspace=WORKSPACE)
-        return [*ending, *self._runs.let_go, *left, *due, *await self._store.runs.queued(limit=limit)]
+        self._left_alone = {run: until for run, until in self._left_alone.items() if until > now}
+        found = await self._store.undriven.all(
+            workspace=WORKSPACE, limit=limit, due_limit=limit + len(self._left_alone), within=LOOK_AGAIN
+        )
+        return [*found.cancelled, *self._runs.let_go, *left, *self._ready(found.due), *found.queued]
 
     def leave(self, run_id: str) -> None:
         """Leave a parked run alone for a while that can't be continued here; another engine may be able to."""
         self._left_alone[run_id] = asyncio.get_running_loop().time() + LEAVE_ALONE
 
-    async def _due(self, limit: int, now: float) -> Sequence[str]:
-        self._left_alone = {run: until for run, until in self._left_alone.items() if until > now}
+    def _ready(self, due: Sequence[tuple[str, float]]) -> Sequence[str]:
         ready: list[str] = []
-        most = limit + len(self._left_alone)
-        for run, left in await self._store.waits.due(workspace=WORKSPACE, limit=most, within=LOOK_AGAIN):
+        for run, left in due:
             if left > 0:
                 asyncio.get_running_loop().call_later(left, self.wake)
                 break

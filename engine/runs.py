@@ -205,7 +205,8 @@ class Runs:
                 done=done,
             )
             try:
-                return await self._report(self._drive(plan, beginning, Undisturbed(observer), host_directories))
+                ended = await self._ended(self._drive(plan, beginning, Undisturbed(observer), host_directories))
+                return await self._reported(ended)
             except SlotsTakenError as taken:
                 if slot is None or slot.policy == "skip":
                     raise
@@ -215,6 +216,10 @@ class Runs:
                 await asyncio.sleep(LOOK_FOR_SLOT)
 
     async def resume(self, plan: Plan, run: Run, *, observer: Observer, cancel: bool = False) -> RunReport:
+        """See a run to its end as :meth:`go_on` does; gives what it came to."""
+        return await self._reported(await self.go_on(plan, run, observer=observer, cancel=cancel))
+
+    async def go_on(self, plan: Plan, run: Run, *, observer: Observer, cancel: bool = False) -> Run:
         """Take over a run that no engine drives, and continue it where it is unfinished. ``plan`` is of its version.
 
         With ``cancel``, or where somebody has asked for that, all that is left of it is its end as cancelled, with its
@@ -231,7 +236,7 @@ class Runs:
         beginning = self._take_over(run, plan.definition)
         driving = self._drive(plan, beginning, Undisturbed(observer), directories, cancel=cancel)
         try:
-            return await self._report(driving)
+            return await self._ended(driving)
         except StoreUnavailableError:
             self._let_go.add(run.id)
             raise
@@ -323,14 +328,16 @@ class Runs:
                 _log.exception("run %s failed inside Stepbox", run_id)
                 return outcome, None
 
-    async def _report(self, driving: Coroutine[Any, Any, Run]) -> RunReport:
+    async def _reported(self, run: Run) -> RunReport:
+        return report(run, await self._store.steps.summaries(run.id))
+
+    async def _ended(self, driving: Coroutine[Any, Any, Run]) -> Run:
         try:
-            run = await driving
+            return await driving
         except LeaseLostError as lost:
             if isinstance(lost.__cause__, StoreUnavailableError | HandedOverError):
                 raise lost.__cause__ from None
             raise TakenOverError(lost.run_id) from None
-        return report(run, await self._store.steps.summaries(run.id))
 
     def _expect(self, definition: Definition, past: Past) -> None:
         for step in definition.flow.steps:
@@ -377,10 +384,10 @@ class Runs:
 
     async def _recall(self, run_id: str, definition: Definition, *, again: bool) -> "_Begun":
         """A run that another engine had begun, and that this one drives now."""
-        attempts, left = await self._store.steps.list(run_id), await self._store.artifacts.list(run_id)
+        run, attempts, left = await self._store.runs.begun(run_id)
         past = Past.of(definition, attempts, left)
         self._expect(definition, past)
-        return _Begun(run=await self._store.runs.get(run_id), past=past, again=again)
+        return _Begun(run=run, past=past, again=again)
 
     async def _child_of(self, parent: Run, origin: Origin) -> RunSummary | None:
         """The run that the attempts right before this one had started, and that nobody heard the end of."""

@@ -61,7 +61,7 @@ def mismatches(schema: Mapping[str, Json], value: Json) -> list[Mismatch]:
     """Everything about the value that doesn't match the schema, which ``check_schema`` has found good."""
     if _is_plain(schema) and "enum" not in schema and type(value) in _PLAIN[schema["type"]]:
         return []
-    return [_value_mismatch(error) for error in _errors(_validator()(schema), value)]
+    return [_value_mismatch(error) for error in _errors(validator()(schema), value)]
 
 
 def _is_plain(schema: Json) -> bool:
@@ -116,12 +116,19 @@ def _matches(pattern: str, text: str) -> bool | None:
 
 
 @cache
-def _validator() -> "type[Validator]":
+def validator() -> "type[Validator]":
+    """Checks values against JSON Schemas of draft 2020-12; its patterns are RE2's, as everywhere in the language.
+
+    So ``$`` is the end of the text, where Python's takes a newline after it as well. A pattern that RE2 doesn't have,
+    as schemas of others may, isn't checked.
+    """
     import referencing  # noqa: PLC0415 - half the cost of starting up, and many flows have no inputs
     from jsonschema import Draft202012Validator, ValidationError, validators  # noqa: PLC0415 - the same
 
     def pattern(_validator: Any, pattern: Json, instance: Json, _schema: Any) -> "Iterator[ValidationError]":
-        if isinstance(instance, str) and isinstance(pattern, str) and not _matches(pattern, instance):
+        if not isinstance(instance, str) or not isinstance(pattern, str) or _matches(pattern, instance):
+            return
+        if _matches(pattern, "") is not None:
             yield ValidationError("does not match the pattern")
 
     extend: Any = validators.extend

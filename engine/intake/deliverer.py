@@ -110,7 +110,7 @@ class Deliverer:
         while True:
             self._stirred.clear()
             try:
-                while await self.deliver_due():
+                while await self.deliver_due() == BATCH:
                     pass
                 pause = await self._pause()
             except StoreError:

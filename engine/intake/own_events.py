@@ -8,7 +8,7 @@ from engine.deliveries import Delivery, KeptEvent
 from engine.intake.receiver import Receiver
 from engine.records import Approval
 from engine.snippets import BY_ITSELF
-from engine.store.run_ends import EndedRun
+from engine.store.run_ends import EndedRun, Interest
 from flows.contracts import StepError
 from flows.values import Json, RunStatus
 from triggers.event.causes import caused_by
@@ -30,9 +30,9 @@ class OwnEvents:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
-    def cares(self, status: RunStatus) -> bool:
+    def cares(self, status: RunStatus) -> Interest:
         """See there."""
-        return self._receiver.listens(f"stepbox.run.{_OUTCOMES[status]}")
+        return self._receiver.interest(f"stepbox.run.{_OUTCOMES[status]}")
 
     async def ended(self, run: EndedRun) -> None:
         """See there. Runs that are a part of another one, and code that is executed by itself, tell nothing."""
@@ -53,7 +53,7 @@ class OwnEvents:
 
     def cares_for_questions(self) -> bool:
         """See :class:`engine.store.approvals.AskWitness`."""
-        return self._receiver.listens("stepbox.approval.requested")
+        return self._receiver.interest("stepbox.approval.requested") != "none"
 
     async def asked(self, question: Approval, flow: str, trigger: Mapping[str, Json]) -> None:
         """See there."""

@@ -11,17 +11,21 @@ from engine.intake.attachments import keep_attachments
 from engine.intake.schedules import Woken
 from engine.intake.subscriptions import Subscription, Subscriptions
 from engine.store import Store
+from engine.store.run_ends import Interest
 from flows.errors import StepboxError
 from flows.events import Event
 from triggers.event.config import EventTrigger
 from triggers.event.patterns import like
-from triggers.http.request import Request
-from triggers.webhook.config import WebhookTrigger
+from triggers.http.request import RefusedRequestError, Request
+from triggers.webhook.config import Rate, WebhookTrigger
 from triggers.webhook.rate import Bucket, take
-from triggers.webhook.receive import receive
+from triggers.webhook.receive import event_of, verified
 
 _LARGE: Final = 100_000
 """Bytes of a body that is verified and read apart, so that others needn't wait for it."""
+UNVERIFIED: Final = Rate(limit=60, per=60.0)
+"""How many requests to a webhook that don't prove who they are from are told so, and logged: further ones learn only
+that there are too many. Each is verified all the same, so that strangers can't shut out who the webhook is for."""
 EVENTS: Final = "events"
 """The origin of CloudEvents that others send."""
 OWN: Final = "stepbox"
@@ -81,14 +85,17 @@ class Receiver:
         self._deliverer = deliverer
         self._secrets = secrets
         self._buckets: dict[str, Bucket] = {}
+        self._unverified: dict[str, Bucket] = {}
         self.witnesses: list[Witness] = []
+        self.waits: list[Witness] = []
+        """Those that need not see events that come while no run waits for any."""
 
     async def webhook(self, workspace: str, path: str, request: Request) -> Received:
         """Take a request to a webhook.
 
         Raises:
             UnknownWebhookError: there is none of that path.
-            TooManyRequestsError: it has taken too many.
+            TooManyRequestsError: it has taken too many, or refused too many that weren't verified.
             RefusedRequestError: the request isn't taken; its status says why.
             StepboxError: the webhook can't verify requests, or the store is away.
         """
@@ -98,13 +105,25 @@ class Receiver:
         trigger = subscription.trigger
         assert isinstance(trigger, WebhookTrigger)
         now = datetime.now(UTC)
-        self._limit(subscription, trigger, now)
         secret = trigger.webhook.secret
         values = () if secret is None else await self._secrets(workspace, secret)
-        if len(request.body) > _LARGE:
-            event = await asyncio.to_thread(receive, trigger, request, values, now)
-        else:
-            event = receive(trigger, request, values, now)
+        large = len(request.body) > _LARGE
+        try:
+            identity = (
+                await asyncio.to_thread(verified, trigger, request, values, now)
+                if large
+                else verified(trigger, request, values, now)
+            )
+        except RefusedRequestError as refused:
+            self._count(self._unverified, subscription, UNVERIFIED, now, because=refused)
+            raise
+        if trigger.webhook.rate is not None:
+            self._count(self._buckets, subscription, trigger.webhook.rate, now)
+        event = (
+            await asyncio.to_thread(event_of, trigger, request, identity, now)
+            if large
+            else event_of(trigger, request, identity, now)
+        )
         await keep_attachments(self._store.artifacts.contents, event.attachments)
         accepted = await self._store.events.accept(
             NewEvent.of(event, workspace=workspace, origin=f"webhook:{path}"), [subscription.recipient]
@@ -132,7 +151,7 @@ class Receiver:
     async def tell(self, workspace: str, event: Event) -> Accepted | None:
         """Keep an event of Stepbox's own where a trigger is for it; joins the caller's transaction."""
         recipients = self._recipients(workspace, event)
-        if not recipients and not self.witnesses:
+        if not recipients and not self.witnesses and not self.waits:
             return None
         accepted: Accepted | None = None
         async with self._store.transaction():
@@ -144,24 +163,36 @@ class Receiver:
             self._store.once_committed(self._deliverer.wake)
         return accepted
 
-    def listens(self, type_: str) -> bool:
-        """Whether an event of that type may be for somebody."""
-        return bool(self.witnesses) or any(
-            like(trigger.event.type, type_) for _, trigger in self._subscriptions.of(EventTrigger)
-        )
+    def interest(self, type_: str) -> Interest:
+        """For which events of that type there may be somebody."""
+        triggers = self._subscriptions.of(EventTrigger)
+        if self.witnesses or any(like(trigger.event.type, type_) for _, trigger in triggers):
+            return "each"
+        return "awaited" if self.waits else "none"
 
     def _recipients(self, workspace: str, event: Event) -> list[Recipient]:
         return [each.recipient for each in self._subscriptions.matching(workspace, event)]
 
     async def _show(self, workspace: str, event: Event) -> None:
-        for witness in self.witnesses:
+        for witness in (*self.witnesses, *self.waits):
             await witness.saw(workspace, event)
 
-    def _limit(self, subscription: Subscription, trigger: WebhookTrigger, now: datetime) -> None:
-        rate = trigger.webhook.rate
-        if rate is None:
-            return
-        self._buckets[subscription.name], wait = take(rate, self._buckets.get(subscription.name), now)
+    def _count(
+        self,
+        buckets: dict[str, Bucket],
+        subscription: Subscription,
+        rate: Rate,
+        now: datetime,
+        *,
+        because: RefusedRequestError | None = None,
+    ) -> None:
+        buckets[subscription.name], wait = take(rate, buckets.get(subscription.name), now)
         if wait > 0:
-            message = f"more than {rate.limit} requests in {rate.per:g} s came to {trigger.webhook.path}"
-            raise TooManyRequestsError(message, after=wait)
+            what = "requests" if because is None else "requests that aren't verified"
+            message = f"more than {rate.limit} {what} in {rate.per:g} s came to {_path(subscription)}"
+            raise TooManyRequestsError(message, after=wait) from because
+
+
+def _path(subscription: Subscription) -> str:
+    assert isinstance(subscription.trigger, WebhookTrigger)
+    return subscription.trigger.webhook.path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.deliveries import Delivery, DeliveryStatus, KeptEvent, NewEvent, Recipient, TriggerPosition
+from engine.intake.archiving import Archiving
 from engine.intake.schedules import Woken
 from engine.intake.subscriptions import Subscription, Subscriptions, fingerprint
 from engine.store import Store
@@ -20,6 +21,7 @@ from flows.contracts import StepError
 from flows.errors import StepboxError
 from flows.events import Arrival, Source
 from flows.model import TriggerConfig
+from triggers.file.archive import place_for
 from triggers.file.config import FileTrigger
 from triggers.file.snapshot import Snapshot
 from triggers.file.source import FileSource
@@ -61,12 +63,14 @@ class Sources:
         self._listening: dict[str, asyncio.Task[None]] = {}
         self._troubles: dict[str, str] = {}
         self._open: dict[str, Source] = {}
+        self._archiving: dict[str, Archiving] = {}
 
     @property
     def troubles(self) -> dict[str, str]:
         """By the name of its subscription, what keeps a source from telling of all there is."""
-        open_ = {name: source.trouble for name, source in self._open.items()}
-        return {**self._troubles, **{name: trouble for name, trouble in open_.items() if trouble is not None}}
+        found = [(name, source.trouble) for name, source in self._open.items()]
+        found += [(name, archiving.trouble) for name, archiving in self._archiving.items()]
+        return {**self._troubles, **{name: trouble for name, trouble in found if trouble is not None}}
 
     def wake(self) -> None:
         """Say that the flows have changed."""
@@ -115,10 +119,15 @@ class Sources:
         position = await self._store.events.position(version.workspace, version.flow, trigger.id)
         source = FileSource(trigger, known=_known(trigger, position))
         moves = 0 if position is None else position.moves
+        archiving = Archiving(subscription, store=self._store, deliverer=self._deliverer, died=self._died)
+        self._archiving[_key(subscription)] = archiving
         keeping = asyncio.create_task(self._keep_state(subscription, source, moves))
+        moving = asyncio.create_task(archiving.run())
         try:
             await self._listen(subscription, source)
         finally:
+            self._archiving.pop(_key(subscription), None)
+            await _end([moving])
             keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await keeping
@@ -135,7 +144,7 @@ class Sources:
         self._troubles.pop(key, None)
         self._open[key] = source
         async for arrival in source.arrivals():
-            event, recipient = _new(subscription, arrival)
+            event, recipient = _new(subscription, await _with_place(subscription.trigger, arrival))
             while True:
                 try:
                     await self._keep(event, recipient)
@@ -144,7 +153,10 @@ class Sources:
                     _log.warning("the source %s waits for the database", key, exc_info=True)
                     await asyncio.sleep(AGAIN)
             await arrival.acknowledge()
-            self._deliverer.wake()
+            if recipient.held:
+                self._archiving[key].wake()
+            else:
+                self._deliverer.wake()
 
     async def _keep(self, event: NewEvent, recipient: Recipient) -> None:
         async with self._store.transaction():
@@ -214,10 +226,20 @@ def _bound(
     return lambda: listen(subscription, trigger)
 
 
+async def _with_place(trigger: TriggerConfig, arrival: Arrival) -> Arrival:
+    """An arrival whose event says where its file is to be moved, where the trigger wants that."""
+    archive = trigger.file.archive if isinstance(trigger, FileTrigger) else None
+    if archive is None or arrival.unfit is not None:
+        return arrival
+    place = await asyncio.to_thread(place_for, archive, arrival.event.data["name"])
+    return replace(arrival, event=replace(arrival.event, data={**arrival.event.data, "path": str(place)}))
+
+
 def _new(subscription: Subscription, arrival: Arrival) -> tuple[NewEvent, Recipient]:
     new = NewEvent.of(arrival.event, workspace=subscription.version.workspace, origin=subscription.origin)
     if arrival.unfit is None:
-        return new, subscription.recipient
+        data = arrival.event.data
+        return new, replace(subscription.recipient, held=data.get("path") != data.get("original"))
     return new, replace(subscription.recipient, status=DeliveryStatus.DEAD, reason=arrival.unfit)
 
 

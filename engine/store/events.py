@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, insert, select, update
 from ulid import ULID
 
 from engine.deliveries import (
@@ -43,6 +43,18 @@ _REPEAT = (
 _KEPT = tuple(KeptEvent.__dataclass_fields__)
 _OF_EVENT = select(_DELIVERY).where(_DELIVERY.c.event_id == bindparam("event")).order_by(_DELIVERY.c.id)
 _END = update(_DELIVERY).where(_THIS, _DELIVERY.c.status == _PENDING)
+_THESE: BindParameter[Any] = bindparam("these", expanding=True)
+_DUE = (
+    select(_DELIVERY.c.id)
+    .where(_DELIVERY.c.status == _PENDING, _DELIVERY.c.due_at <= bindparam("now", type_=UtcDateTime()))
+    .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
+    .limit(bindparam("at_most"))
+    .with_for_update(skip_locked=True)
+)
+_CLAIM = update(_DELIVERY).where(_DELIVERY.c.id.in_(_THESE)).values(due_at=bindparam("until", type_=UtcDateTime()))
+_DELIVERIES = select(_DELIVERY).where(_DELIVERY.c.id.in_(_THESE))
+_EVENTS = select(_EVENT).where(_EVENT.c.id.in_(_THESE))
+_NEXT_DUE = select(func.min(_DELIVERY.c.due_at, type_=UtcDateTime())).where(_DELIVERY.c.status == _PENDING)
 _POSTPONE = _END.values(attempts=_DELIVERY.c.attempts + 1)
 _REDRIVE = update(_DELIVERY).where(_THIS, _DELIVERY.c.status == DeliveryStatus.DEAD.value)
 _STATUS = select(_DELIVERY.c.status).where(_THIS)
@@ -101,21 +113,14 @@ class Events:
         Nobody else gets them before ``until``, unless they are postponed. Who claimed them and dies loses nothing:
         they are due again then.
         """
-        due = (
-            select(_DELIVERY.c.id)
-            .where(_DELIVERY.c.status == _PENDING, _DELIVERY.c.due_at <= now)
-            .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
 
         def write(connection: Connection) -> tuple[tuple[Delivery, KeptEvent], ...]:
-            ids = connection.scalars(due).all()
+            ids = connection.scalars(_DUE, {"now": now, "at_most": limit}).all()
             if not ids:
                 return ()
-            connection.execute(update(_DELIVERY).where(_DELIVERY.c.id.in_(ids)).values(due_at=until))
-            rows = connection.execute(select(_DELIVERY).where(_DELIVERY.c.id.in_(ids))).all()
-            events = connection.execute(select(_EVENT).where(_EVENT.c.id.in_({row.event_id for row in rows}))).all()
+            connection.execute(_CLAIM, {"these": ids, "until": until})
+            rows = connection.execute(_DELIVERIES, {"these": ids}).all()
+            events = connection.execute(_EVENTS, {"these": list({row.event_id for row in rows})}).all()
             by_id = {row.id: _event(row) for row in events}
             return tuple(
                 (_delivery(row), by_id[row.event_id]) for row in sorted(rows, key=lambda row: ids.index(row.id))
@@ -125,9 +130,7 @@ class Events:
 
     async def next_due(self) -> datetime | None:
         """When the next pending delivery is due; None where there is none."""
-        rows = await self._database.rows(
-            select(func.min(_DELIVERY.c.due_at, type_=UtcDateTime())).where(_DELIVERY.c.status == _PENDING)
-        )
+        rows = await self._database.rows(_NEXT_DUE)
         due: datetime | None = rows[0][0]
         return due
 
@@ -331,7 +334,7 @@ def _new_delivery(event: KeptEvent, recipient: Recipient, now: datetime) -> Deli
         trigger_id=recipient.trigger_id,
         status=recipient.status,
         reason=recipient.reason,
-        due_at=now if pending else None,
+        due_at=now if pending and not recipient.held else None,
         created_at=now,
         ended_at=None if pending else now,
     )

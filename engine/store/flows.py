@@ -1,9 +1,10 @@
 """Flows and their versions."""
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 from sqlmodel import col
@@ -16,6 +17,9 @@ from engine.store.locks import hold_name
 from engine.store.runs import SUMMARY_COLUMNS, summary
 from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable, TriggerStateTable
 from flows.definition import Definition
+
+KNOWN: Final = 256
+"""Versions that :meth:`Flows.get` reads once, as they never change; the least recently used goes first."""
 
 _VERSIONS = (
     select(func.count())
@@ -31,6 +35,7 @@ class Flows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: OrderedDict[str, FlowVersion] = OrderedDict()
 
     async def put_version(
         self, workspace: str, flow: str, text: str, files: Mapping[str, str], digest: str, *, apply: bool = False
@@ -140,10 +145,18 @@ class Flows:
         Raises:
             UnknownRecordError: there is none.
         """
-        rows = await self._database.rows(_versions().where(col(FlowVersionTable.id) == version_id))
+        if version_id in self._known:
+            self._known.move_to_end(version_id)
+            return self._known[version_id]
+        rows = await self._database.rows(_VERSION_OF, {"this": version_id})
         if not rows:
             raise UnknownRecordError(f"there is no flow version {version_id!r}")
-        return _version(rows[0])
+        version = _version(rows[0])
+        if not self._database.in_transaction:
+            self._known[version_id] = version
+            if len(self._known) > KNOWN:
+                self._known.popitem(last=False)
+        return version
 
     async def stamp(self) -> str:
         """Differs once a flow of any workspace was put into service, changed, enabled, disabled or deleted."""
@@ -298,6 +311,7 @@ def _versions() -> Select[*tuple[Any, ...]]:
     )
 
 
+_VERSION_OF = _versions().where(col(FlowVersionTable.id) == bindparam("this"))
 _STATE_OF = select(FlowTable.__table__.c.applied, FlowTable.__table__.c.enabled).where(
     col(FlowTable.workspace) == bindparam("of_workspace"),
     col(FlowTable.name) == bindparam("of_flow"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -11,6 +11,7 @@ from engine.cancellation import Interruption
 from engine.store.database import Database
 from engine.store.tables import FlowVersionTable, RunTable
 from engine.store.types import error_from_json
+from engine.store.waits import awaits_events
 from flows.contracts import StepError
 from flows.values import Json, RunStatus
 
@@ -34,6 +35,10 @@ _ENDED = (
 )
 
 
+Interest = Literal["each", "awaited", "none"]
+"""Of which ends to be told: ``awaited`` are those that come while a run of the workspace waits for an event."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EndedRun:
     """A run as it has ended; ``version`` is the number of its flow's."""
@@ -53,11 +58,15 @@ class EndedRun:
 class EndWitness(Protocol):
     """Is told of the ends that this process makes."""
 
-    def cares(self, status: RunStatus) -> bool:
-        """Whether to be told of runs that end so; asked of each, so it is to be quick."""
+    def cares(self, status: RunStatus) -> Interest:
+        """Of which runs that end so to be told; asked of each, so it is to be quick."""
 
     async def ended(self, run: EndedRun) -> None:
         """A run has ended. What is written here is committed with its end; where this raises, the run has not ended."""
+
+
+class _AwaitedError(Exception):
+    """A run waits for events, so the end is to be made again, and told of; what was written of it is undone."""
 
 
 class RunEnds:
@@ -73,12 +82,29 @@ class RunEnds:
         As any write of the store, it is made where it raises :class:`asyncio.CancelledError`.
         """
         witness = self.witness
-        if witness is None or not witness.cares(status):
+        interest = "none" if witness is None else witness.cares(status)
+        if witness is None or interest == "none":
             return await self._database.write(body)
         if self._database.in_transaction:
             return await self._told(witness, run_id, body)
         with Interruption() as interruption:
-            return await interruption.outlast(self._told(witness, run_id, body))
+            if interest == "each":
+                return await interruption.outlast(self._told(witness, run_id, body))
+            return await interruption.outlast(self._told_where_awaited(witness, run_id, body))
+
+    async def _told_where_awaited(self, witness: EndWitness, run_id: str, body: Callable[[Connection], bool]) -> bool:
+        """Ask in the statement that makes the end whether a run waits, since mostly none does."""
+
+        def end(connection: Connection) -> bool:
+            ended = body(connection)
+            if ended and awaits_events(connection, run_id):
+                raise _AwaitedError
+            return ended
+
+        try:
+            return await self._database.write(end)
+        except _AwaitedError:
+            return await self._told(witness, run_id, body)
 
     async def _told(self, witness: EndWitness, run_id: str, body: Callable[[Connection], bool]) -> bool:
         def end(connection: Connection) -> EndedRun | None:

@@ -23,9 +23,10 @@ from sqlalchemy import (
 from sqlmodel import col
 from ulid import ULID
 
-from engine.records import FlowVersion, Page, Run, RunSummary, Slot
+from engine.records import ArtifactRecord, FlowVersion, Page, Run, RunSummary, Slot, StepRun
 from engine.store import fence, slots
 from engine.store.approvals import withdraw
+from engine.store.artifacts import artifacts_of
 from engine.store.calls import end_calls
 from engine.store.clock import now_of
 from engine.store.database import Database
@@ -33,7 +34,7 @@ from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLos
 from engine.store.leases import LEASE
 from engine.store.lineage import root_of
 from engine.store.run_ends import RunEnds
-from engine.store.steps import end_attempts
+from engine.store.steps import attempts_of, end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, UNFINISHED, RunTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
 from engine.store.waits import be_due, withdraw_waits
@@ -95,11 +96,6 @@ _REQUEST_CANCEL = (
 )
 _TO_CANCEL = _TABLE.c.cancel_requested_at.is_not(None) & _TABLE.c.parent_id.is_(None)
 _ASKED_TO_CANCEL = select(_TABLE.c.id, _TABLE.c.cut_short_at).where(_TABLE.c.owner == bindparam("engine"), _TO_CANCEL)
-_CANCELLED_UNDRIVEN = (
-    select(_TABLE.c.id)
-    .where(_TABLE.c.workspace == bindparam("of_workspace"), _TO_CANCEL, _TABLE.c.ended_at.is_(None), _FREE)
-    .order_by(_TABLE.c.id)
-)
 _GET = select(_TABLE).where(_THIS)
 _SUMMARY_OF = select(*SUMMARY_COLUMNS).where(_THIS)
 _STATUS = select(_TABLE.c.status).where(_THIS)
@@ -251,20 +247,6 @@ class Runs:
         query = select(*SUMMARY_COLUMNS).where(col(RunTable.parent_id) == run_id).order_by(col(RunTable.id))
         return tuple(summary(row) for row in await self._database.rows(query))
 
-    async def queued(self, *, workspace: str = DEFAULT_WORKSPACE, limit: int = 100) -> tuple[str, ...]:
-        """The ids of the runs that wait to be driven, the oldest first; not those that their flow has no slot for."""
-        query = (
-            select(col(RunTable.id))
-            .where(
-                col(RunTable.workspace) == workspace,
-                col(RunTable.status) == RunStatus.QUEUED.value,
-                slots.can_start(),
-            )
-            .order_by(col(RunTable.id))
-            .limit(limit)
-        )
-        return tuple(row.id for row in await self._database.rows(query))
-
     async def count(self, status: RunStatus, *, workspace: str = DEFAULT_WORKSPACE) -> int:
         """How many runs have that status."""
         query = select(func.count().label("runs")).where(
@@ -307,11 +289,6 @@ class Runs:
         rows = await self._database.rows(_ASKED_TO_CANCEL, {"engine": self._engine})
         return {row.id: row.cut_short_at is not None for row in rows}
 
-    async def cancelled_undriven(self, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[str, ...]:
-        """The ids of the queued and waiting runs that are to be cancelled, for an engine to bring them to their end."""
-        rows = await self._database.rows(_CANCELLED_UNDRIVEN, {"of_workspace": workspace})
-        return tuple(row.id for row in rows)
-
     async def get(self, run_id: str) -> Run:
         """The run of that full id.
 
@@ -322,6 +299,21 @@ class Runs:
         if not rows:
             raise _unknown(run_id)
         return _run(rows[0])
+
+    async def begun(self, run_id: str) -> tuple[Run, tuple[StepRun, ...], tuple[ArtifactRecord, ...]]:
+        """A run with its attempts, in the order in which they began, and what they left.
+
+        Raises:
+            UnknownRecordError: there is none.
+        """
+
+        def read(connection: Connection) -> tuple[Run, tuple[StepRun, ...], tuple[ArtifactRecord, ...]]:
+            row = connection.execute(_GET, {"this": run_id}).one_or_none()
+            if row is None:
+                raise _unknown(run_id)
+            return _run(row), attempts_of(connection, run_id), artifacts_of(connection, run_id)
+
+        return await self._database.read(read)
 
     async def summary(self, run_id: str) -> RunSummary:
         """The run of that full id, without its inputs and its output. Raises :class:`UnknownRecordError`."""

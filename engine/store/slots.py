@@ -6,7 +6,7 @@ On PostgreSQL who counts holds a lock for the flow and key until the transaction
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from engine.records import Slot
 from engine.store.errors import SlotsTakenError
@@ -26,6 +26,37 @@ _SAME = (
 _COUNT_HOLDING = select(func.count()).where(_SAME, _RUN.c.status.in_(_HOLDING))
 _COUNT_UNFINISHED = select(func.count()).where(_SAME, _RUN.c.status.in_(UNFINISHED))
 _NEWEST_FIRST = select(_RUN.c.id).where(_SAME, _RUN.c.status.in_(UNFINISHED)).order_by(_RUN.c.id.desc())
+_IS_QUEUED = (_RUN.c.workspace == bindparam("of_workspace")) & (_RUN.c.status == _QUEUED)
+_HELD = (
+    select(_RUN.c.flow, _RUN.c.slot, func.count().label("runs"))
+    .where(
+        _RUN.c.workspace == bindparam("of_workspace"),
+        _RUN.c.status.in_(_HOLDING),
+        _RUN.c.slot.is_not(None),
+    )
+    .group_by(_RUN.c.flow, _RUN.c.slot)
+    .subquery("held")
+)
+_IN_LINE = (
+    select(
+        _RUN.c.id,
+        _RUN.c.flow,
+        _RUN.c.slot,
+        _RUN.c.slot_limit,
+        func.row_number().over(partition_by=(_RUN.c.flow, _RUN.c.slot), order_by=_RUN.c.id).label("place"),
+    )
+    .where(_IS_QUEUED, _RUN.c.slot.is_not(None))
+    .subquery("in_line")
+)
+QUEUED_FOR_A_SLOT = (
+    select(_IN_LINE.c.id)
+    .join(_HELD, (_HELD.c.flow == _IN_LINE.c.flow) & (_HELD.c.slot == _IN_LINE.c.slot), isouter=True)
+    .where(func.coalesce(_HELD.c.runs, 0) + _IN_LINE.c.place <= _IN_LINE.c.slot_limit)
+    .order_by(_IN_LINE.c.id)
+    .limit(bindparam("at_most"))
+)
+"""The ids of the queued runs of ``:of_workspace`` that have a slot, behind those that were queued before them: the
+oldest first, ``:at_most`` of them. It looks once at each queued run that needs a slot."""
 ASK_TO_CANCEL = (
     update(_RUN)
     .where(_RUN.c.id == bindparam("this"))
@@ -53,23 +84,6 @@ def in_the_way(connection: Connection, workspace: str, flow: str, slot: Slot) ->
     """The runs that have to end for there to be room for one more: all but as many of the newest as may stay."""
     of = _lock(connection, workspace, flow, slot.key)
     return list(connection.scalars(_NEWEST_FIRST, of).all()[slot.limit - 1 :])
-
-
-def can_start() -> ColumnElement[bool]:
-    """For a SELECT of queued runs: whether a run has a slot, behind those that were queued before it."""
-    other = _RUN.alias("other")
-    before = (
-        select(func.count())
-        .where(
-            other.c.workspace == _RUN.c.workspace,
-            other.c.flow == _RUN.c.flow,
-            other.c.slot == _RUN.c.slot,
-            or_(other.c.status.in_(_HOLDING), (other.c.status == _QUEUED) & (other.c.id < _RUN.c.id)),
-        )
-        .correlate(_RUN)
-        .scalar_subquery()
-    )
-    return or_(_RUN.c.slot.is_(None), before < _RUN.c.slot_limit)
 
 
 def _lock(connection: Connection, workspace: str, flow: str, key: str) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Steps:
 
     async def list(self, run_id: str) -> tuple[StepRun, ...]:
         """All attempts of a run, in the order in which they began."""
-        return tuple(_step(row) for row in await self._database.rows(_OF_RUN, {"run": run_id}))
+        return await self._database.read(lambda connection: attempts_of(connection, run_id))
 
     async def changed(self, run_id: str, since: datetime) -> tuple[StepRun, ...]:
         """The attempts of a run that began or ended at ``since`` or later, without their results."""
@@ -195,6 +195,11 @@ class Steps:
             )
             for tally in tallies
         )
+
+
+def attempts_of(connection: Connection, run_id: str) -> tuple[StepRun, ...]:
+    """All attempts of a run, in the order in which they began."""
+    return tuple(_step(row) for row in connection.execute(_OF_RUN, {"run": run_id}))
 
 
 def end_attempts(connection: Connection, run_id: str, now: datetime, outcome: StepResult = _CUT_OFF) -> None:

@@ -17,6 +17,7 @@ from engine.store.database import Database
 from engine.store.egress import Egress
 from engine.store.events import Events
 from engine.store.flows import Flows
+from engine.store.held import Held
 from engine.store.leases import Leases
 from engine.store.logs import Logs
 from engine.store.retention import Retention
@@ -25,6 +26,7 @@ from engine.store.secrets import Secrets
 from engine.store.start_keys import StartKeys
 from engine.store.steps import Steps
 from engine.store.tokens import Tokens
+from engine.store.undriven import Undriven
 from engine.store.waits import Waits
 from flows.errors import InvalidCallError
 from steps.sandbox import owner
@@ -33,11 +35,12 @@ from steps.sandbox import owner
 class Store:
     """An open database, by noun.
 
-    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
-    ``calls`` (of tools), ``approvals`` (questions to people), ``waits`` (for times and events), ``egress`` (requests
-    over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what
-    became of it), ``tokens`` (with their principals), ``content`` (the workspaces' documents, tasks and files) and
-    ``retention`` (what removes the old).
+    ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
+    ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
+    (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
+    (encrypted), ``events`` (what came in, and what became of it), ``held``
+    (what of that waits to be released), ``tokens`` (with their principals), ``content`` (the
+    workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -47,6 +50,7 @@ class Store:
         self.flows = Flows(database)
         self.runs = Runs(database, self.engine)
         self.leases = Leases(database, self.engine)
+        self.undriven = Undriven(database)
         self.steps = Steps(database, self.engine)
         self.logs = Logs(database, self.engine)
         self.calls = Calls(database, self.engine)
@@ -56,6 +60,7 @@ class Store:
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)
         self.events = Events(database)
+        self.held = Held(database)
         self.start_keys = StartKeys(database)
         self.tokens = Tokens(database)
         self.retention = Retention(database, contents)

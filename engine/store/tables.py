@@ -38,6 +38,7 @@ _KEY = String().with_variant(String(collation="C"), "postgresql")
 """An id or a name that users choose, in the same order on both databases."""
 
 _TO_CANCEL = text("cancel_requested_at IS NOT NULL AND ended_at IS NULL")
+_SLOT = text("slot IS NOT NULL")
 
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -140,6 +141,7 @@ class RunTable(Table, table=True):
         Index(None, "workspace", "flow", "status", "id"),
         Index(None, "owner", sqlite_where=text("owner IS NOT NULL"), postgresql_where=text("owner IS NOT NULL")),
         Index(None, "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_run_slots", "workspace", "status", "flow", "slot", "id", sqlite_where=_SLOT, postgresql_where=_SLOT),
         Index("ix_run_to_cancel", "workspace", "id", sqlite_where=_TO_CANCEL, postgresql_where=_TO_CANCEL),
     )
     id: str = Field(primary_key=True)

@@ -46,6 +46,11 @@ _PLACE = (
 _GET = select(_WAIT).where(_PLACE)
 _INSERT = insert(_WAIT)
 _OPEN = _WAIT.c.ended_at.is_(None)
+_AWAITED = (
+    select(_WAIT.c.run_id)
+    .where(_WAIT.c.workspace == _WORKSPACE.scalar_subquery(), _WAIT.c.pattern.is_not(None), _OPEN)
+    .limit(1)
+)
 _END_DUE = update(_WAIT).where(_PLACE, _OPEN, _WAIT.c.until <= _NOW).values(ended_at=_NOW)
 _END_DUE_OF_RUN = update(_WAIT).where(_WAIT.c.run_id == bindparam("run"), _OPEN, _WAIT.c.until <= _NOW)
 _WITHDRAW = update(_WAIT).where(_WAIT.c.run_id == bindparam("run"), _OPEN).values(ended_at=_NOW)
@@ -135,26 +140,6 @@ class Waits:
 
         return await self._database.write(take)
 
-    async def due(self, *, workspace: str, limit: int = 100, within: float = 0.0) -> tuple[tuple[str, float], ...]:
-        """The ids of parked runs that can go on ``within`` so many seconds, and in how many; the longest due first."""
-
-        def read(connection: Connection) -> tuple[tuple[str, float], ...]:
-            now = now_of(connection)
-            query = (
-                select(_RUN.c.id, _RUN.c.due_at)
-                .where(
-                    _RUN.c.due_at <= now + timedelta(seconds=within),
-                    _RUN.c.workspace == workspace,
-                    _RUN.c.status == RunStatus.WAITING.value,
-                    _RUN.c.parent_id.is_(None),
-                )
-                .order_by(_RUN.c.due_at, _RUN.c.id)
-                .limit(limit)
-            )
-            return tuple((row.id, (row.due_at - now).total_seconds()) for row in connection.execute(query))
-
-        return await self._database.read(read)
-
 
 def wake(connection: Connection, root: str, now: datetime) -> None:
     """Have a run continued: now, or where it is driven, once it is parked."""
@@ -193,6 +178,11 @@ def end_due(connection: Connection, run_id: str, now: datetime) -> None:
 def withdraw_waits(connection: Connection, run_id: str, now: datetime) -> None:
     """End the waits of a run that has ended."""
     connection.execute(_WITHDRAW, {"run": run_id, "now": now})
+
+
+def awaits_events(connection: Connection, run_id: str) -> bool:
+    """Whether any run of a run's workspace waits for an event."""
+    return connection.execute(_AWAITED, {"this": run_id}).first() is not None
 
 
 def _lock_events(connection: Connection, workspace: str, *, shared: bool = False) -> None:

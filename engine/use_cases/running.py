@@ -124,7 +124,7 @@ class RunUseCases(Acting):
     async def abandoned(self) -> Sequence[RunSummary]:
         self._may("runs.read")
         store = await self._parts.store()
-        due = [await store.runs.summary(run) for run, _ in await store.waits.due(workspace=self._workspace)]
+        due = [await store.runs.summary(run) for run, _ in await store.undriven.due(workspace=self._workspace)]
         return [*await abandoned_runs(store, self._workspace), *due]
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.contracts import ToolSpec
+from flows.schemas import validator
 from flows.values import Json
 
 if TYPE_CHECKING:
@@ -17,13 +18,9 @@ _SHOWN = 60
 
 def problems(spec: ToolSpec, arguments: Json) -> list[str]:
     """What is wrong with ``arguments``; empty where nothing is."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - validating a flow must not pay for it
-
     if not isinstance(arguments, Mapping):
         return [f"{spec.name} takes an object of arguments by name, not {_shown(arguments)}"]
-    errors = sorted(
-        Draft202012Validator(spec.arguments).iter_errors(arguments), key=lambda error: list(map(str, error.path))
-    )
+    errors = sorted(validator()(spec.arguments).iter_errors(arguments), key=lambda error: list(map(str, error.path)))
     return list(dict.fromkeys(message for error in errors for message in _explain(error)))
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, Size
 
 ONE_STEP = "flow: one\nsteps:\n  - id: s\n    python: return 1\noutput: ${{ steps.s.result }}\n"
 COMMANDS = {
@@ -19,7 +19,7 @@ COMMANDS = {
 PACKAGES = 4
 
 
-def measure(rounds: int) -> Iterator[Figure]:
+def measure(size: Size) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "one.yaml").write_text(ONE_STEP)
@@ -28,7 +28,7 @@ def measure(rounds: int) -> Iterator[Figure]:
             command = [sys.executable, "-c", "from ui.cli import main; main()", *arguments]
             _run(command, directory)
             samples = []
-            for _round in range(rounds):
+            for _round in range(size.rounds):
                 began = time.perf_counter()
                 _run(command, directory)
                 samples.append(1000 * (time.perf_counter() - began))

@@ -25,7 +25,7 @@ from steps.sandbox.docker import guest
 from steps.sandbox.docker.endpoint import Endpoint, find
 from steps.sandbox.docker.runner import DockerRunner
 from steps.sandbox.pool import Sandboxes, profile_of
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, Size
 from tests.benchmarks.sandboxes import NAMES, TRIVIAL, Kind, job, new, ready, sustained
 from tests.sandbox.conftest import RecordingHost, until
 
@@ -63,7 +63,7 @@ def endpoint() -> Endpoint:
 CONTAINERS = Kind(make=lambda: DockerRunner(endpoint()), key="_docker", name=", Docker")
 
 
-async def measure(rounds: int) -> Iterator[Figure]:
+async def measure(size: Size) -> Iterator[Figure]:
     runner = CONTAINERS.make()
     try:
         await runner.enforcement()
@@ -74,7 +74,7 @@ async def measure(rounds: int) -> Iterator[Figure]:
         await runner.close()
     figures: list[Figure] = []
     compared: dict[str, list[Figure]] = {}
-    for _round in range(rounds):
+    for _round in range(size.rounds):
         # In turn, so that a noisy machine disturbs all alike.
         for figure in (
             await ready(CONTAINERS, "python", 1),
@@ -88,12 +88,12 @@ async def measure(rounds: int) -> Iterator[Figure]:
     ]
     for language in TRIVIAL:
         if language != "python":
-            figures.append(await ready(CONTAINERS, language, rounds))
-        figures.append(await new(CONTAINERS, language, rounds))
-    figures += await burst(rounds)
+            figures.append(await ready(CONTAINERS, language, size.rounds))
+        figures.append(await new(CONTAINERS, language, size.rounds))
+    figures += await burst(size.rounds)
     rates: list[Figure] = []
     loops: list[float] = []
-    for _round in range(max(rounds // 2, 1)):
+    for _round in range(max(size.rounds // 2, 1)):
         rates += [figure for figure in await sustained(CONTAINERS, 1) if figure.unit == "1/s"]
         loops.append(await asyncio.to_thread(loop_rate))
     figures.append(

@@ -13,9 +13,19 @@ from typing import Any, Literal, Self
 from rich.console import Console
 from rich.table import Table
 
-Unit = Literal["ms", "MB", "1/s"]
+Unit = Literal["ms", "MB", "kB", "1/s", "%"]
 NOISE = 0.05
 """A figure that moved by less than this share of itself is said not to have moved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much to measure: ``seconds`` of ``rate`` events a minute, ``runs`` of one service, ``rounds`` of the rest."""
+
+    rounds: int
+    seconds: int
+    rate: int
+    runs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +41,10 @@ class Figure:
     def median(self) -> float:
         return statistics.median(self.samples)
 
-    @property
-    def high(self) -> float:
-        """The 95th percentile; the largest of fewer than 20 samples."""
+    def at(self, share: float) -> float:
+        """The sample that this share of all are no larger than, such as 0.99; the largest of too few."""
         ordered = sorted(self.samples)
-        return ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +92,11 @@ class Report:
 
     def show(self, console: Console, before: "Earlier") -> None:
         table = Table(box=None, header_style="bold")
-        for column in ("", "median", "p95", "fastest", *(["moved"] if before.found else [])):
+        for column in ("", "median", "p95", "p99", "fastest", *(["moved"] if before.found else [])):
             table.add_column(column, justify="right" if column else "left")
         for figure in self.figures:
             best = min(figure.samples) if figure.unit != "1/s" else max(figure.samples)
-            shown = [_quantity(value, figure.unit) for value in (figure.median, figure.high, best)]
+            shown = [_quantity(value, figure.unit) for value in (figure.median, figure.at(0.95), figure.at(0.99), best)]
             moved = [before.moved("figures", figure.key, figure.median)] if before.found else []
             table.add_row(figure.name, *shown, *moved)
         console.print(table)

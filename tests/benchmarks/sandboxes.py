@@ -12,7 +12,7 @@ from steps.sandbox.limits import Language, default_limits
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job, Runner
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, Size
 from tests.sandbox.conftest import RecordingHost, until
 
 TRIVIAL: dict[Language, str] = {"python": "return 1", "javascript": "return 1", "shell": "echo 1"}
@@ -38,13 +38,13 @@ class Kind:
 JAIL = Kind(make=NsjailRunner)
 
 
-async def measure(rounds: int) -> Iterator[Figure]:
+async def measure(size: Size) -> Iterator[Figure]:
     await interpreter.ensure()
     figures: list[Figure] = []
     for language in TRIVIAL:
-        figures += [await ready(JAIL, language, rounds), await new(JAIL, language, rounds)]
-        figures += [await refill(language, rounds), await memory(language)]
-    return iter([*figures, *await sustained(JAIL, rounds)])
+        figures += [await ready(JAIL, language, size.rounds), await new(JAIL, language, size.rounds)]
+        figures += [await refill(language, size.rounds), await memory(language)]
+    return iter([*figures, *await sustained(JAIL, size.rounds)])
 
 
 async def ready(kind: Kind, language: Language, rounds: int) -> Figure:

@@ -16,7 +16,7 @@ from steps.sandbox import nsjail
 from steps.sandbox.conversation import Conversation
 from steps.sandbox.nsjail import NsjailSandbox
 from steps.sandbox.pool import Sandboxes
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, Size
 from tests.benchmarks.whole_flows import SEQUENTIAL, SMALL, SMALL_N, run_flow, sequential_flow
 
 CLOCKS: dict[str, tuple[Any, str]] = {
@@ -46,11 +46,11 @@ STAGES: dict[str, tuple[str, Callable[[dict[str, float]], float]]] = {
 }
 
 
-async def measure(rounds: int) -> Iterator[Figure]:
+async def measure(size: Size) -> Iterator[Figure]:
     text = sequential_flow(SEQUENTIAL, SMALL_N)
     await run_flow(text, SMALL)
     samples: dict[str, list[float]] = {key: [] for key in STAGES}
-    for _round in range(rounds):
+    for _round in range(size.rounds):
         spent = await _clocked(text)
         for key, (_name, of) in STAGES.items():
             samples[key].append(1000 * of(spent) / SEQUENTIAL)

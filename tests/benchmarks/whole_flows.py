@@ -16,7 +16,7 @@ from prefect.context import AsyncClientContext
 from engine.bootstrap import open_service
 from engine.progress import NoObserver
 from engine.service import FlowText
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, Size
 
 FIBO = "def fibo(n):\n    return n if n < 2 else fibo(n - 1) + fibo(n - 2)\n"
 SEQUENTIAL, HEAVY, WIDE, AT_ONCE = 40, 10, 100, 10
@@ -86,7 +86,7 @@ async def prefect_tasks(count: int, n: int, expected: int, *, at_once: int = 1) 
         await asyncio.gather(*(one(number) for number in range(count)))
 
 
-async def measure(rounds: int) -> Iterator[Figure]:
+async def measure(size: Size) -> Iterator[Figure]:
     """Each flow in turn with what it is compared to, so that a noisy machine disturbs all alike."""
     small, large, wide = sequential_flow(SEQUENTIAL, SMALL_N), sequential_flow(HEAVY, LARGE_N), wide_flow()
     contestants: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {
@@ -107,9 +107,9 @@ async def measure(rounds: int) -> Iterator[Figure]:
     }
     await run_flow(small, SMALL)  # warms imports, the step interpreter's files and the database
     samples: dict[str, list[float]] = {key: [] for key in contestants}
-    for number in range(rounds):
+    for number in range(size.rounds):
         for key, (_name, work) in contestants.items():
-            if key.startswith("heavy") and number >= max(rounds // 2, 1):
+            if key.startswith("heavy") and number >= max(size.rounds // 2, 1):
                 continue
             began = time.perf_counter()
             await work()

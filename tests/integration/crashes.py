@@ -165,7 +165,7 @@ class Load:
     async def _start(self, flow: str, number: int) -> str | None:
         """The run, once it is acknowledged; None where what starts it is."""
         if number % 2:
-            given = {"json": {"n": number}, "headers": {"X-Message-Id": str(number)}}
+            given: dict[str, Any] = {"json": {"n": number}, "headers": {"X-Message-Id": str(number)}}
             answer = (await self.call("POST", f"/hooks/{flow}", **given)).json()["run"]
         else:
             given = {"json": {"inputs": {"n": number}}, "headers": {"Idempotency-Key": f"{flow}-{number}"}}

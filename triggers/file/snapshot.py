@@ -74,6 +74,7 @@ class Glob:
 
         parts = pattern.split("/")
         self._expression = re.compile(glob_translate(pattern))
+        self._within = re.compile(glob_translate("/".join([*parts[:-1], "**" if parts[-1] == "**" else "*"])))
         self._depth = None if "**" in parts else len(parts)
         self._dots = any(part.startswith(".") for part in parts)
 
@@ -84,6 +85,13 @@ class Glob:
     def enters(self, path: str) -> bool:
         """Whether files below a directory may be meant."""
         return self._depth is None or path.count("/") + 1 < self._depth
+
+    def reaches(self, directory: str) -> bool:
+        """Whether a file of some name in a directory may be meant."""
+        names = directory.split("/")
+        if not all(self.sees(name) for name in names):
+            return False
+        return self._within.match("/".join([*names, "x"])) is not None
 
     def sees(self, name: str) -> bool:
         """Whether a name may be meant."""

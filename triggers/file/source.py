@@ -35,7 +35,7 @@ class FileSource:
     def __init__(self, trigger: FileTrigger, *, known: Snapshot | None, look: float = LOOK) -> None:
         """Watch nothing yet."""
         pattern = trigger.file
-        self._directory = Path(pattern.path).expanduser().absolute()
+        self._directory = pattern.directory
         self._glob = Glob(pattern.glob)
         self._changes = frozenset(pattern.changes)
         self._settle = pattern.settle
@@ -122,6 +122,7 @@ class FileSource:
         moment = datetime.now(UTC) if change.stamp is None else _moment(change.stamp)
         data: dict[str, Json] = {
             "path": legible,
+            "original": legible,
             "name": legible.rpartition("/")[2],
             "change": change.kind,
             "size": None if change.stamp is None else change.stamp.size,
@@ -192,7 +193,12 @@ def _moment(stamp: Stamp) -> datetime:
 def _key(path: Path, change: Change) -> str:
     stamp = change.stamp or change.before
     assert stamp is not None
-    state = f"{change.kind}\n{stamp.size}\n{stamp.modified}\n{stamp.inode}\n".encode() + str(path).encode(
+    return key_of(path, change.kind, stamp)
+
+
+def key_of(path: Path, kind: str, stamp: Stamp) -> str:
+    """The key of the event that tells of a file in this state."""
+    state = f"{kind}\n{stamp.size}\n{stamp.modified}\n{stamp.inode}\n".encode() + str(path).encode(
         errors="surrogateescape"
     )
     return f"sha256:{hashlib.sha256(state).hexdigest()}"

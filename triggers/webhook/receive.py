@@ -22,11 +22,10 @@ MAX_ID: Final = 200
 """Characters of a message's id; of a longer one its SHA-256 is the key."""
 
 
-def receive(trigger: WebhookTrigger, request: Request, secrets: Sequence[str], now: datetime) -> Event:
-    """The event that a request is, once it is verified. Nothing of the body is read before.
+def verified(trigger: WebhookTrigger, request: Request, secrets: Sequence[str], now: datetime) -> str | None:
+    """The message's id, None where it has none, once the request is verified. Nothing of the body is parsed.
 
-    ``secrets`` are the live values of the webhook's secret. The event's key is the message's id, None where it has
-    none. Its attachments are open; whoever takes the event closes them.
+    ``secrets`` are the live values of the webhook's secret.
 
     Raises:
         RefusedRequestError: the request isn't taken; its status says why.
@@ -39,7 +38,18 @@ def receive(trigger: WebhookTrigger, request: Request, secrets: Sequence[str], n
         raise RefusedRequestError(f"the body is larger than {webhook.max_body:,} bytes", status=413)
     if sum(len(name) + len(value) for name, value in request.headers) > MAX_HEADERS:
         raise RefusedRequestError(f"the headers are larger than {MAX_HEADERS:,} characters", status=431)
-    identity = verify(webhook, request, secrets, now)
+    return verify(webhook, request, secrets, now)
+
+
+def event_of(trigger: WebhookTrigger, request: Request, identity: str | None, now: datetime) -> Event:
+    """The event that a request is, of which :func:`verified` has given the ``identity``, which is the event's key.
+
+    Its attachments are open; whoever takes the event closes them.
+
+    Raises:
+        RefusedRequestError: the request isn't taken; its status says why.
+    """
+    webhook = trigger.webhook
     packed = request.header("Content-Encoding")
     if packed and packed.lower() != "identity":
         raise RefusedRequestError(f"a body in {packed[:40]} isn't taken; send it as it is", status=415)

@@ -1,7 +1,11 @@
 """What is applied, disabled and deleted; a draft that is tried out changes nothing of it."""
 
+import pytest
+
 from engine.deliveries import TriggerPosition
+from engine.records import FlowVersion
 from engine.store import Store
+from engine.store.errors import UnknownRecordError
 
 
 async def put(store: Store, text: str, *, apply: bool = False, flow: str = "flow") -> int:
@@ -129,3 +133,18 @@ async def test_triggers_of_a_flow_that_was_disabled_or_deleted_remember_nothing(
     assert await remembers(0)
     await store.flows.delete("flow")
     assert not await remembers(1)
+
+
+async def test_a_version_that_was_not_kept_after_all_is_not_known(store: Store) -> None:
+    kept: list[FlowVersion] = []
+
+    async def put_and_fail() -> None:
+        async with store.transaction():
+            kept.append(await store.flows.put_version("default", "f", "text", {}, "digest"))
+            assert await store.flows.get(kept[0].id) == kept[0]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await put_and_fail()
+    with pytest.raises(UnknownRecordError):
+        await store.flows.get(kept[0].id)

@@ -1,5 +1,6 @@
 """No operation of a run gets slower as the tables grow: every statement finds its rows by an index."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,9 @@ from flows.values import RunStatus, StepStatus
 from steps.tools.content import Task, TaskChanges, TaskQuery
 
 NOW = datetime.now(UTC)
+
+DERIVED = re.compile(r"SCAN (in_line|held|\(subquery-\d+\))")
+"""What a statement has made itself, of rows that it found by an index."""
 
 
 @contextmanager
@@ -40,11 +44,11 @@ async def everything_a_run_does(store: Store) -> None:
     run = await store.runs.create(version, {})
     await store.start_keys.claim("default", "key", "digest", run.id)
     await store.start_keys.find("default", "key")
-    await store.runs.queued()
+    await store.undriven.queued()
     await store.runs.start(run.id)
     await store.runs.request_cancel(run.id)
     await store.runs.asked_to_cancel()
-    await store.runs.cancelled_undriven()
+    await store.undriven.cancelled()
     await store.runs.count(RunStatus.QUEUED)
     await store.steps.changed(run.id, NOW)
     await store.tokens.create("t", "hash", principal="me", role="admin")
@@ -129,7 +133,7 @@ async def test_every_statement_of_a_run_finds_its_rows_by_an_index(store: Store)
         sql: lines
         for sql, lines in (await store._database.read(plans)).items()
         for line in lines
-        if "Seq Scan" in line or ("SCAN " in line and "CONSTANT" not in line)
+        if "Seq Scan" in line or ("SCAN " in line and "CONSTANT" not in line and not DERIVED.search(line))
     }
     assert scans == {}
 

@@ -7,8 +7,8 @@ import pytest
 from engine.records import Run, Slot
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError
-from engine.store.run_ends import EndedRun
-from flows.contracts import StepError
+from engine.store.run_ends import EndedRun, Interest
+from flows.contracts import Awaited, StepError
 from flows.errors import InvalidCallError
 from flows.values import RunStatus
 
@@ -24,10 +24,15 @@ class Clerk:
         self.problem: Exception | None = None
         self.committed: list[str] = []
         self.pause = 0.0
+        self.interest: dict[RunStatus, Interest] = {
+            RunStatus.SUCCEEDED: "none",
+            RunStatus.FAILED: "each",
+            RunStatus.CANCELLED: "each",
+        }
         self.called = asyncio.Event()
 
-    def cares(self, status: RunStatus) -> bool:
-        return status is not RunStatus.SUCCEEDED
+    def cares(self, status: RunStatus) -> Interest:
+        return self.interest[status]
 
     async def ended(self, run: EndedRun) -> None:
         self.seen.append(run)
@@ -75,6 +80,21 @@ async def test_an_end_that_nobody_cares_for_is_made_without_being_shown(store: S
     run = await begin(store)
     await store.runs.finish(run.id, RunStatus.SUCCEEDED)
     assert clerk.seen == []
+
+
+async def test_an_end_that_matters_only_to_runs_that_wait_is_shown_while_one_does(store: Store, clerk: Clerk) -> None:
+    clerk.interest[RunStatus.SUCCEEDED] = "awaited"
+    before, while_one_waits, after, waiting = [await begin(store) for _run in range(4)]
+    await store.runs.finish(before.id, RunStatus.SUCCEEDED)
+    assert clerk.seen == []
+    await store.waits.look(waiting.id, "s", Awaited(event="stepbox.run.*"), fits=lambda _awaited, _event: False)
+    await store.runs.finish(while_one_waits.id, RunStatus.SUCCEEDED)
+    assert [seen.id for seen in clerk.seen] == [while_one_waits.id]
+    assert await clerk.wrote(while_one_waits)
+    await store.runs.finish(waiting.id, RunStatus.FAILED)
+    await store.runs.finish(after.id, RunStatus.SUCCEEDED)
+    assert [seen.id for seen in clerk.seen] == [while_one_waits.id, waiting.id]
+    assert (await store.runs.get(after.id)).status is RunStatus.SUCCEEDED
 
 
 async def test_a_cancellation_meanwhile_does_not_undo_the_end(store: Store, clerk: Clerk) -> None:

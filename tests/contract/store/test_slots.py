@@ -41,25 +41,25 @@ async def test_a_run_beyond_the_limit_begins_once_another_has_ended(store: Store
         await store.runs.create(version, {}, running=True, slot=slot())
     second = await store.runs.create(version, {}, slot=slot())
     third = await store.runs.create(version, {}, slot=slot())
-    assert await store.runs.queued() == ()
+    assert await store.undriven.queued() == ()
     with pytest.raises(SlotsTakenError):
         await store.leases.take_over(second.id)
     await store.runs.finish(first.id, RunStatus.FAILED)
-    assert await store.runs.queued() == (second.id,)
+    assert await store.undriven.queued() == (second.id,)
     await store.leases.take_over(second.id)
-    assert await store.runs.queued() == ()
+    assert await store.undriven.queued() == ()
     await store.runs.finish(second.id, RunStatus.SUCCEEDED)
-    assert await store.runs.queued() == (third.id,)
+    assert await store.undriven.queued() == (third.id,)
 
 
 async def test_a_run_that_waits_keeps_its_slot(store: Store, version: FlowVersion) -> None:
     first = await store.runs.create(version, {}, running=True, slot=slot())
     await store.runs.create(version, {}, slot=slot())
     await store.runs.park(first.id)
-    assert await store.runs.queued() == ()
+    assert await store.undriven.queued() == ()
     await store.leases.take_over(first.id)
     await store.runs.finish(first.id, RunStatus.SUCCEEDED)
-    assert len(await store.runs.queued()) == 1
+    assert len(await store.undriven.queued()) == 1
 
 
 async def test_other_keys_other_flows_and_runs_without_a_slot_do_not_count(store: Store, version: FlowVersion) -> None:
@@ -70,7 +70,7 @@ async def test_other_keys_other_flows_and_runs_without_a_slot_do_not_count(store
         await store.runs.create(other, {}, slot=slot(key="a")),
         await store.runs.create(version, {}),
     ):
-        assert free.id in await store.runs.queued()
+        assert free.id in await store.undriven.queued()
         await store.leases.take_over(free.id)
 
 
@@ -100,7 +100,7 @@ async def test_room_is_made_by_the_oldest(store: Store, version: FlowVersion) ->
     assert error.message == "a later run of the flow has taken its place"
     for run in runs[:2]:
         await store.runs.finish(run.id, RunStatus.CANCELLED)
-    assert await store.runs.queued() == (runs[3].id, newest.id)
+    assert await store.undriven.queued() == (runs[3].id, newest.id)
 
 
 @pytest.mark.parametrize("limit", [1, 3])

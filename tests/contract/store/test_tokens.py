@@ -64,10 +64,10 @@ async def test_one_of_many_that_claim_a_key_at_once_gets_it(store: Store) -> Non
 async def test_one_of_many_that_claim_a_queued_run_drives_it(store: Store) -> None:
     version = await store.flows.put_version("default", "flow", "text", {}, "digest")
     first, second = await store.runs.create(version, {}), await store.runs.create(version, {})
-    assert await store.runs.queued() == (first.id, second.id)
+    assert await store.undriven.queued() == (first.id, second.id)
     taken = await asyncio.gather(*(store.leases.take_over(first.id) for _ in range(5)), return_exceptions=True)
     assert [problem for problem in taken if not isinstance(problem, RunDrivenError)] == [None]
-    assert await store.runs.queued() == (second.id,)
+    assert await store.undriven.queued() == (second.id,)
     assert (await store.runs.get(first.id)).started_at is not None
 
 
@@ -80,7 +80,7 @@ async def test_only_runs_that_go_on_can_be_asked_to_end(store: Store) -> None:
     for run in (driven, part, parked, queued):
         await store.runs.request_cancel(run.id)
     assert await store.runs.asked_to_cancel() == {driven.id: False}
-    assert await store.runs.cancelled_undriven() == (parked.id, queued.id)
+    assert await store.undriven.cancelled() == (parked.id, queued.id)
     first = (await store.runs.get(driven.id)).cancel_requested_at
     for _ in range(2):
         await store.runs.request_cancel(driven.id)
@@ -89,4 +89,4 @@ async def test_only_runs_that_go_on_can_be_asked_to_end(store: Store) -> None:
     await store.runs.finish(driven.id, RunStatus.CANCELLED)
     await store.runs.finish(parked.id, RunStatus.CANCELLED)
     assert await store.runs.cancel_queued(queued.id)
-    assert (await store.runs.asked_to_cancel(), await store.runs.cancelled_undriven()) == ({}, ())
+    assert (await store.runs.asked_to_cancel(), await store.undriven.cancelled()) == ({}, ())

@@ -30,7 +30,7 @@ async def run(store: Store, version: FlowVersion) -> Run:
 
 
 async def due(store: Store) -> list[str]:
-    return [run for run, _ in await store.waits.due(workspace="default")]
+    return [run for run, _ in await store.undriven.due(workspace="default")]
 
 
 async def send(store: Store, number: int, *, kind: str = "paid", **data: Json) -> Mapping[str, Json]:
@@ -105,7 +105,7 @@ async def test_a_run_is_due_when_time_is_over_and_not_for_ever(store: Store, run
     await store.leases.take_over(run.id)
     await store.runs.park(run.id)
     assert await due(store) == []
-    ((ahead, left),) = await store.waits.due(workspace="default", within=3600)
+    ((ahead, left),) = await store.undriven.due(workspace="default", within=3600)
     assert ahead == run.id
     assert left > 0
 
@@ -125,7 +125,7 @@ async def test_the_outermost_run_is_due_for_those_that_are_parts_of_it(store: St
     await look(store, child, Awaited(seconds=3600))
     for each in (inner, child, root):
         await store.runs.park(each.id)
-    assert [found for found, _ in await store.waits.due(workspace="default", within=3600)] == [root.id]
+    assert [found for found, _ in await store.undriven.due(workspace="default", within=3600)] == [root.id]
     assert await due(store) == []
     await store.approvals.decide(asked.id, "approved", by="ann")
     assert await due(store) == [root.id]
@@ -141,7 +141,7 @@ async def test_a_run_that_waits_is_due_where_it_is_to_be_cancelled(store: Store,
     await store.runs.request_cancel(run.id)
     await store.runs.park(run.id)
     assert await due(store) == [run.id]
-    assert await store.runs.cancelled_undriven() == (run.id,)
+    assert await store.undriven.cancelled() == (run.id,)
     await store.runs.finish(run.id, RunStatus.CANCELLED)
     assert await due(store) == []
 
@@ -158,7 +158,7 @@ async def test_a_run_whose_time_is_over_is_due_for_itself_and_for_what_it_is_a_p
     await store.runs.park(child.id)
     await store.runs.park(root.id, within=3600)
     assert await due(store) == []
-    ((ahead, left),) = await store.waits.due(workspace="default", within=3600)
+    ((ahead, left),) = await store.undriven.due(workspace="default", within=3600)
     assert (ahead, left > 3500) == (root.id, True)
 
 

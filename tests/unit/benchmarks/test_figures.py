@@ -27,8 +27,8 @@ def written(path: Path, made: Report) -> Earlier:
 
 def test_median_and_95th_percentile() -> None:
     measured = figure("step", *range(1, 101))
-    assert (measured.median, measured.high) == (50.5, 96)
-    assert figure("step", 3, 1, 2).high == 3
+    assert (measured.median, measured.at(0.95)) == (50.5, 96)
+    assert figure("step", 3, 1, 2).at(0.95) == 3
 
 
 def test_ratio_is_of_the_medians_and_needs_both_figures() -> None:

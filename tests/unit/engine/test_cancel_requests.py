@@ -141,7 +141,7 @@ async def test_one_that_nobody_drives_ends_where_it_is_taken_over(engine: RunEng
     parked = await made.run(flow)
     assert parked.run.status is RunStatus.WAITING
     await made.store.runs.request_cancel(parked.run.id)
-    assert await made.store.runs.cancelled_undriven() == (parked.run.id,)
+    assert await made.store.undriven.cancelled() == (parked.run.id,)
     ending = asyncio.create_task(resumed(made, parked.run, flow))
     await soon(probes.tidying.wait())
     await asyncio.sleep(0.2)
@@ -150,7 +150,7 @@ async def test_one_that_nobody_drives_ends_where_it_is_taken_over(engine: RunEng
     report = await soon(ending)
     assert report.run.status is RunStatus.CANCELLED
     assert statuses(report) == {"ask": "cancelled", "tidy": "succeeded", "swept": "succeeded"}
-    assert await made.store.runs.cancelled_undriven() == ()
+    assert await made.store.undriven.cancelled() == ()
 
 
 async def test_one_that_is_taken_over_to_be_cancelled_is_cut_short_when_asked_again(engine: RunEngine) -> None:

@@ -179,7 +179,7 @@ async def test_a_lost_attempt_does_not_count_against_retry(site: Site) -> None:
 
 async def test_an_engine_that_has_lost_its_run_stops_and_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.runs.is_dead", lambda engine: engine == site.first.store.engine)
-    site.first.runs._heartbeat = Heartbeat(site.first.store, interval=0.05)
+    site.first.runs._heartbeat = Heartbeat(site.first.store, interval=0.5)
     await site.begin(FLOW)
     (driving,) = site._driving
     site.gate.open = True
@@ -225,7 +225,7 @@ async def test_an_engine_whose_next_write_is_refused_stops_too(site: Site) -> No
 
 
 async def test_a_heartbeat_keeps_the_lease(site: Site) -> None:
-    site.first.runs._heartbeat = Heartbeat(site.first.store, interval=0.05)
+    site.first.runs._heartbeat = Heartbeat(site.first.store, interval=0.5)
     run = await site.begin(FLOW)
     await expire(site.first.store, run.id)
     assert is_abandoned(await site.run())

@@ -22,7 +22,7 @@ async def sent(engine: Engine, number: int = 1, kind: str = "paid", **data: Json
 
 
 async def due(engine: Engine) -> list[str]:
-    return [run for run, _ in await engine.store.waits.due(workspace="default")]
+    return [run for run, _ in await engine.store.undriven.due(workspace="default")]
 
 
 async def test_a_run_waits_until_a_time_and_says_until_when(engine: RunEngine) -> None:
@@ -32,7 +32,7 @@ async def test_a_run_waits_until_a_time_and_says_until_when(engine: RunEngine) -
     final = report.steps["w"].final
     assert final.status is StepStatus.WAITING
     assert final.error is not None
-    ((_, left),) = await made.store.waits.due(workspace="default", within=3600)
+    ((_, left),) = await made.store.undriven.due(workspace="default", within=3600)
     assert 0 < left <= 3600
     again = await resumed(made, report.run, LONG)
     assert again.steps["w"].final.error == final.error
@@ -96,12 +96,12 @@ async def test_a_subflow_waits_and_a_cancelled_one_does_no_more(engine: RunEngin
     outer = "flow: outer\nsteps: [{id: s, flow: f}]\nfinally: [{id: bye, probe: echo}]\n"
     made = engine()
     report = await made.run(outer, LONG)
-    ((waits, _),) = await made.store.waits.due(workspace="default", within=3600)
+    ((waits, _),) = await made.store.undriven.due(workspace="default", within=3600)
     assert waits == report.run.id
     ended = await cancelled(made, report.run, outer, LONG)
     assert ended.run.status is RunStatus.CANCELLED
     assert statuses(ended)["bye"] == "succeeded"
-    assert await made.store.waits.due(workspace="default", within=3600) == ()
+    assert await made.store.undriven.due(workspace="default", within=3600) == ()
 
 
 async def test_finally_can_not_wait(engine: RunEngine) -> None:

@@ -152,3 +152,33 @@ def test_a_pattern_that_is_none_is_found(glob: str, good: bool) -> None:  # noqa
 def test_any_text_is_a_pattern_or_found(glob: str) -> None:
     if not list(check_file(FileTrigger(id="t", file=FilePattern(path="/data", glob=glob)))):
         Glob(glob).matches("a/b")
+
+
+@pytest.mark.parametrize(
+    ("glob", "archive", "fits"),
+    [
+        ("*.csv", "done", True),
+        ("*.csv", "/elsewhere", True),
+        ("*.csv", ".", False),
+        ("*.csv", "../data", False),
+        ("*.csv", "../data/done", True),
+        ("**/*.csv", "done", False),
+        ("**/*.csv", ".done", True),
+        ("**/*.csv", "../done", True),
+        ("**", "done", False),
+        ("*/*.csv", "done", False),
+        ("in/*.csv", "done", True),
+        ("in/*.csv", "in/done", True),
+        ("in/*.csv", "in", False),
+        (".*/*.csv", ".done", False),
+    ],
+)
+def test_an_archive_is_not_where_files_are_told_of(glob: str, archive: str, *, fits: bool) -> None:
+    pattern = FilePattern.model_validate({"path": "/data", "glob": glob, "then": {"archive": archive}})
+    findings = list(check_file(FileTrigger(id="t", file=pattern)))
+    assert [one.path for one in findings] == ([] if fits else [("file", "then", "archive")])
+
+
+def test_what_was_deleted_is_not_archived() -> None:
+    pattern = FilePattern.model_validate({"path": "/data", "changes": ["deleted"], "then": {"archive": "done"}})
+    assert [one.path for one in check_file(FileTrigger(id="t", file=pattern))] == [("file", "changes")]

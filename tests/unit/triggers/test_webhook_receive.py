@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.contracts import Finding
+from flows.events import Event
 from triggers.http.request import RefusedRequestError, Request
 from triggers.webhook.config import Rate, Webhook, WebhookTrigger, check_webhook
 from triggers.webhook.rate import Bucket, take
-from triggers.webhook.receive import receive
+from triggers.webhook.receive import event_of, verified
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def receive(of: WebhookTrigger, request: Request, secrets: list[str], now: datetime) -> Event:
+    return event_of(of, request, verified(of, request, secrets, now), now)
 
 
 def trigger(**more: Any) -> WebhookTrigger:

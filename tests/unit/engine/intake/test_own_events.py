@@ -163,7 +163,7 @@ async def drive(intake: Intake) -> None:
     """Deliver, and let each queued run succeed, until nothing more comes."""
     for _ in range(50):
         await intake.deliver()
-        queued = await intake.store.runs.queued()
+        queued = await intake.store.undriven.queued()
         if not queued:
             return
         for run in queued:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from engine.deliveries import DeliveryStatus
-from engine.intake.receiver import TooManyRequestsError, UnknownWebhookError
+from engine.intake.receiver import UNVERIFIED, TooManyRequestsError, UnknownWebhookError
 from flows.events import Event
 from tests.unit.engine.intake.conftest import STEPS, Intake
 from triggers.http.request import RefusedRequestError, Request
@@ -95,6 +95,23 @@ async def test_more_than_its_rate_is_not_taken(intake: Intake) -> None:
     with pytest.raises(TooManyRequestsError) as refused:
         await intake.receiver.webhook("default", "github/push", push(delivery="3"))
     assert 0 < refused.value.after <= 1800
+    assert len(await intake.deliveries()) == 2
+
+
+async def test_strangers_do_not_use_up_the_rate_of_the_sender(intake: Intake) -> None:
+    intake.secrets["hook_key"] = [KEY]
+    await intake.apply(HOOK.replace("secret: hook_key", "secret: hook_key, rate: {limit: 2, per: 1h}"))
+    for number in range(UNVERIFIED.limit):
+        with pytest.raises(RefusedRequestError) as unverified:
+            await intake.receiver.webhook("default", "github/push", push(delivery=str(number), key="guessed"))
+        assert unverified.value.status == 401
+    with pytest.raises(TooManyRequestsError) as refused:
+        await intake.receiver.webhook("default", "github/push", push(key="guessed"))
+    assert 0 < refused.value.after <= 1
+    for number in range(2):
+        await intake.receiver.webhook("default", "github/push", push(delivery=str(number)))
+    with pytest.raises(TooManyRequestsError, match="more than 2 requests"):
+        await intake.receiver.webhook("default", "github/push", push(delivery="3"))
     assert len(await intake.deliveries()) == 2
 
 
