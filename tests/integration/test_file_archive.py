@@ -66,10 +66,11 @@ def test_a_kill_before_the_move_neither_loses_the_file_nor_runs_it_twice(tmp_pat
     inbox.mkdir()
     done.mkdir()
     archive.symlink_to(elsewhere)
-    services = Services(tmp_path, {"STEPBOX_HOME": str(tmp_path / "home")})
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    url = f"http://127.0.0.1:{services.port}/api/v1"
-    with httpx.Client(base_url=url, headers=headers, timeout=DEADLINE) as client:
+    with (
+        Services(tmp_path, {"STEPBOX_HOME": str(tmp_path / "home")}) as services,
+        httpx.Client(base_url=f"http://127.0.0.1:{services.port}/api/v1", headers=headers, timeout=DEADLINE) as client,
+    ):
 
         def items(path: str) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = client.get(path).raise_for_status().json()["items"]
@@ -99,4 +100,3 @@ def test_a_kill_before_the_move_neither_loses_the_file_nor_runs_it_twice(tmp_pat
         until(lambda: len([one for one in items("/runs") if one["status"] == "succeeded"]) == 2)
         assert len(items("/events")) == len(items("/runs")) == 2
         assert services.end(signal.SIGTERM) == 0
-    services.close()
