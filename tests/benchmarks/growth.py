@@ -18,7 +18,7 @@ WINDOW = 50
 BATCH = 100
 """Events that are sent at once, as long as no more than so many runs haven't ended."""
 BURST = 1000
-"""Events that come all at once."""
+"""Events that come all at once, at most; no more than there are runs."""
 CHECKPOINTS = 10
 FLOW = """\
 flow: tool
@@ -72,15 +72,16 @@ def _filled(database: str, served: Served, client: Client, size: Size) -> Iterat
         yield Figure(key=f"memory_{part}_{key}", name=what, unit="MB", samples=[memory[part]])
     grown = 1000 * (memory[-1] - memory[len(memory) // 2]) / (share * (CHECKPOINTS - CHECKPOINTS // 2))
     yield Figure(key=f"memory_run_{key}", name=f"{database}: a run of the later half", unit="kB", samples=[grown])
+    burst = min(BURST, size.runs)
     began = time.monotonic()
-    client.events("bench.tool", range(BURST))
-    while served.runs_ended(client) < made + BURST:
+    client.events("bench.tool", range(burst))
+    while served.runs_ended(client) < made + burst:
         time.sleep(0.02)
         if time.monotonic() > began + DEADLINE * 3:
             raise RuntimeError("a burst of events doesn't end")
     took = 1000 * (time.monotonic() - began)
     yield Figure(
-        key=f"burst_{key}", name=f"{BURST:,} events at once, {database}: the last ended", unit="ms", samples=[took]
+        key=f"burst_{key}", name=f"{burst:,} events at once, {database}: the last ended", unit="ms", samples=[took]
     )
 
 
