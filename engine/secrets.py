@@ -11,7 +11,8 @@ from engine.secret_key import KeyFile, SealBrokenError, SecretKey, SecretKeyErro
 from engine.store.secrets import Secrets as StoredSecrets
 from flows.errors import InvalidCallError
 from flows.names import name_finding
-from flows.suggestions import instead
+from flows.suggestions import closest, instead
+from steps.disguises import SHORTEST
 
 MAX_SECRET: Final = 64_000
 """Bytes of one value: a certificate with its chain has a tenth."""
@@ -29,6 +30,12 @@ class InvalidSecretNameError(InvalidCallError):
     """A secret can't be called so."""
 
     code = "invalid_name"
+
+
+class SecretTooShortError(InvalidCallError):
+    """A value that can't be masked, since it is in every other word, and so is given to no step."""
+
+    code = "secret_too_short"
 
 
 class Secrets:
@@ -75,7 +82,8 @@ class Secrets:
         sealed = await self._stored.values(workspace, name)
         if not sealed:
             known = [secret.name for secret in await self._stored.list(workspace)]
-            fix = instead(name, known, otherwise=f"set it: stepbox secrets set {name}")
+            meant = closest(name, known)
+            fix = f"set it: stepbox secrets set {name[:80]}" + (f"; or did you mean `{meant}`?" if meant else "")
             raise UnknownSecretError(f"there is no secret '{name[:80]}'", fix=fix)
         key = await self._known_key()
         values = []
@@ -88,6 +96,21 @@ class Secrets:
                     f"the secret '{name}' can't be decrypted: {error.message}", fix=error.fix
                 ) from None
         await self._stored.used(workspace, name)
+        return values
+
+    async def given(self, workspace: str, name: str) -> Sequence[str]:
+        """The live values of a secret for a run, of which it gets the first.
+
+        Raises:
+            SecretTooShortError: it is too short to be masked.
+            StepboxError: as :meth:`values`.
+        """
+        values = await self.values(workspace, name)
+        if len(values[0]) < SHORTEST:
+            raise SecretTooShortError(
+                f"the secret '{name}' is shorter than {SHORTEST} characters, so that nothing can mask it",
+                fix=f"set a longer value: stepbox secrets set {name}",
+            )
         return values
 
     async def value(self, workspace: str, name: str) -> str:

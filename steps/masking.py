@@ -77,6 +77,10 @@ class Mask:
         """A text without the values."""
         return text if self._is_free(text) else _without(text, self._look(text).spans)
 
+    def cut(self, text: str) -> str:
+        """A text that may have been cut off, as messages are: also without the beginning of a value at its end."""
+        return self.stream().finish(text, cut=True)
+
     def json(self, value: Json) -> Json:
         """A JSON value without the values of secrets, also in keys and in whole numbers."""
         return _mapped(value, self.text)
@@ -177,13 +181,13 @@ class MaskedStream:
         self._given, self._held = (whole[begun:hold], whole[hold:]) if hold - begun < MAX_HELD else ("", whole[hold:])
         return _without(whole, seen.spans, start=shown, end=hold)
 
-    def finish(self, *, cut: bool = False) -> str:
-        """What was held back; where the text was ``cut`` off, without the beginning of a value at its end."""
-        whole, shown = self._given + self._held, len(self._given)
+    def finish(self, text: str = "", *, cut: bool = False) -> str:
+        """Take the last piece; where the text was ``cut`` off, the beginning of a value at its end is masked too."""
+        whole, shown = self._given + self._held + text, len(self._given)
         seen = self._mask._look(whole)  # noqa: SLF001 - the same
         self._given = self._held = ""
         spans = seen.spans
-        if cut and seen.begun < len(whole):
+        if cut and seen.begun_length >= SHORTEST:
             spans = _merged([*spans, Span(start=seen.begun, end=len(whole), forms=[])])
         return _without(whole, spans, start=shown)
 

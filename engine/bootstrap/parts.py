@@ -145,7 +145,8 @@ class Parts:
             events=Emission(store=store, language=self.language, receiver=lambda: self.receiver),
         )
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
-        return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, driver=driver)
+        secrets = await self.secrets()
+        return Runs(workspace=WORKSPACE, store=store, executors=executors, tools=tools, secrets=secrets, driver=driver)
 
 
 class LateOrchestrator:

@@ -2,10 +2,9 @@
 
 import codecs
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from steps.masking import Mask, MaskedStream
+from flows.masks import MaskedText, Masking
 
 Stream = Literal["stdout", "stderr"]
 
@@ -25,14 +24,14 @@ class Output:
     nobody may see of it.
     """
 
-    def __init__(self, limit: int, mask: "Mask | None" = None) -> None:
+    def __init__(self, limit: int, mask: Masking | None = None) -> None:
         self._limit = limit
         self._left = limit
         self._max_lines = max(limit // BYTES_A_LINE, MIN_LINES)
         self._lines_left = self._max_lines
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in ("stdout", "stderr")}
         self._mask = mask
-        self._masked: dict[Stream, MaskedStream] = {}
+        self._masked: dict[Stream, MaskedText] = {}
         if mask is not None:
             self._masked = {"stdout": mask.stream(), "stderr": mask.stream()}
         self._partial: dict[Stream, str] = {"stdout": "", "stderr": ""}
@@ -76,7 +75,7 @@ class Output:
         for stream in streams:
             text = self._decoders[stream].decode(b"", final=True)
             if self._masked:
-                text = self._masked[stream].feed(text) + self._masked[stream].finish()
+                text = self._masked[stream].finish(text)
             yield from self._take(stream, text)
             if self._partial[stream]:
                 yield stream, self._partial[stream]
