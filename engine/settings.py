@@ -4,9 +4,9 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flows.contracts import Isolation
@@ -165,6 +165,21 @@ class PrefectSettings(_Settings):
     """``STEPBOX_PREFECT_API_URL``; left out: runs are driven in this process."""
 
 
+class SecretSettings(_Settings):
+    """Where the key comes from that secrets are encrypted by; left out: from ``secret.key`` in the home."""
+
+    secret_key: SecretStr | None = None
+    """``STEPBOX_SECRET_KEY``: 32 bytes in base64; while the key is changed, the new one and the present one."""
+    secret_key_command: str | None = None
+    """``STEPBOX_SECRET_KEY_COMMAND``: a command that prints the same, started without a shell."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.secret_key is not None and self.secret_key_command is not None:
+            raise ValueError("set STEPBOX_SECRET_KEY or STEPBOX_SECRET_KEY_COMMAND, not both")
+        return self
+
+
 class ServeSettings(_Settings):
     """How ``stepbox serve`` works."""
 
@@ -244,13 +259,14 @@ class Settings:
         network, prefect = _read(NetworkSettings, problems), _read(PrefectSettings, problems)
         docker, serve = _read(DockerSettings, problems), _read(ServeSettings, problems)
         client, keep = _read(ClientSettings, problems), _read(KeepSettings, problems)
+        secrets = _read(SecretSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        if not (serve and client and keep):
+        if not (serve and client and keep and secrets):
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
-        self.serve, self.client, self.keep = serve, client, keep
+        self.serve, self.client, self.keep, self.secrets = serve, client, keep, secrets
 
     @property
     def database_url(self) -> str:
@@ -273,6 +289,9 @@ def _read(concern: type[_Concern], problems: list[str]) -> _Concern | None:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for detail in error.errors():
+        if not detail["loc"]:
+            yield str(detail["msg"]).removeprefix("Value error, ")
+            continue
         name = str(detail["loc"][0])
         given = "" if name in _SECRET else f"={detail['input']!r}"
         yield f"{_PREFIX}{name.upper()}{given}: {detail['msg']}"
@@ -288,8 +307,9 @@ _CONCERNS = (
     ServeSettings,
     KeepSettings,
     ClientSettings,
+    SecretSettings,
 )
-_SECRET = {"admin_token", "token", "database_url"}
+_SECRET = {"admin_token", "token", "database_url", "secret_key"}
 """What no message shows."""
 
 

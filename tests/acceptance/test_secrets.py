@@ -14,8 +14,8 @@ def test_a_secret_is_set_listed_and_forgotten(stepbox: Stepbox) -> None:
     made = stepbox("secrets", "set", "hook_key", "-o", "json", stdin=VALUE + "\n")
     assert (made.status, made.stderr) == (0, "")
     assert (made.json()["name"], made.json()["versions"], made.json()["last_used_at"]) == ("hook_key", 1, None)
-    kept = stepbox("secrets", "set", "hook_key", "--keep-old", stdin="another")
-    assert "the value it had is live too" in kept.stdout
+    kept = stepbox("secrets", "rotate", "hook_key", "--overlap", "2h", stdin="another")
+    assert "the value it had is live until 20" in kept.stdout
     listed = stepbox("secrets", "list", "--output", "json")
     assert [(secret["name"], secret["versions"]) for secret in listed.json()] == [("hook_key", 2)]
     shown = stepbox("secrets", "list")
