@@ -134,7 +134,7 @@ def test_no_door_and_no_file_of_the_home_shows_a_secret_that_a_run_was_given(ste
     assert stepbox("secrets", "set", "token", stdin=value).status == 0
     ran = stepbox("run", "leaks.yaml", "-o", "json")
     run = ran.json()
-    assert run["steps"]["leak"]["result"] == {"value": "•••", "•••": [1, "•••="]}
+    assert run["steps"]["leak"]["result"] == {"value": "•••", "•••": [1, "•••"]}
     assert run["steps"]["fail"]["error"]["message"] == "exit status 3: ••• is wrong"
     outcomes = [ran, stepbox("run", "leaks.yaml"), stepbox("flows", "apply", "leaks.yaml")]
     outcomes += [
