@@ -20,17 +20,40 @@ from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
 from engine.records import LogLine, Run, StepRun, step_label
+from engine.run_secrets import (
+    Given,
+    RunSecrets,
+    log_failure,
+    masked_egress,
+    masked_files,
+    masked_question,
+    masked_result,
+)
+from engine.step_inputs import Inputs
 from engine.store import Store
 from engine.store.errors import LeaseLostError, StoreError
 from engine.store.leases import ENGINE_ENDED
 from engine.tool_calls import Caller, ToolCaller
 from engine.waiting import fits
-from flows.contracts import Asked, Awaited, EgressDecision, Question, StepError, StepExecutor, StepResult, Waited
+from flows.contracts import (
+    Artifact,
+    Asked,
+    Awaited,
+    CollectedFile,
+    EgressDecision,
+    Question,
+    StepError,
+    StepExecutor,
+    StepResult,
+    Waited,
+)
 from flows.errors import StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
 from flows.values import Json, StepStatus
 from steps.code import CodeStep, SandboxConfig
+from steps.masking import Mask
+from steps.secret_names import secrets_of
 from steps.subflow import SubflowStep
 from steps.tool import ToolStep
 from steps.wait import WaitStep
@@ -83,6 +106,7 @@ class Attempts:
         children: Children,
         host_directories: tuple[Path, ...],
         subflow_digests: tuple[str, ...],
+        secrets: RunSecrets,
         past: Past = NOTHING,
     ) -> None:
         self.run = run
@@ -94,6 +118,7 @@ class Attempts:
         self.children = children
         self.host_directories = host_directories
         self.subflow_digests = subflow_digests
+        self.secrets = secrets
         self.artifacts = RunArtifacts(of_event(run.trigger))
         self.past = past
         self.begun: dict[str, Work] = {}
@@ -103,9 +128,13 @@ class Attempts:
         """Say that a step is about to be executed this many times."""
         self.executors[type(step)].expect(step, count)
 
-    def work(self, step: StepConfig, inputs: Mapping[str, Json], item: int | None = None) -> "Work":
-        """The work of one step, or of one of its items, with all that it has of expressions resolved."""
-        return Work(self, step, inputs, item)
+    def work(self, step: StepConfig, names: Mapping[str, Json], item: int | None = None) -> "Work":
+        """The work of one step, or of one of its items, with all that it has of expressions resolved.
+
+        Raises:
+            ExpressionError: one can't be evaluated.
+        """
+        return Work(self, resolved(step, names), Inputs(step.with_, names, secrets_of(step)), item)
 
     def over(self, step: StepConfig, result: StepResult, item: int | None = None) -> StepRun:
         """The record of an end that no attempt stands for: skipped, cached, cut off, or the sum of the items."""
@@ -118,10 +147,12 @@ class Work:
     Not a dataclass: Prefect walks into those when a task gets one.
     """
 
-    def __init__(self, attempts: Attempts, step: StepConfig, inputs: Mapping[str, Json], item: int | None) -> None:
+    def __init__(self, attempts: Attempts, step: StepConfig, inputs: Inputs, item: int | None) -> None:
         self._attempts = attempts
         self.step = step
-        self.inputs = inputs
+        self.with_secrets = inputs.with_secrets
+        self.inputs = inputs.shown
+        """As records show them: where a secret is given, its expression stands for the value."""
         self.item = item
         tries = attempts.past.tries.get((step.id, item), NO_TRIES)
         self.made = tries.made
@@ -233,11 +264,16 @@ class Work:
             owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
 
     async def _execute(self) -> StepResult:
-        call = Call(self._attempts, self, self._origin())
+        origin = self._origin()
+        try:
+            given = await self._attempts.secrets.given_to(self.step)
+        except StepboxError as problem:
+            return unsuccessful(problem)
+        call = Call(self._attempts, self, origin, given)
         result = await self._try(call)
         if result.status is StepStatus.TIMED_OUT and call.asking.waits is not None:
-            return replace(call.asking.waits, isolation=result.isolation)
-        return result
+            result = replace(call.asking.waits, isolation=result.isolation)
+        return result if given.mask is None else masked_result(result, given.mask)
 
     async def _try(self, call: "Call") -> StepResult:
         step = self.step
@@ -255,11 +291,11 @@ class Work:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return self._internal_error(problem)
+            return self._internal_error(problem, call.mask)
         except Exception as problem:  # noqa: BLE001 - one step's bug must not take the run's record with it
             if deadline.expired():
                 return replace(_step_timed_out(step), isolation=executor.isolation)
-            return self._internal_error(problem)
+            return self._internal_error(problem, call.mask)
         finally:
             call.asking.stop = None
             call.artifacts.close()
@@ -273,8 +309,8 @@ class Work:
         isolation = self._attempts.executors[type(self.step)].isolation
         return StepResult(status=StepStatus.CANCELLED, error=error, isolation=isolation)
 
-    def _internal_error(self, problem: BaseException) -> StepResult:
-        _log.error("the executor of step %s failed in run %s", self.step.id, self._attempts.run.id, exc_info=problem)
+    def _internal_error(self, problem: BaseException, mask: Mask | None) -> StepResult:
+        log_failure(_log, f"the executor of step {self.step.id} failed in run {self._attempts.run.id}", problem, mask)
         message = f"Stepbox failed while executing this step: {type(problem).__name__}: {problem}"
         error = StepError(code=INTERNAL_ERROR, message=message, fix="report this as a bug")
         return StepResult(status=StepStatus.FAILED, error=error)
@@ -283,7 +319,9 @@ class Work:
 class Call:
     """What an executor sees of one attempt (:class:`flows.contracts.StepCall`)."""
 
-    def __init__(self, attempts: Attempts, work: Work, origin: Origin) -> None:
+    def __init__(self, attempts: Attempts, work: Work, origin: Origin, given: Given) -> None:
+        self.secrets = given.values
+        self.mask = given.mask
         self._attempts = attempts
         self._work = work
         self._origin = origin
@@ -292,7 +330,6 @@ class Call:
         self.artifacts = AttemptArtifacts(attempts.artifacts, attempts.store.artifacts.contents)
         self.fetch_artifacts = self.artifacts.fetch
         self.artifact_directory = self.artifacts.directory
-        self.keep_artifacts = self.artifacts.keep
         self._journal = attempts.tools.journal(
             run_id=attempts.run.id,
             step_id=work.step.id,
@@ -313,6 +350,9 @@ class Call:
     def inputs(self) -> Mapping[str, Json]:
         return self._work.inputs
 
+    async def keep_artifacts(self, files: Sequence[CollectedFile]) -> tuple[Artifact, ...]:
+        return await self.artifacts.keep(files if self.mask is None else masked_files(files, self.mask))
+
     async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None:
         logged = LogLine(
             run_id=self.run_id,
@@ -320,7 +360,7 @@ class Call:
             item=self._work.item,
             attempt=self.attempt,
             stream=stream,
-            line=line,
+            line=line if self.mask is None else self.mask.text(line),
             at=datetime.now(UTC),
         )
         self._attempts.observer.notice(LineLogged(line=logged))
@@ -340,20 +380,28 @@ class Call:
             journal=self._journal,
             asking=self.asking,
             observer=owner.observer,
+            mask=self.mask,
         )
-        return await self.asking.make(lambda: owner.tools.call(name, arguments, caller))
+        if isinstance(step, ToolStep) and self.secrets:
+            shown, arguments = arguments, self._work.with_secrets(self.secrets)
+        else:
+            shown = arguments
+        return await self.asking.make(lambda: owner.tools.call(name, arguments, caller, shown=shown))
 
     async def record_egress(self, decision: EgressDecision) -> str:
         owner = self._attempts
+        decision = decision if self.mask is None else masked_egress(decision, self.mask)
         record = await owner.store.egress.record(
             self.run_id, self.step_id, decision, attempt=self.attempt, item=self._work.item
         )
         return record.id
 
     async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
+        reason = reason if reason is None or self.mask is None else self.mask.text(reason)
         await self._attempts.store.egress.finish(record, sent=sent, received=received, reason=reason)
 
     async def ask(self, question: Question) -> Asked:
+        question = question if self.mask is None else masked_question(question, self.mask)
         return await self._attempts.store.approvals.ask(self.run_id, self.step_id, question, item=self._work.item)
 
     async def wait(self, awaited: Awaited) -> Waited:

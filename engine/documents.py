@@ -10,6 +10,7 @@ from engine.records import (
     FlowDetail,
     FlowSummary,
     FlowVersion,
+    KeyRotation,
     LogLine,
     Run,
     RunSummary,
@@ -293,10 +294,16 @@ def secret_document(secret: SecretSummary) -> dict[str, Json]:
     return {
         "name": secret.name,
         "versions": secret.versions,
+        "old_until": _time(secret.old_until),
         "created_at": secret.created_at.isoformat(),
         "updated_at": secret.updated_at.isoformat(),
         "last_used_at": _time(secret.last_used_at),
     }
+
+
+def key_rotation_document(rotation: KeyRotation) -> dict[str, Json]:
+    """A change of the key of secrets."""
+    return {"key_id": rotation.key_id, "resealed": rotation.resealed, "kept": list(rotation.kept)}
 
 
 def upcoming_document(time: "Upcoming") -> dict[str, Json]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from engine.attempts import INTERNAL_ERROR, Attempts, Performer, resolved, unsuccessful
+from engine.attempts import INTERNAL_ERROR, Attempts, Performer, unsuccessful
 from engine.cancellation import Interruption, together
 from engine.items import Items
 from engine.names import Names
@@ -249,7 +249,7 @@ class Execution:
                 items = Items(step, step.for_each, attempts=self.attempts, names=self._names)
                 await self._end_or_park(step, await items.run(perform))
             else:
-                work = self.attempts.work(resolved(step, names), resolve(step.with_, names))
+                work = self.attempts.work(step, names)
                 await self._end_or_park(step, await perform(work), recorded=work.last)
         except StepboxError as problem:
             await self._end(step, unsuccessful(problem))

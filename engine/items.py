@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from engine.artifacts import of_item
-from engine.attempts import Attempts, Performer, resolved, unsuccessful
+from engine.attempts import Attempts, Performer, unsuccessful
 from engine.cancellation import together
 from engine.names import Names
 from flows.contracts import Artifact, Isolation, StepError, StepResult, waiting
@@ -76,7 +76,7 @@ class Items:
             return ended
         try:
             names = self._names.of_item(self._each.as_, item, index)
-            work = self._attempts.work(resolved(self._step, names), resolve(self._step.with_, names), item=index)
+            work = self._attempts.work(self._step, names, item=index)
             return await perform(work)
         except StepboxError as problem:
             result = unsuccessful(problem)

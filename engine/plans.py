@@ -1,10 +1,11 @@
 """Plans of runs: whether a flow can run here, with all that it can start, before anything of it does."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from engine.flow_sources import FlowSource
 from engine.given import check_given
+from engine.run_secrets import secrets_named
 from flows.contracts import StepExecutor
 from flows.definition import Definition
 from flows.errors import InvalidCallError, RefusedError
@@ -47,14 +48,20 @@ class RecursiveFlowError(InvalidCallError):
 class Planner:
     """Makes plans, for an installation that has these executors."""
 
-    def __init__(self, executors: Mapping[type[StepConfig], StepExecutor]) -> None:
+    def __init__(
+        self, executors: Mapping[type[StepConfig], StepExecutor], given: Callable[[str], Awaitable[object]]
+    ) -> None:
+        """``given`` gives a secret to a run, and raises where there is none, or it can't be."""
         self._executors = executors
+        self._given = given
 
     async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
         """The plan of a flow; raises as :meth:`engine.runs.Runs.plan`."""
         inputs = validate_inputs(definition.flow, given)
         subflows: dict[str, Definition] = {}
         await self._check(definition, source, subflows, {}, (definition.flow.flow,))
+        for name in sorted(frozenset[str]().union(*map(secrets_named, (definition, *subflows.values())))):
+            await self._given(name)
         return Plan(definition=definition, inputs=inputs, subflows=subflows)
 
     async def _check(

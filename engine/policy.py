@@ -21,6 +21,7 @@ Action: TypeAlias = Literal[
     "events.send",
     "secrets.read",
     "secrets.change",
+    "secrets.rotate",
     "tokens.read",
     "tokens.change",
     "installation.examine",

@@ -380,13 +380,30 @@ class Approval:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretSummary:
-    """What may be shown of a secret: everything but its values. ``versions`` are those that are live."""
+    """What may be shown of a secret: everything but its values.
+
+    ``versions`` are those that are live; ``old_until`` is when the one before the newest ends, where it still is.
+    """
 
     name: str
     versions: int
+    old_until: datetime | None = None
     created_at: datetime
     updated_at: datetime
     last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRotation:
+    """A change of the key that secrets are encrypted by.
+
+    ``resealed`` is how many values are encrypted by the new one, None where that is still to come; ``kept`` where the
+    keys before it are now, which backups of the database from before need.
+    """
+
+    key_id: str
+    resealed: int | None = None
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

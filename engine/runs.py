@@ -22,6 +22,8 @@ from engine.plans import Plan, Planner
 from engine.progress import NoObserver, Notice, Observer, Observers, RunEnded, RunStarted, Undisturbed
 from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
+from engine.run_secrets import RunSecrets
+from engine.secrets import Secrets
 from engine.slots import slot_of
 from engine.store import Store
 from engine.store.database import Behalf, on_behalf_of
@@ -78,6 +80,7 @@ class Runs:
         store: Store,
         executors: Mapping[type[StepConfig], StepExecutor],
         tools: ToolCaller,
+        secrets: Secrets,
         driver: Driver,
         traces: Traces | None = None,
         observer: Observer | None = None,
@@ -90,7 +93,8 @@ class Runs:
         self._driver = driver
         self._traces: Traces = traces or Untraced()
         self._observer = observer or NoObserver()
-        self._planner = Planner(executors)
+        self._secrets = secrets
+        self._planner = Planner(executors, partial(secrets.given, workspace))
         self._heartbeat = Heartbeat(store)
         self._let_go: set[str] = set()
         self._behalves: dict[str, Behalf] = {}
@@ -125,6 +129,7 @@ class Runs:
         Raises:
             InvalidCallError: the inputs don't fit, or a subflow doesn't exist.
             InvalidFlowError: a subflow is not valid.
+            UnknownSecretError: a step names a secret that isn't set.
             RefusedError: a step asks for what can't be had or enforced here.
         """
         return await self._planner.plan(definition, given, source)
@@ -426,6 +431,7 @@ class Runs:
             host_directories=host_directories,
             subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
             past=past,
+            secrets=RunSecrets(self._secrets, self._workspace, plan.definition),
         )
         return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
 

@@ -7,9 +7,9 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flows.contracts import Isolation
@@ -196,6 +196,21 @@ class TraceSettings(BaseSettings):
         return bool(endpoint) and self.traces_exporter != "none" and self.sdk_disabled.strip().lower() != "true"
 
 
+class SecretSettings(_Settings):
+    """Where the key comes from that secrets are encrypted by; left out: from ``secret.key`` in the home."""
+
+    secret_key: SecretStr | None = None
+    """``STEPBOX_SECRET_KEY``: 32 bytes in base64; while the key is changed, the new one and the present one."""
+    secret_key_command: str | None = None
+    """``STEPBOX_SECRET_KEY_COMMAND``: a command that prints the same, started without a shell."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.secret_key is not None and self.secret_key_command is not None:
+            raise ValueError("set STEPBOX_SECRET_KEY or STEPBOX_SECRET_KEY_COMMAND, not both")
+        return self
+
+
 class ServeSettings(_Settings):
     """How ``stepbox serve`` works."""
 
@@ -275,14 +290,14 @@ class Settings:
         network, prefect = _read(NetworkSettings, problems), _read(PrefectSettings, problems)
         docker, serve = _read(DockerSettings, problems), _read(ServeSettings, problems)
         client, keep = _read(ClientSettings, problems), _read(KeepSettings, problems)
-        traces = _read(TraceSettings, problems)
+        traces, secrets = _read(TraceSettings, problems), _read(SecretSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        if not (serve and client and keep and traces):
+        if not (serve and client and keep and traces and secrets):
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
-        self.serve, self.client, self.keep, self.traces = serve, client, keep, traces
+        self.serve, self.client, self.keep, self.traces, self.secrets = serve, client, keep, traces, secrets
 
     @property
     def database_url(self) -> str:
@@ -305,6 +320,9 @@ def _read(concern: type[_Concern], problems: list[str]) -> _Concern | None:
 
 def _explain(error: ValidationError, prefix: str) -> Iterator[str]:
     for detail in error.errors():
+        if not detail["loc"]:
+            yield str(detail["msg"]).removeprefix("Value error, ")
+            continue
         name = str(detail["loc"][0])
         given = "" if name in _SECRET else f"={detail['input']!r}"
         yield f"{prefix}{name.upper()}{given}: {detail['msg']}"
@@ -320,8 +338,9 @@ _CONCERNS = (
     ServeSettings,
     KeepSettings,
     ClientSettings,
+    SecretSettings,
 )
-_SECRET = {"admin_token", "token", "database_url"}
+_SECRET = {"admin_token", "token", "database_url", "secret_key"}
 """What no message shows."""
 
 

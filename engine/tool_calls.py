@@ -2,24 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from engine.asking import ApprovalRejectedError, Asking
 from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
 from engine.progress import CallEnded, NoObserver, Observer
 from engine.records import ToolCall
+from engine.run_secrets import log_failure, mask_problem
 from engine.store import Store
 from engine.store.calls import OUTCOME_UNKNOWN
 from engine.store.errors import LeaseLostError
 from flows.contracts import StepError, ToolSpec
 from flows.errors import StepboxError
 from flows.values import Json
+from steps.masking import Mask
 from steps.tools.catalogue import ToolCatalogue
-from steps.tools.contract import NotGrantedError, Tool, ToolContext, ToolError, ToolServices
+from steps.tools.contract import InvalidArgumentsError, NotGrantedError, Tool, ToolContext, ToolError, ToolServices
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,20 @@ class Caller:
     """None where nobody can be asked: calls of tools that ask are refused."""
     observer: Observer = field(default_factory=NoObserver)
     """Hears of each call that was made."""
+    mask: Mask | None = None
+    """What hides the secrets of the run in what is recorded; None where it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The arguments of a call: as the tool gets them, and as records show them."""
+
+    arguments: Json = field(repr=False)
+    shown: Json
+
+
+_Make: TypeAlias = Callable[[], Awaitable[Json]]
+"""Makes a call; gives what it came to."""
 
 
 class ToolCaller:
@@ -59,8 +77,11 @@ class ToolCaller:
             self._store, self._spec_of, run_id=run_id, step_id=step_id, item=item, attempt=attempt, one_call=one_call
         )
 
-    async def call(self, name: str, arguments: Json, caller: Caller) -> Json:
+    async def call(self, name: str, arguments: Json, caller: Caller, *, shown: Json = None) -> Json:
         """Make one call by full name, recorded; or give the recorded result of one that has happened.
+
+        ``shown`` are the arguments as records show them, and by which the call is known again, where they aren't the
+        arguments themselves: neither has the value of a secret.
 
         Raises:
             ToolError: it is unknown, not granted, its arguments don't fit, or it failed.
@@ -76,35 +97,56 @@ class ToolCaller:
                 f"step '{caller.step_id}' may not call {tool.spec.name}",
                 fix=f"add it to the step: tools: [{tool.spec.name}]",
             )
-        self._catalogue.check_arguments(tool.spec, arguments)
+        shown = arguments if shown is None else shown
+        if caller.mask is not None:
+            shown = caller.mask.arguments(shown)
+            if tool.spec.in_store:
+                # What it keeps is for all to read who may read the workspace.
+                arguments = shown
+        self._check_arguments(tool.spec, arguments, shown)
+        call = _Asked(arguments=arguments, shown=shown)
         if tool.spec.approval == "never":
-            return await self._claim(tool, arguments, caller)
+            return await self._claim(tool, call, caller)
         if caller.asking is None:
             raise NotGrantedError(f"{tool.spec.name} asks a person before each call, which can't be done here")
-        subject = caller.asking.number(tool.spec.name, arguments)
+        subject = caller.asking.number(tool.spec.name, shown)
         try:
-            return await self._claim(tool, arguments, caller, subject=subject)
+            return await self._claim(tool, call, caller, subject=subject)
         except ApprovalRejectedError:
             raise
         except StepboxError:
-            caller.asking.failed(tool.spec.name, arguments)
+            caller.asking.failed(tool.spec.name, shown)
             raise
 
-    async def _claim(self, tool: Tool, arguments: Json, caller: Caller, *, subject: str | None = None) -> Json:
+    def _check_arguments(self, spec: ToolSpec, arguments: Json, shown: Json) -> None:
+        """Check the arguments; what a message has of them is as records show them."""
+        try:
+            self._catalogue.check_arguments(spec, arguments)
+        except InvalidArgumentsError:
+            if shown is arguments:
+                raise
+            self._catalogue.check_arguments(spec, shown)
+            raise InvalidArgumentsError(
+                f"{spec.name}: the value of a secret doesn't match what the argument has to be",
+                fix="look at the tool's schema, and set the secret to a value that matches",
+            ) from None
+
+    async def _claim(self, tool: Tool, asked: "_Asked", caller: Caller, *, subject: str | None = None) -> Json:
         """Give the recorded result of a call that has happened, or make it: where it has a subject, asked for."""
-        claim = await caller.journal.claim(tool.spec.name, arguments)
+        arguments = asked.arguments
+        claim = await caller.journal.claim(tool.spec.name, asked.shown)
         if isinstance(claim, Happened):
             return claim.result
         nature = tool.spec.nature(arguments)
         if isinstance(claim, Unknown) and nature.effect == "write" and not nature.idempotent:
             raise _outcome_unknown(tool.spec.name)
         if subject is not None and caller.asking is not None:
-            await caller.asking.permit(tool.spec, arguments, subject)
+            await caller.asking.permit(tool.spec, asked.shown, subject)
         call = self._store.calls.new(
             caller.run_id,
             caller.step_id,
             tool.spec.name,
-            arguments,
+            asked.shown,
             attempt=caller.attempt,
             item=caller.item,
             idempotency_key=claim.idempotency_key,
@@ -119,19 +161,20 @@ class ToolCaller:
             idempotency_key=call.idempotency_key,
             host_directories=caller.host_directories,
         )
+        make = partial(self._tried, tool, arguments, context, caller.mask)
         with _told(call, caller.observer):
             if not tool.spec.in_store:
-                return await self._make(tool, arguments, context, call)
+                return await self._make(make, call)
             if nature.effect == "read":
-                return await self._read(tool, arguments, context, call)
-            return await self._commit(tool, arguments, context, call)
+                return await self._read(make, call)
+            return await self._commit(make, call)
 
-    async def _make(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
+    async def _make(self, make: _Make, call: ToolCall) -> Json:
         """Make a call that reaches outside of the store, recorded before and after."""
         calls = self._store.calls
         await calls.open(call)
         try:
-            result = await self._tried(tool, arguments, context)
+            result = await make()
         except asyncio.CancelledError:
             message = "the attempt was cut off while the call was going on"
             await calls.finish(call.id, error=StepError(code=OUTCOME_UNKNOWN, message=message), uncertain=True)
@@ -143,17 +186,17 @@ class ToolCaller:
         await calls.finish(call.id, result=result)
         return result
 
-    async def _read(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
+    async def _read(self, make: _Make, call: ToolCall) -> Json:
         """Read from the store. Nothing is lost where it ends before it is recorded."""
         try:
-            result = await self._tried(tool, arguments, context)
+            result = await make()
         except StepboxError as problem:
             await self._store.calls.add(call, error=StepError.of(problem))
             raise
         await self._store.calls.add(call, result=result)
         return result
 
-    async def _commit(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, call: ToolCall) -> Json:
+    async def _commit(self, make: _Make, call: ToolCall) -> Json:
         """Write to the store, together with the end of the record: both are there, or neither.
 
         That it began is recorded before, so that a later attempt knows the call, though it may not have happened.
@@ -163,7 +206,7 @@ class ToolCaller:
         written = False
         try:
             async with self._store.transaction():
-                result = await self._tried(tool, arguments, context)
+                result = await make()
                 await calls.finish(call.id, result=result)
                 written = True
         except asyncio.CancelledError:
@@ -176,16 +219,24 @@ class ToolCaller:
             raise
         return result
 
-    async def _tried(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext) -> Json:
-        """The tool's result; a bug of the tool's is its failure."""
+    async def _tried(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, mask: Mask | None) -> Json:
+        """The tool's result, without the values of secrets; a bug of the tool's is its failure."""
         try:
-            return await tool.call(arguments, context)
-        except (StepboxError, LeaseLostError):
+            result = await tool.call(arguments, context)
+        except LeaseLostError:
+            raise
+        except StepboxError as problem:
+            if mask is not None:
+                mask_problem(problem, mask)
             raise
         except Exception as problem:
             name = tool.spec.name
-            _log.exception("tool %s failed in run %s", name, context.run_id)
-            raise BrokenToolError(f"{name} failed: {type(problem).__name__}: {problem}") from problem
+            log_failure(_log, f"tool {name} failed in run {context.run_id}", problem, mask)
+            broken = BrokenToolError(f"{name} failed: {type(problem).__name__}: {problem}")
+            if mask is not None:
+                mask_problem(broken, mask)
+            raise broken from problem
+        return result if mask is None else mask.json(result)
 
     def _spec_of(self, name: str) -> ToolSpec | None:
         try:

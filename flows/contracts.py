@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol, Self
 
 from flows.errors import RefusedError, StepboxError
+from flows.masks import Masking
 from flows.model import Config, StepConfig, TriggerConfig
 from flows.values import Json, StepStatus
 
@@ -315,6 +316,14 @@ class StepCall(Protocol):
 
     @property
     def inputs(self) -> Mapping[str, Json]: ...
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The values of the secrets that its code is given, by name."""
+
+    @property
+    def mask(self) -> Masking | None:
+        """What hides the secrets of the run in what the step prints; None where it has none."""
+
     async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None:
         """Record one line of output, without its line end, as it comes."""
 

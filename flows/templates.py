@@ -12,6 +12,7 @@ from flows.values import Json
 OPENING = "${{"
 _ESCAPED = "$${{"
 
+_SECRET = re.compile(r"secrets\.(?P<name>[a-z][a-z0-9_]*)")
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+|//[^\n]*)
@@ -105,6 +106,12 @@ def split_template(text: str) -> list[Piece]:
     if (joined := "".join(literal)) or not pieces:
         pieces.append(Piece(text=joined, start=begin, expression=False))
     return pieces
+
+
+def secret_of(piece: Piece) -> str | None:
+    """The secret whose value a piece stands for: ``secrets.NAME`` and nothing else; None for any other."""
+    match = _SECRET.fullmatch(piece.text.strip()) if piece.expression else None
+    return match["name"] if match is not None else None
 
 
 def condition_source(text: str) -> Piece:

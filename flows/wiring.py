@@ -9,7 +9,7 @@ from flows.expressions import ExpressionSyntaxError, check_expression
 from flows.names import NAME
 from flows.references import FUNCTIONS, Lookup, Part, Reference
 from flows.suggestions import instead, listing
-from flows.templates import OPENING, Piece, TemplateError, condition_source, split_template
+from flows.templates import OPENING, Piece, TemplateError, condition_source, secret_of, split_template
 from flows.values import Json
 
 STEP_ATTRIBUTES = ("result", "status", "error", "artifacts")
@@ -77,7 +77,7 @@ def check_text(
                 fix = instead(call.name, FUNCTIONS, otherwise=otherwise)
                 yield piece.start + call.offset, "unknown_function", f"there is no function `{call.name[:80]}`", fix
         for reference in analysis.references:
-            found = _reference(reference, names, scope)
+            found = _reference(reference, names, scope) or _not_alone(reference, piece)
             if found is not None:
                 yield piece.start + reference.offset, *found
 
@@ -136,6 +136,16 @@ def _reference(
     code, what = ("unknown_input", "input") if root == "inputs" else ("unknown_attribute", "attribute")
     otherwise = f"known: {listing(known)}" if known else "declare it under `inputs:`"
     return code, f"`{root}` has no {what} `{attribute[:80]}`", instead(attribute, known, otherwise=otherwise)
+
+
+def _not_alone(reference: Reference, piece: Piece) -> tuple[str, str, str] | None:
+    """Nothing is computed from a secret, so that records can show its expression where a call has its value."""
+    if reference.path[0] != "secrets" or secret_of(piece) is not None:
+        return None
+    message = "nothing can be computed from a secret"
+    alone = f"${{{{ secrets.{reference.path[1]} }}}}"
+    fix = f"write `{alone}` by itself, with text around it; set what is made of it as a secret of its own"
+    return "secret_not_alone", message, fix
 
 
 def _unknown_root(root: str, names: Mapping[str, tuple[str, ...] | None], scope: Scope) -> tuple[str, str, str]:

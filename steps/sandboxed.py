@@ -19,11 +19,6 @@ MIN_MEMORY = 16_000_000
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FILE = re.compile(r"(?P<step>[a-z][a-z0-9_]*)/(?P<name>[^/\x00][^\x00]*)")
-_RESERVED_VARIABLES = frozenset(
-    {"ARTIFACTS", "ENV", "HOME", "IFS", "INPUTS", "LANG", "PATH", "PWD", "RESULT", "SHELL", "TMPDIR", "USER"}
-)
-_RESERVED_PREFIXES = ("BASH", "DENO_", "INPUT_", "LC_", "LD_", "PYTHON", "STEPBOX")
-
 
 ARTIFACTS = "artifacts"
 """The directory, within the work directory, whose files are a step's artifacts."""
@@ -82,7 +77,7 @@ class SandboxConfig(StepConfig):
     Each lies there under that name: ``report/table.csv``.
     """
     secrets: list[str] = Field(default_factory=list)
-    """Names of the secrets given to the code as environment variables, in capitals."""
+    """Names of the secrets given to the code: ``secrets.name`` in Python and JavaScript, else ``$SECRETS/name``."""
     runtime: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The container runtime by name, such as ``runsc``; left out: the one that the installation is set to."""
 
@@ -185,9 +180,8 @@ def _artifact_step(name: str) -> str | None:
 def _secrets(secrets: list[str]) -> Iterator[Finding]:
     for position, name in enumerate(secrets):
         path = ("secrets", position)
-        variable = name.upper()
         if (finding := name_finding(name, path, "a secret")) is not None:
             yield finding
-        elif variable in _RESERVED_VARIABLES or variable.startswith(_RESERVED_PREFIXES):
-            message = f"as an environment variable `{variable}` means something already"
-            yield Finding(path=path, code="reserved_name", message=message, fix="give the secret another name")
+        elif name in secrets[:position]:
+            message = f"`{name}` is named already"
+            yield Finding(path=path, code="duplicate_secret", message=message, fix="remove one of the two")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from flows.contracts import Catalogue, Finding, StepCall, StepError, StepResult, ToolSpec
-from flows.errors import FeatureUnavailableError, RefusedError, StepboxError
+from flows.errors import RefusedError, StepboxError
 from flows.expressions import root_names
 from flows.model import StepConfig
 from flows.schemas import mismatches
@@ -33,6 +33,16 @@ def check_tool(config: StepConfig, catalogue: Catalogue) -> Iterator[Finding]:
             yield finding
     if spec is not None:
         yield from _arguments(config.with_, spec)
+        if spec.in_store:
+            yield from _secrets(config.with_, spec)
+
+
+def _secrets(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
+    for name, value in given.items():
+        if any("secrets" in root_names(text) for text in texts(value)):
+            message = f"`{spec.name}` keeps its arguments in the database, where a secret would be for all to read"
+            fix = "give secrets to tools that use them, such as `http.request`"
+            yield Finding(path=("with", name), code="secret_not_allowed", message=message, fix=fix)
 
 
 def _arguments(given: Mapping[str, Json], spec: ToolSpec) -> Iterator[Finding]:
@@ -67,12 +77,8 @@ class ToolExecutor:
 
     isolation = None
 
-    async def refusal(self, config: StepConfig) -> RefusedError | None:
-        """Secrets, which this version can't give to a tool; anything else the tool's own policy decides."""
-        if any("secrets" in root_names(text) for text in texts(config.with_)):
-            return FeatureUnavailableError(
-                "this version can't give secrets to tools", fix="leave `${{ secrets.… }}` out for now"
-            )
+    async def refusal(self, config: StepConfig) -> RefusedError | None:  # noqa: ARG002 - the tool's own policy decides
+        """Nothing: each call is judged as it is made."""
         return None
 
     def expect(self, config: StepConfig, count: int) -> None:

@@ -15,7 +15,8 @@ from engine.progress import NoObserver, Observer
 from engine.records import DEFAULT_WORKSPACE
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
-from engine.secret_key import KeyFile
+from engine.secret_key import KeyFile, KeySource
+from engine.secret_key_sources import KeyCommand, KeyVariable
 from engine.secrets import Secrets
 from engine.settings import Settings
 from engine.store import Store
@@ -55,6 +56,7 @@ class Parts:
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._open_store: Store | None = None
+        self._secrets: Secrets | None = None
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
     async def close(self) -> None:
@@ -77,7 +79,17 @@ class Parts:
 
     async def secrets(self) -> Secrets:
         store = await self.store()
-        return Secrets(store.secrets, KeyFile(self._settings.home.secret_key))
+        if self._secrets is None:
+            self._secrets = Secrets(store.secrets, self._key_source())
+        return self._secrets
+
+    def _key_source(self) -> KeySource:
+        given = self._settings.secrets
+        if given.secret_key is not None:
+            return KeyVariable(given.secret_key.get_secret_value())
+        if given.secret_key_command is not None:
+            return KeyCommand(given.secret_key_command)
+        return KeyFile(self._settings.home.secret_key)
 
     @property
     def settings(self) -> Settings:
@@ -166,6 +178,7 @@ class Parts:
             store=store,
             executors=executors,
             tools=tools,
+            secrets=await self.secrets(),
             driver=driver,
             traces=traces,
             observer=observer,

@@ -13,6 +13,7 @@ from engine.records import (
     FlowDetail,
     FlowSummary,
     FlowVersion,
+    KeyRotation,
     LogLine,
     Run,
     RunSummary,
@@ -198,10 +199,15 @@ def secret(one: Document) -> SecretSummary:
     return SecretSummary(
         name=one["name"],
         versions=one["versions"],
+        old_until=_time(one["old_until"]),
         created_at=_at(one["created_at"]),
         updated_at=_at(one["updated_at"]),
         last_used_at=_time(one["last_used_at"]),
     )
+
+
+def key_rotation(one: Document) -> KeyRotation:
+    return KeyRotation(key_id=one["key_id"], resealed=one["resealed"], kept=tuple(one["kept"]))
 
 
 def delivery(one: Document) -> Delivery:

@@ -24,6 +24,7 @@ from engine.records import (
     FlowDetail,
     FlowSummary,
     FlowVersion,
+    KeyRotation,
     LogLine,
     Page,
     Run,
@@ -333,9 +334,16 @@ class RemoteService:
         self._decided.add(run)
         return records.approval(decided), run
 
-    async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
-        body = {"value": value, "keep_old": keep_old}
-        return records.secret(await self._client.call("PUT", f"/secrets/{quote(name, safe='')}", body=body))
+    async def set_secret(self, name: str, value: str) -> SecretSummary:
+        path = f"/secrets/{quote(name, safe='')}"
+        return records.secret(await self._client.call("PUT", path, body={"value": value}))
+
+    async def rotate_secret(self, name: str, value: str, *, overlap: float) -> SecretSummary:
+        path = f"/secrets/{quote(name, safe='')}/rotate"
+        return records.secret(await self._client.call("POST", path, body={"value": value, "overlap": overlap}))
+
+    async def rotate_secret_key(self, *, prepare: bool) -> KeyRotation:
+        return records.key_rotation(await self._client.call("POST", "/secret-key/rotate", body={"prepare": prepare}))
 
     async def secrets(self) -> Sequence[SecretSummary]:
         return [records.secret(one) for one in await self._client.pages("/secrets")]

@@ -12,7 +12,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Text,
@@ -322,35 +321,6 @@ class FileTable(Table, table=True):
     sha256: str = Field(index=True)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
-
-
-class SecretTable(Table, table=True):
-    """A secret by name."""
-
-    __tablename__ = "secret"
-    __table_args__ = (ForeignKeyConstraint(["workspace"], ["workspace.id"]),)
-    workspace: str = Field(primary_key=True)
-    name: str = Field(primary_key=True, sa_type=_KEY)
-    created_at: datetime = Field(sa_type=UtcDateTime)
-    updated_at: datetime = Field(sa_type=UtcDateTime)
-    last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-
-
-class SecretVersionTable(Table, table=True):
-    """One live value of a secret, encrypted by the key of that id; the higher the number, the newer."""
-
-    __tablename__ = "secret_version"
-    __table_args__ = (
-        ForeignKeyConstraint(["workspace", "name"], ["secret.workspace", "secret.name"]),
-        UniqueConstraint("workspace", "name", "number"),
-    )
-    id: str = Field(primary_key=True)
-    workspace: str
-    name: str = Field(sa_type=_KEY)
-    number: int
-    key_id: str
-    sealed: bytes = Field(sa_type=LargeBinary)
-    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class EventTable(Table, table=True):

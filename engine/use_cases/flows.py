@@ -1,12 +1,13 @@
 """Flows: read, checked, put into service and taken out of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from engine import flow_changes, snippets, starts
 from engine.plans import UnknownFlowError
 from engine.records import FlowDetail, FlowSummary, FlowVersion, Page
+from engine.run_secrets import secrets_named
 from engine.service import AppliedFlow, FlowText, Precondition, PreconditionFailedError
 from engine.starts import unknown_flow
 from engine.use_cases.acting import Acting
@@ -44,6 +45,7 @@ class FlowUseCases(Acting):
         async with store.transaction():
             await store.flows.lock(self._workspace)
             await flow_changes.refuse_unknown(definitions, is_known)
+            await self._refuse_unset(definitions.values())
             for name, one in definitions.items():
                 before = await store.flows.detail(name, workspace=self._workspace)
                 if precondition is not None:
@@ -114,6 +116,16 @@ class FlowUseCases(Acting):
         if not await store.flows.delete(name, workspace=self._workspace):
             raise unknown_flow(name)
         await self._tell_changed()
+
+    async def _refuse_unset(self, definitions: Iterable[Definition]) -> None:
+        """Make sure that the secrets are set which the steps of these flows name.
+
+        Raises:
+            UnknownSecretError: one isn't.
+        """
+        named = sorted({name for definition in definitions for name in secrets_named(definition)})
+        if named:
+            await (await self._parts.secrets()).require(self._workspace, named)
 
     async def _detail(self, name: str) -> FlowDetail:
         detail = await (await self._parts.store()).flows.detail(name, workspace=self._workspace)

@@ -33,7 +33,7 @@ class Conversation:
         self._large_calls = asyncio.Semaphore(1)
         self._muted = False
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.output = Output(job.limits.output)
+        self.output = Output(job.limits.output, job.mask)
         self.taken = False
         """Whether the guest got its job, so that code may have run."""
         self.prepared = asyncio.Event()
@@ -179,9 +179,11 @@ class Conversation:
         job = self._job
         code = job.code.encode()
         inputs = json.dumps(dict(job.inputs), allow_nan=False).encode()
+        secrets = json.dumps(dict(job.secrets)).encode()
         header: dict[str, Any] = {
             "kind": "job",
             "code": len(code),
+            "inputs": len(inputs),
             "filename": job.filename,
             "tools": list(job.tools),
             "environment": dict(job.environment),
@@ -193,7 +195,7 @@ class Conversation:
             header["artifacts"] = job.limits.of_artifacts()
         if job.network is not None:
             self.send({"kind": "network"}, job.network.authorities)
-        self.send(header, code + inputs)
+        self.send(header, code + inputs + secrets)
 
     async def _listen(self) -> bool:
         """Handle one frame; False after the last."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows.contracts import Isolation, StepCall, StepError, StepResult
-from flows.errors import FeatureUnavailableError, RefusedError, StepboxError
+from flows.errors import RefusedError, StepboxError
 from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.values import Json, StepStatus
@@ -50,8 +50,6 @@ def refusal(config: SandboxConfig) -> RefusedError | None:
             "Stepbox can't ask yet",
             fix='name the hosts: network: {allow: ["api.example.com"]}',
         )
-    if config.secrets:
-        return FeatureUnavailableError("this version can't give secrets to code", fix="leave `secrets` out")
     return None
 
 
@@ -118,7 +116,13 @@ class CodeExecutor:
 
     async def _result(self, step: SandboxConfig, job: Job, call: StepCall) -> StepResult:
         """Execute a job with the step's files, and hold its result against the step's ``returns``."""
-        job = replace(job, journal=call, artifact_directory=call.artifact_directory)
+        job = replace(
+            job,
+            journal=call,
+            artifact_directory=call.artifact_directory,
+            secrets=call.secrets,
+            mask=call.mask,
+        )
         if step.files:
             job = replace(job, files=tuple(await call.fetch_artifacts(step.files)))
         error = _unfit(job)

@@ -4,6 +4,8 @@ import codecs
 from collections.abc import Iterator
 from typing import Literal
 
+from flows.masks import MaskedText, Masking
+
 Stream = Literal["stdout", "stderr"]
 
 MAX_LINE = 16_384
@@ -18,15 +20,20 @@ MIN_LINES = 1_000
 class Output:
     """Collects stdout and stderr of one job.
 
-    Together they keep at most ``limit`` bytes, and a twentieth of that in lines (1,000 at least).
+    Together they keep at most ``limit`` bytes, and a twentieth of that in lines (1,000 at least). ``mask`` finds what
+    nobody may see of it.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, mask: Masking | None = None) -> None:
         self._limit = limit
         self._left = limit
         self._max_lines = max(limit // BYTES_A_LINE, MIN_LINES)
         self._lines_left = self._max_lines
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in ("stdout", "stderr")}
+        self._mask = mask
+        self._masked: dict[Stream, MaskedText] = {}
+        if mask is not None:
+            self._masked = {"stdout": mask.stream(), "stderr": mask.stream()}
         self._partial: dict[Stream, str] = {"stdout": "", "stderr": ""}
         self._text: dict[Stream, list[str]] = {"stdout": [], "stderr": []}
         self.truncated = False
@@ -41,13 +48,17 @@ class Output:
             kept, limit = _first_lines(kept, self._lines_left), f"{self._max_lines} lines"
         self._left -= len(kept)
         self._lines_left -= lines
-        yield from self._take(stream, self._decoders[stream].decode(kept))
+        text = self._decoders[stream].decode(kept)
+        yield from self._take(stream, self._masked[stream].feed(text) if self._masked else text)
         if len(kept) < len(data):
             self.truncated = True
+            for each, masked in self._masked.items():
+                yield from self._take(each, masked.finish(cut=True))
             yield from self._take(stream, f"\n[output beyond {limit} is dropped]\n")
 
     def note(self, line: str) -> Iterator[tuple[Stream, str]]:
         """Take a line of the host's own for stderr, where the limit leaves room for it; yields it."""
+        line = line if self._mask is None else self._mask.text(line)
         self._left -= len(line.encode()) + 1
         if self.truncated or self._left < 0:
             self._left = max(self._left, 0)
@@ -62,7 +73,10 @@ class Output:
         """Yields the last lines, which had no end."""
         streams: tuple[Stream, Stream] = ("stdout", "stderr")
         for stream in streams:
-            yield from self._take(stream, self._decoders[stream].decode(b"", final=True))
+            text = self._decoders[stream].decode(b"", final=True)
+            if self._masked:
+                text = self._masked[stream].finish(text)
+            yield from self._take(stream, text)
             if self._partial[stream]:
                 yield stream, self._partial[stream]
                 self._partial[stream] = ""

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from flows.contracts import CollectedFile, EgressDecision, Isolation, StepError, WorkFile
 from flows.errors import RefusedError
+from flows.masks import Masking
 from flows.values import Json, StepStatus
 from steps.addresses import Endpoint, Resolver, resolve
 from steps.allowlist import Allowlist
@@ -118,6 +119,10 @@ class Job:
     code: str
     inputs: Mapping[str, Json]
     limits: Limits
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By name, the values of the secrets that the code is given."""
+    mask: Masking | None = None
+    """What nobody may see of its output; None: nothing."""
     tools: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     filename: str = "step"

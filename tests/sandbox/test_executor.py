@@ -10,6 +10,7 @@ import pytest
 
 from flows.contracts import Asked, Awaited, Question, StepResult, Waited
 from flows.errors import RefusedError
+from flows.masks import Masking
 from flows.values import Json, StepStatus
 from steps.code import JavaScriptStep, PythonStep, ShellStep
 from steps.sandbox.executor import CodeExecutor
@@ -30,6 +31,8 @@ class Call(Journal, Shelf):
     run_id: str = "run"
     step_id: str = "step"
     attempt: int = 1
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    mask: Masking | None = None
 
     async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None: ...
 
@@ -115,7 +118,6 @@ async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executo
     ("more", "code"),
     [
         ({"network": "full"}, "network_unavailable"),
-        ({"secrets": ["key"]}, "feature_unavailable"),
     ],
 )
 async def test_what_cannot_be_enforced_is_refused_before_anything_runs(

@@ -33,6 +33,7 @@ ROUTERS = (
     events.router,
     kept_events.router,
     secrets.router,
+    secrets.key_router,
     tokens.router,
     hooks.events,
     maintenance.router,

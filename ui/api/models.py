@@ -143,8 +143,20 @@ class SecretIn(_In):
     """A secret to set."""
 
     value: SecretStr = Field(min_length=1, max_length=100_000, examples=["not-a-real-secret"])
-    keep_old: StrictBool = False
-    """Keep the value that it had beside the new one, so that senders may change theirs later."""
+
+
+class RotationIn(SecretIn):
+    """Another value of a secret."""
+
+    overlap: Duration = Field(default=86400.0, examples=["24h"])
+    """How long the value that it had stays live beside it."""
+
+
+class KeyRotationIn(_In):
+    """A change of the key that secrets are encrypted by."""
+
+    prepare: StrictBool = False
+    """Only make the new key known, so that its file can be brought to other machines first."""
 
 
 class ErrorOut(_Out):
@@ -276,9 +288,22 @@ class SecretOut(_Out):
     name: str
     versions: int
     """Values that are live: two while an old one is kept."""
+    old_until: datetime | None
+    """When the old one ends."""
     created_at: datetime
     updated_at: datetime
     last_used_at: datetime | None
+
+
+class KeyRotationOut(_Out):
+    """A change of the key that secrets are encrypted by."""
+
+    key_id: str
+    """Tells the new key from others, and nothing about it."""
+    resealed: int | None
+    """Values that are encrypted by it now; null while it is only prepared."""
+    kept: list[str]
+    """The files of the service that have the keys before it, for backups of the database from before."""
 
 
 class DeletedOut(_Out):

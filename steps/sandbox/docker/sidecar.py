@@ -266,7 +266,7 @@ def environment(job: Job) -> dict[str, str]:
     usual = {"HOME": container.WORK, "TMPDIR": "/tmp"}  # noqa: S108 - the container's own
     own = {
         **job.environment,
-        **shell_step.variables(job.inputs, shell_step.SHARED_FOLDER),
+        **shell_step.variables(job.inputs, shell_step.SHARED_FOLDER, secrets=bool(job.secrets)),
         "ARTIFACTS": f"{container.WORK}/artifacts",
     }
     if job.network is not None:

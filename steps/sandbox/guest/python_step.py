@@ -20,6 +20,7 @@ from steps.sandbox.guest.json_text import dumps, loads
 # Importing `typing` alone would take longer than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, NoReturn
 
 
@@ -91,6 +92,43 @@ class Channel:
                 self._waiting[frame[0]["id"]] = frame
 
 
+class Secrets:
+    """The secrets that the step was given, as attributes and as items; showing it shows their names alone."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._values:
+            return self._values[name]
+        raise AttributeError(self._missing(name))
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._values:
+            return self._values[name]
+        raise KeyError(self._missing(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._values)
+
+    def __repr__(self) -> str:
+        return f"<secrets: {', '.join(self._values) or 'none given'}>"
+
+    def _missing(self, name: str) -> str:
+        return f"the secret {name!r} is not given to this step; name it in the step: secrets: [{name}]"
+
+
 class Tools:
     """The tools that the step was granted, by short and by full name."""
 
@@ -159,8 +197,11 @@ class Source:
         return self._text
 
 
-def run(job: dict[str, Any], code: str, inputs: bytes, replies: int, calls: int) -> NoReturn:
-    """Run the code, tell its result or error, and end the process."""
+def run(job: dict[str, Any], parts: tuple[bytes, bytes, bytes], replies: int, calls: int) -> NoReturn:
+    """Run the code, tell its result or error, and end the process.
+
+    ``parts`` are the code, the inputs and the secrets, these two as JSON.
+    """
     kernel.default_signals()
     os.chdir("/work")
     sys.argv = [job["filename"]]
@@ -171,7 +212,8 @@ def run(job: dict[str, Any], code: str, inputs: bytes, replies: int, calls: int)
     channel = Channel(replies, calls)
     status = 0
     try:
-        value = _execute(job, code, loads(inputs), channel)
+        code, inputs, secrets = parts
+        value = _execute(job, code.decode(), loads(inputs), loads(secrets), channel)
         payload = results.encode(value, "result")
         if len(payload) > job["result_limit"]:
             channel.send_error(_too_large(len(payload), job["result_limit"]))
@@ -200,7 +242,7 @@ def _too_large(size: int, limit: int) -> dict[str, Any]:
     }
 
 
-def _execute(job: dict[str, Any], code: str, inputs: dict[str, Any], channel: Channel) -> Any:
+def _execute(job: dict[str, Any], code: str, inputs: dict[str, Any], secrets: dict[str, str], channel: Channel) -> Any:
     filename = job["filename"]
     module = types.ModuleType("step")
     module.__file__ = filename
@@ -209,6 +251,7 @@ def _execute(job: dict[str, Any], code: str, inputs: dict[str, Any], channel: Ch
     scope = module.__dict__
     scope["inputs"] = inputs
     scope["tools"] = Tools(channel, job["tools"])
+    scope["secrets"] = Secrets(secrets)
     tree: _ast.Module = compile(code, filename, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[assignment]
     if any(isinstance(node, _ast.FunctionDef | _ast.AsyncFunctionDef) and node.name == "main" for node in tree.body):
         exec(compile(tree, filename, "exec", dont_inherit=True), scope)  # noqa: S102 - this is what a step is

@@ -28,6 +28,7 @@ FOLDER = "/tmp/.stepbox"  # noqa: S108 - the sandbox's own /tmp
 SHARED_FOLDER = "/work/.stepbox"
 """The same for code in another container."""
 LINE = f"{FOLDER}/line"
+NO_SECRETS = b"{}"
 WHITE_SPACE = 1024
 """Bytes around the JSON in $RESULT that do not count: most programs end their output with a line end."""
 MAX_VARIABLE = 64 * 1024
@@ -39,36 +40,52 @@ ANSWER_TIMEOUT_MS = 2000
 IN_VARIABLES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
-def prepare(job: dict[str, Any], code: str, inputs: bytes) -> tuple[dict[str, str], list[str]]:
+def prepare(job: dict[str, Any], code: str, inputs: bytes, secrets: bytes) -> tuple[dict[str, str], list[str]]:
     """The environment and the command of the script."""
-    keep_inputs(inputs, FOLDER)
+    keep_given(inputs, secrets, FOLDER)
     environment = {
         **job["environment"],
-        **variables(loads(inputs), FOLDER),
+        **variables(loads(inputs), FOLDER, secrets=secrets != NO_SECRETS),
         "BASH_ENV": f"{os.path.dirname(__file__)}/shell_env.sh",
     }
     return environment, ["/bin/bash", "-e", "-o", "pipefail", "-c", code, job["filename"]]
 
 
-def prepare_elsewhere(job: dict[str, Any], inputs: bytes) -> None:
+def prepare_elsewhere(job: dict[str, Any], inputs: bytes, secrets: bytes) -> None:
     """Write what code in another container finds in the work directory."""
-    keep_inputs(inputs, SHARED_FOLDER)
+    keep_given(inputs, secrets, SHARED_FOLDER)
     if "network" in job and job["network"]["authorities"]:
         from steps.sandbox.guest import proxy
 
         proxy.keep_bundle(job["network"]["authorities"].encode(), proxy.SHARED_AUTHORITIES)
 
 
-def keep_inputs(inputs: bytes, folder: str) -> None:
-    """Write the inputs where the code finds them by ``INPUTS``."""
+def keep_given(inputs: bytes, secrets: bytes, folder: str) -> None:
+    """Write the inputs where the code finds them by ``INPUTS``, and the secrets where it does by ``SECRETS``.
+
+    Secrets are files, in memory as all here, and no variables: every program inherits those, and an Engine keeps the
+    ones that it starts a container with.
+    """
     os.mkdir(folder)
     with open(f"{folder}/inputs.json", "wb") as file:
         file.write(inputs)
+    if secrets == NO_SECRETS:
+        return
+    os.mkdir(f"{folder}/secrets", 0o700)
+    for name, value in loads(secrets).items():
+        with open(f"{folder}/secrets/{name}", "wb", opener=_for_reading_alone) as file:
+            file.write(value.encode(errors="surrogatepass"))
 
 
-def variables(inputs: Mapping[str, Any], folder: str) -> dict[str, str]:
-    """What tells the code its inputs, and where its result goes."""
+def _for_reading_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o400)
+
+
+def variables(inputs: Mapping[str, Any], folder: str, *, secrets: bool) -> dict[str, str]:
+    """What tells the code its inputs, and its secrets where it has any, and where its result goes."""
+    given = {"SECRETS": f"{folder}/secrets"} if secrets else {}
     return {
+        **given,
         **{f"INPUT_{variable(name)}": text for name, text in _scalars(inputs)},
         "INPUTS": f"{folder}/inputs.json",
         "RESULT": f"{folder}/result.json",

@@ -281,6 +281,20 @@ function callableNames(granted) {
   return names;
 }
 
+// Showing them shows nothing; one that wasn't given is an error, not undefined within a header.
+function secretsFor(values) {
+  const given = { __proto__: null, ...values };
+  return new Proxy(freeze({}), {
+    get(_target, name) {
+      if (typeof name !== "string" || name === "then" || name === "toJSON") return undefined;
+      if (name in given) return given[name];
+      throw new Failure(`the secret '${name}' is not given to this step; name it in the step: secrets: [${name}]`);
+    },
+    has: (_target, name) => name in given,
+    ownKeys: () => [],
+  });
+}
+
 function toolsFor(granted, prefix = "") {
   const names = callableNames(granted);
   const cache = { __proto__: null };
@@ -546,8 +560,9 @@ if (args[0] === "network") await realFetch("data:,");
 write({ kind: "ready" });
 const [job, payload] = readFrameSync();
 const code = decode(payload.subarray(0, job.code));
-const inputs = parseExactly(decode(payload.subarray(job.code)));
+const inputs = parseExactly(decode(payload.subarray(job.code, job.code + job.inputs)));
 filename = job.filename;
+give("secrets", secretsFor(parseExactly(decode(payload.subarray(job.code + job.inputs)))));
 give("artifacts", freeze({ __proto__: null, write: leave }));
 give("fetch", fetchFor(job.network));
 ownPlace = new RegExp(filename.replace(/\W/g, "\\$&") + ":(\\d+):(\\d+)");

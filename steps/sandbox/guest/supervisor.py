@@ -298,7 +298,7 @@ def start_child(arguments: list[str], environment: Mapping[str, str], *, frames:
     return UserProcess(pid, -1, -1, {out_read: "stdout", error_read: "stderr"})
 
 
-def fork_python(job: dict[str, Any], code: str, inputs: bytes, proxy: Any) -> UserProcess:
+def fork_python(job: dict[str, Any], parts: tuple[bytes, bytes, bytes], proxy: Any) -> UserProcess:
     """Run Python code in a fork of this warm interpreter, with nothing of what this process has open."""
     from steps.sandbox.guest import python_step
 
@@ -320,7 +320,7 @@ def fork_python(job: dict[str, Any], code: str, inputs: bytes, proxy: Any) -> Us
         gc.enable()
         kernel.set_dumpable(True)
         give_up_memory_first(os.getpid())
-        python_step.run(job, code, inputs, replies_read, calls_write)
+        python_step.run(job, parts, replies_read, calls_write)
     for descriptor in (calls_write, replies_read, out_write, error_write):
         os.close(descriptor)
     return UserProcess(pid, calls_read, replies_write, {out_read: "stdout", error_read: "stderr"})
@@ -373,7 +373,8 @@ def main() -> None:
     if taken is None:
         return
     job, payload, proxy = taken
-    code, inputs = payload[: job["code"]], payload[job["code"] :]
+    rest = payload[job["code"] :]
+    code, inputs, secrets = payload[: job["code"]], rest[: job["inputs"]], rest[job["inputs"] :]
     os.environ.clear()
     os.environ.update(job["environment"])
     os.mkdir(ARTIFACTS)
@@ -382,11 +383,13 @@ def main() -> None:
         user = warm
         framing.write_all(user.frames_out, framing.encode(job, payload))
     elif language == "python":
-        user = fork_python(job, code.decode(), inputs, proxy)
+        user = fork_python(job, (code, inputs, secrets), proxy)
     else:
         try:
             user, listener = (
-                start_elsewhere(job, inputs) if job["elsewhere"] else start_shell(job, code.decode(), inputs)
+                start_elsewhere(job, inputs, secrets)
+                if job["elsewhere"]
+                else start_shell(job, code.decode(), inputs, secrets)
             )
         except OSError:
             send(
@@ -411,20 +414,20 @@ def main() -> None:
         pass
 
 
-def start_shell(job: dict[str, Any], code: str, inputs: bytes) -> tuple[UserProcess, Any]:
+def start_shell(job: dict[str, Any], code: str, inputs: bytes, secrets: bytes) -> tuple[UserProcess, Any]:
     """Start bash; gives what takes the calls of its command ``tool`` too."""
     from steps.sandbox.guest import shell_step
 
     listener = shell_step.Listener(job["tools"], send)
-    environment, arguments = shell_step.prepare(job, code, inputs)
+    environment, arguments = shell_step.prepare(job, code, inputs, secrets)
     return start_child(arguments, environment, frames=False), listener
 
 
-def start_elsewhere(job: dict[str, Any], inputs: bytes) -> tuple[UserProcess, Any]:
+def start_elsewhere(job: dict[str, Any], inputs: bytes, secrets: bytes) -> tuple[UserProcess, Any]:
     """Let the host start code in another container, which finds in the work directory what it needs."""
     from steps.sandbox.guest import shell_step
 
-    shell_step.prepare_elsewhere(job, inputs)
+    shell_step.prepare_elsewhere(job, inputs, secrets)
     send({"kind": "prepared"})
     return UserProcess(NOBODY, -1, -1, {}), None
 

@@ -62,9 +62,9 @@ async def test_a_new_value_takes_the_place_of_the_old_one(secrets: Secrets) -> N
 
 
 async def test_two_values_are_live_while_a_secret_is_changed(secrets: Secrets) -> None:
-    for value in ("1", "2"):
-        await secrets.put("default", "a", value, keep_old=True)
-    assert (await secrets.put("default", "a", "3", keep_old=True)).versions == 2
+    await secrets.put("default", "a", "1")
+    await secrets.rotate("default", "a", "2", overlap=60)
+    assert (await secrets.rotate("default", "a", "3", overlap=60)).versions == 2
     assert await secrets.values("default", "a") == ["3", "2"]
     assert await secrets.delete("default", "a", old_only=True) == 1
     assert await secrets.values("default", "a") == ["3"]
@@ -75,7 +75,7 @@ async def test_two_values_are_live_while_a_secret_is_changed(secrets: Secrets) -
 
 async def test_a_deleted_secret_is_gone(secrets: Secrets, store: Store) -> None:
     await secrets.put("default", "hook_key", "1")
-    await secrets.put("default", "hook_key", "2", keep_old=True)
+    await secrets.rotate("default", "hook_key", "2", overlap=60)
     assert await secrets.delete("default", "hook_key") == 2
     assert await everything(store) == "[]"
     with pytest.raises(UnknownSecretError):
@@ -88,7 +88,7 @@ async def test_an_unknown_secret_has_the_closest(secrets: Secrets) -> None:
     await secrets.put("default", "hook_key", "1")
     with pytest.raises(UnknownSecretError) as caught:
         await secrets.value("default", "hook_kye")
-    assert caught.value.fix == "did you mean `hook_key`?"
+    assert caught.value.fix == "set it: stepbox secrets set hook_kye; or did you mean `hook_key`?"
 
 
 async def test_secrets_are_listed_by_name_without_their_values(secrets: Secrets) -> None:
@@ -139,7 +139,7 @@ async def test_rows_that_are_swapped_are_found_out(secrets: Secrets, store: Stor
         store,
         "UPDATE secret_version SET sealed = (SELECT sealed FROM secret_version WHERE name = 'weak') WHERE name = 'strong'",
     )
-    with pytest.raises(SealBrokenError, match="'strong' can't be decrypted"):
+    with pytest.raises(SealBrokenError, match="'strong' of workspace 'default' can't be decrypted"):
         await secrets.value("default", "strong")
     assert await secrets.value("default", "weak") == "known to the attacker"
 
@@ -194,7 +194,8 @@ async def test_a_lost_key_can_be_left_behind(secrets: Secrets, store: Store, key
 
 
 async def test_values_set_at_once_are_all_kept_in_some_order(secrets: Secrets) -> None:
-    await asyncio.gather(*(secrets.put("default", "a", str(number), keep_old=True) for number in range(10)))
+    await secrets.put("default", "a", "first")
+    await asyncio.gather(*(secrets.rotate("default", "a", str(number), overlap=60) for number in range(10)))
     live = await secrets.values("default", "a")
     assert len(live) == len(set(live)) == 2
     others = itertools.repeat("default", 2)

@@ -17,6 +17,8 @@ from engine.progress import Progress
 from engine.records import StepRun
 from engine.report import RunReport
 from engine.runs import Runs
+from engine.secret_key import KeyFile
+from engine.secrets import Secrets
 from engine.store import Store
 from engine.tool_calls import ToolCaller
 from flows.contracts import StepCall, StepError, StepExecutor, StepKind, StepResult
@@ -97,6 +99,7 @@ class Engine:
 
     runs: Runs
     store: Store
+    secrets: Secrets
     language: Language
     probes: ProbeExecutor
     observer: Recorder
@@ -159,8 +162,17 @@ async def open_engine(
             catalogue = ToolCatalogue(plug_ins)
             services = ToolServices(content=store.content, shared=str(directory / "shared"))
             tools = ToolCaller(catalogue=catalogue, services=services, store=store)
-            runs = Runs(workspace="default", store=store, executors=executors, tools=tools, driver=orchestrator)
+            secrets = Secrets(store.secrets, KeyFile(directory / "secret.key"))
+            runs = Runs(
+                workspace="default",
+                store=store,
+                executors=executors,
+                tools=tools,
+                secrets=secrets,
+                driver=orchestrator,
+            )
             return Engine(
+                secrets=secrets,
                 runs=runs,
                 store=store,
                 language=Language(registry=registry, catalogue=catalogue),

@@ -79,9 +79,17 @@ class Site:
             store=store,
             executors=engine.runs._executors,
             tools=ToolCaller(catalogue=engine.language.catalogue, services=services, store=store),
+            secrets=engine.secrets,
             driver=driver,
         )
-        return Engine(runs=runs, store=store, language=engine.language, probes=engine.probes, observer=Recorder())
+        return Engine(
+            runs=runs,
+            store=store,
+            secrets=engine.secrets,
+            language=engine.language,
+            probes=engine.probes,
+            observer=Recorder(),
+        )
 
     async def resume(self, engine: Engine, flow: str, *others: str) -> RunReport:
         """Take the run over, since the lease of its engine has ended, and bring it to its end."""

@@ -1,8 +1,5 @@
 """Steps of tools, through the whole engine."""
 
-import pytest
-
-from flows.errors import RefusedError
 from flows.values import RunStatus
 from tests.unit.engine.conftest import RunEngine
 
@@ -45,21 +42,6 @@ steps:
     assert outcome.steps["read"].final.status.value == "limit_exceeded"
     assert outcome.steps["read"].final.error is not None
     assert outcome.steps["read"].final.error.code == "result_too_large"
-
-
-@pytest.mark.parametrize("value", ["${{ secrets.key }}", "Bearer ${{ secrets.key + inputs.x }}"])
-async def test_a_secret_for_a_tool_is_refused_before_anything_runs(engine: RunEngine, value: str) -> None:
-    probed = engine()
-    flow = f"""
-flow: tools
-inputs: {{x: {{default: secrets.y}}}}
-steps:
-  - {{id: a, probe: echo}}
-  - {{id: b, tool: http.request, with: {{url: "https://example.com", headers: {{key: "{value}"}}}}}}
-"""
-    with pytest.raises(RefusedError, match="secrets"):
-        await probed.run(flow)
-    assert probed.probes.calls == []
 
 
 async def test_the_word_secrets_in_a_text_is_no_secret(engine: RunEngine) -> None:

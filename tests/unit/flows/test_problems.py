@@ -136,8 +136,7 @@ NAMES = [
     Case(one("shell: ls\nwith: {a-b: 1}"), 5, 12, "invalid_name", "letters, digits and _"),
     Case(one("shell: ls\nwith: {a: 1, A: 2}"), 5, 18, "name_clash", "another name"),
     Case(one("shell: ls\nsecrets: [Key]"), 5, 15, "invalid_name", "`key`"),
-    Case(one("shell: ls\nsecrets: [path]"), 5, 15, "reserved_name", "another name"),
-    Case(one("shell: ls\nsecrets: [ld_preload]"), 5, 15, "reserved_name", "another name"),
+    Case(one("shell: ls\nsecrets: [a, a]"), 5, 18, "duplicate_secret", "remove one"),
     Case(one("flow: Other"), 4, 11, "invalid_name", "`other`"),
     Case(one("flow: f"), 4, 11, "recursive_flow", "another flow"),
 ]
@@ -200,6 +199,13 @@ EXPRESSIONS = [
     Case(one("shell: ls\nif: size(a) == 1\nfor_each: {in: [1]}"), 5, 14, "unknown_name", "`steps.a.result`"),
     Case(one("shell: ls\nwith: {x: '${{ sise(run.id) }}'}"), 5, 20, "unknown_function", "did you mean `size`?"),
     Case(one("shell: ls\nwith: {x: '${{ secrets.k }}'}"), 5, 20, "secret_not_allowed", "secrets: [name]"),
+    Case(
+        one("tool: http.request\nwith: {url: '${{ secrets.k + \"x\" }}'}"),
+        5,
+        22,
+        "secret_not_alone",
+        "${{ secrets.k }}",
+    ),
     Case(one("tool: http.request\nwith: {url: '${{ secrets }}'}"), 5, 22, "invalid_expression", "after the dot"),
     Case(
         flow("inputs: {status: {type: string, default: x}}\nsteps: [{id: a, shell: ls, if: inputs.statu == ''}]\n"),

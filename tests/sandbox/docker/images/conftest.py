@@ -13,6 +13,7 @@ import docker
 import pytest
 
 from flows.contracts import Asked, Awaited, Question, StepResult, Waited
+from flows.masks import Masking
 from flows.values import Json
 from scripts.docker_engine import BASE
 from steps.image import ImageStep
@@ -35,6 +36,8 @@ class Call(Journal, Shelf):
     run_id: str = "run"
     step_id: str = "step"
     attempt: int = 1
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    mask: Masking | None = None
     lines: list[tuple[str, str]] = field(default_factory=list)
 
     async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None:

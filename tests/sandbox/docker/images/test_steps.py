@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64encode
 from typing import Any
 
 import docker
@@ -10,6 +11,7 @@ import pytest
 from flows.errors import RefusedError
 from flows.values import Json, StepStatus
 from scripts.docker_engine import BASE
+from steps.masking import SHOWN, Mask
 from steps.sandbox.docker.runner import DockerRunner
 from steps.sandbox.image_executor import ImageExecutor
 from steps.sandbox.pool import Sandboxes
@@ -251,6 +253,36 @@ async def test_failed_image_leaves_its_artifacts_too(run_image: RunImage) -> Non
     call = Call()
     outcome = await run_image(run="echo x > $ARTIFACTS/log; exit 1", call=call)
     assert (outcome.status, call.kept) == (StepStatus.FAILED, {"log": b"x\n"})
+
+
+@pytest.mark.attack(
+    "an image is given a secret",
+    "it is a file in memory, which no inspection of the container shows; output and result are masked",
+    group="Secrets",
+)
+async def test_a_secret_is_a_file_that_the_engine_knows_nothing_of(
+    executor: ImageExecutor, build: Build, client: docker.APIClient
+) -> None:
+    value = "hunter2&s3cret/+=?~"
+    image = build("RUN useradd --uid 4242 other\nUSER other")
+    call = Call(secrets={"token": value}, mask=Mask({"token": [value]}))
+    script = """
+        stat -c '%a %s' "$SECRETS/token"
+        printf %s "$(cat "$SECRETS/token")" | base64; env; cat /proc/*/environ /proc/mounts 2>/dev/null | tr '\\0' '\\n'
+        echo ready; sleep 2; cat "$SECRETS/token"; cat "$SECRETS/token" >&2
+    """
+    running = asyncio.ensure_future(executor.execute(step(image, run=script, secrets=["token"]), call))
+    (name,) = await until(lambda: made_of(client, image, ended=False))
+    inspected = json.dumps(client.inspect_container(name))
+    result = await running
+    assert (result.status, result.error) == (StepStatus.SUCCEEDED, None)
+    assert str(result.result).startswith(f"400 {len(value)}\n")
+    assert str(result.result).endswith(f"ready\n{SHOWN}")
+    assert result.stderr == SHOWN
+    assert '"SECRETS=' in inspected
+    for text in (inspected, str(result), repr(call.lines)):
+        assert value[:7] not in text
+        assert b64encode(value.encode()).decode()[:7] not in text
 
 
 async def test_only_files_become_artifacts(run_image: RunImage) -> None:

@@ -70,7 +70,7 @@ async def send(api: Api, path: str, content: bytes | AsyncIterator[bytes], **hea
 
 
 async def set_secret(api: Api, name: str, value: str) -> None:
-    await api.serving.service().set_secret(name, value, keep_old=False)
+    await api.serving.service().set_secret(name, value)
 
 
 async def test_a_signed_request_starts_a_run_and_a_duplicate_gets_its_answer(api: Api) -> None:

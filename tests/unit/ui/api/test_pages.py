@@ -21,7 +21,7 @@ async def test_tokens_secrets_and_approvals_come_in_pages(api: Api) -> None:
     service = api.serving.service()
     for name in ("one", "two"):
         await service.create_token(name)
-        await service.set_secret(f"key_{name}", "hush-hush", keep_old=False)
+        await service.set_secret(f"key_{name}", "hush-hush")
         run = (await api.call("POST", "/runs", 202, json={"flow": {"text": ASKS}}))["run_id"]
         await api.until(f"/runs/{run}", lambda found: found["status"] == "waiting")
     assert await pages(api, "/tokens", "name") == ["admin", "one", "two"]
