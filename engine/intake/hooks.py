@@ -86,9 +86,14 @@ class Hooks:
         return await self._answer(received.subscription, received.accepted)
 
     def _find(self, path: str) -> tuple[str, str, Subscription]:
-        """The workspace, the webhook's path in it, and the webhook. The default workspace's own paths come first."""
+        """The workspace, the webhook's path in it, and the webhook.
+
+        Paths that begin with a workspace's name are that one's, so that nobody in the default one takes its requests.
+        """
         workspace, _, rest = path.partition("/")
-        for named, hook in ((DEFAULT_WORKSPACE, path), (workspace, rest)):
+        for named, hook in ((workspace, rest), (DEFAULT_WORKSPACE, path)):
+            if named == DEFAULT_WORKSPACE and self._intake.subscriptions.is_workspace(workspace) and rest:
+                continue
             found = self._intake.subscriptions.webhook(named, hook)
             if found is not None:
                 return named, hook, found

@@ -54,7 +54,7 @@ async def calls(engine: Engine, text: str) -> int:
 
     sys.setprofile(profile)
     try:
-        report = await engine.runs.run(plan, observer=engine.observer, trigger={})
+        report = await engine.runs.run(plan, observer=engine.observer, trigger={}, principal=engine.principal)
     finally:
         sys.setprofile(None)
     assert report.run.status is RunStatus.SUCCEEDED

@@ -75,7 +75,6 @@ class Site:
         driver = await self._opened.enter_async_context(Orchestrator(api_url=None, cache_dir=self._directory / "cache"))
         services = ToolServices(content=store.content, shared=str(self._directory / "shared"))
         runs = Runs(
-            workspace="default",
             store=store,
             executors=engine.runs._executors,
             tools=ToolCaller(catalogue=engine.language.catalogue, services=services, store=store),
