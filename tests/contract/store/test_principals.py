@@ -40,7 +40,7 @@ async def test_grants_are_given_once_and_taken_back_by_their_patterns(store: Sto
         ("b", "other"),
         ("f", "other"),
     ]
-    with pytest.raises(UnknownRecordError, match="not granted the tool 'a.x'"):
+    with pytest.raises(UnknownRecordError, match=r"not granted the tool 'a\.x'"):
         await store.principals.revoke("ann", GrantPatterns(tools=["b", "a.x"]))
     assert await store.principals.find("ann") == again
     assert await store.principals.revoke("ann", GrantPatterns(tools=["b"], flows=["f"])) == first

@@ -14,7 +14,8 @@ from engine.report import RunReport
 from engine.store import Store
 from flows.contracts import StepCall
 from flows.values import Json, RunStatus
-from steps.code import JavaScriptStep, PythonStep, ShellStep
+from steps.code import PythonStep
+from steps.sandbox import interpreter
 from steps.sandbox.executor import CodeExecutor
 from steps.sandbox.nsjail import NsjailRunner
 from steps.sandbox.pool import Sandboxes
@@ -123,7 +124,7 @@ async def test_a_subflow_acts_as_its_run_and_needs_its_own_grant(engine: RunEngi
     made = engine()
     made.principal = ANN
     await ann(made.store, grants=GrantPatterns(tools=["*"], flows=["outer"]))
-    outer, inner = "flow: outer\nsteps: [{id: in, flow: inner}]\n", "flow: inner\nsteps: [{id: x, probe: echo}]\n"
+    outer, inner = "flow: outer\nsteps: [{id: part, flow: inner}]\n", "flow: inner\nsteps: [{id: x, probe: echo}]\n"
     report = await made.run(outer, inner)
     (child,) = await made.store.runs.children(report.run.id)
     assert (child.principal, child.status, made.probes.calls) == ("ann", RunStatus.FAILED, [])
@@ -134,26 +135,26 @@ async def test_a_subflow_acts_as_its_run_and_needs_its_own_grant(engine: RunEngi
 LOOP = """\
 flow: f
 steps:
-  - id: loop
+  - id: many
     python: |
-      made = 0
-      while made < 10_000:
+      import time
+      for made in range(90):
           try:
-              tools.search_tasks({})
-          except ToolError as refused:
+              tools.search_tasks()
+          except Exception as refused:
               return {"made": made, "code": refused.code, "said": str(refused)}
-          made += 1
+          time.sleep(0.2)
     tools: [workspace.search_tasks]
-    limits: {timeout: 60s, tool_calls: 10000}
+    limits: {timeout: 60s}
 """
 
 
 @pytest.fixture
 async def coded(tmp_path: Path) -> AsyncIterator[RunEngine]:
-    sandboxes = Sandboxes(NsjailRunner(), concurrency=1, floor=0, ceiling=0)
-    code = CodeExecutor(sandboxes)
+    await interpreter.ensure()
+    sandboxes = Sandboxes(NsjailRunner())
     try:
-        async with open_engine(tmp_path, {PythonStep: code, JavaScriptStep: code, ShellStep: code}) as make:
+        async with open_engine(tmp_path, {PythonStep: CodeExecutor(sandboxes)}) as make:
             yield make
     finally:
         await sandboxes.close()
@@ -165,13 +166,13 @@ async def test_removing_the_owners_right_stops_the_next_call_of_code_that_goes_o
     await ann(made.store)
     running = asyncio.create_task(made.run(LOOP))
     async with asyncio.timeout(60):
-        while not (runs := (await made.store.runs.list()).items) or not await made.store.calls.list(runs[0].id):
+        while not (runs := (await made.store.runs.list()).items) or not await made.store.calls.list(runs[0].id):  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
     await made.store.principals.revoke("ann", GrantPatterns(tools=["*"]))
     made_by_then = len(await made.store.calls.list(runs[0].id))
     report = await running
     assert report.run.status is RunStatus.SUCCEEDED, report.run.error
-    result = report.steps["loop"].final.result
+    result = report.steps["many"].final.result
     assert (result["code"], "not granted the tool workspace.search_tasks" in result["said"]) == ("forbidden", True)
     # One call may have been on its way.
     assert result["made"] == len(await made.store.calls.list(runs[0].id)) <= made_by_then + 1
