@@ -90,13 +90,12 @@ class Hooks:
 
         Paths that begin with a workspace's name are that one's, so that nobody in the default one takes its requests.
         """
-        workspace, _, rest = path.partition("/")
-        for named, hook in ((workspace, rest), (DEFAULT_WORKSPACE, path)):
-            if named == DEFAULT_WORKSPACE and self._intake.subscriptions.is_workspace(workspace) and rest:
-                continue
-            found = self._intake.subscriptions.webhook(named, hook)
-            if found is not None:
-                return named, hook, found
+        workspace, _, hook = path.partition("/")
+        if not self._intake.subscriptions.is_workspace(workspace):
+            workspace, hook = DEFAULT_WORKSPACE, path
+        found = self._intake.subscriptions.webhook(workspace, hook)
+        if found is not None:
+            return workspace, hook, found
         raise RejectedError(f"there is no webhook {path[:200]!r}", status=404, reason="unknown_webhook")
 
     async def _answer(self, subscription: Subscription, accepted: Accepted) -> HookAnswer:
