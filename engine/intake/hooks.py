@@ -90,12 +90,13 @@ class Hooks:
 
         Paths that begin with a workspace's name are that one's, so that nobody in the default one takes its requests.
         """
-        workspace, _, hook = path.partition("/")
-        if not self._intake.subscriptions.is_workspace(workspace):
-            workspace, hook = DEFAULT_WORKSPACE, path
-        found = self._intake.subscriptions.webhook(workspace, hook)
-        if found is not None:
-            return workspace, hook, found
+        subscriptions = self._intake.subscriptions
+        workspace, _, rest = path.partition("/")
+        is_another = workspace != DEFAULT_WORKSPACE and subscriptions.is_workspace(workspace)
+        for named, hook in ((workspace, rest),) if is_another else ((DEFAULT_WORKSPACE, path), (workspace, rest)):
+            found = subscriptions.webhook(named, hook)
+            if found is not None:
+                return named, hook, found
         raise RejectedError(f"there is no webhook {path[:200]!r}", status=404, reason="unknown_webhook")
 
     async def _answer(self, subscription: Subscription, accepted: Accepted) -> HookAnswer:

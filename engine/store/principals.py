@@ -1,7 +1,7 @@
 """Principals, and what they are granted."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from ulid import ULID
 
 from engine.principals import Grant, GrantKind, GrantPatterns, PrincipalKind, PrincipalRecord
 from engine.records import DEFAULT_WORKSPACE, Page, Role
-from engine.store.database import Database, upsert_into
+from engine.store.database import Body, Database, Result, upsert_into
 from engine.store.errors import LastAdminError, NameTakenError, UnknownRecordError
 from engine.store.locks import hold_name
 from engine.store.principal_tables import GrantTable, PrincipalTable, TokenTable
@@ -172,7 +172,7 @@ class Principals:
 
         return await self._change(change)
 
-    async def _change(self, body: Callable[[Connection], Any]) -> Any:
+    async def _change(self, body: Body[Result]) -> Result:
         try:
             return await self._database.write(body)
         finally:

@@ -20,7 +20,7 @@ async def make(store: Store, token: str = "abc", principal: str = "ci", **given:
     with suppress(NameTakenError):
         await store.principals.create(principal, kind="person", role="admin", grants=EVERYTHING, by="test")
     found = await store.principals.find(principal)
-    return await store.tokens.create(token, f"hash of {token}", principal=found, **given)
+    return await store.tokens.create(token, f"hash of {token}", principal=found, **given)  # type: ignore[arg-type]
 
 
 async def test_a_token_is_found_as_it_was_made(store: Store) -> None:

@@ -3,13 +3,16 @@
 A new operation belongs here, or a test fails.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 from engine.principal import Principal
 
+Who: TypeAlias = Mapping[str, frozenset[str]]
+
 PEOPLE: Final = {
     **{
-        role: Principal(name=role, workspace="default", role=role, kind="token")  # type: ignore[arg-type] # each is one
+        role: Principal(name=role, workspace="default", role=role, kind="token")
         for role in ("viewer", "editor", "approver", "admin")
     },
     "viewer_elsewhere": Principal(name="viewer", workspace="ops", role="viewer", kind="token"),
@@ -23,10 +26,10 @@ ADMIN: Final = frozenset({"admin", "admin_elsewhere"})
 HERE: Final = frozenset({"viewer", "editor", "approver", "admin"})
 """Of the default workspace: what concerns all workspaces."""
 INSTALLATION: Final = frozenset({"admin"})
-OPEN: Final = None
+OPEN: Final = frozenset({"anybody"})
 """No principal is asked for."""
 
-USE_CASES: Final = {
+USE_CASES: Final[Who] = {
     "load": ALL,
     "definition": ALL,
     "apply": EDIT,
@@ -88,7 +91,7 @@ USE_CASES: Final = {
     "diagnose": INSTALLATION,
 }
 
-SERVING: Final = {
+SERVING: Final[Who] = {
     "authenticate": OPEN,
     "service": OPEN,
     "largest_body": OPEN,
@@ -99,7 +102,7 @@ SERVING: Final = {
     "requested": OPEN,
 }
 
-ROUTES: Final = {
+ROUTES: Final[Who] = {
     "listFlows": ALL,
     "applyFlows": EDIT,
     "validateFlow": ALL,
@@ -167,7 +170,7 @@ ROUTES: Final = {
     "takeHookDelete": OPEN,
 }
 
-COMMANDS: Final = {
+COMMANDS: Final[Who] = {
     "init": OPEN,
     "validate": OPEN,
     "serve": OPEN,
