@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from getpass import getuser
 
 from engine.principal import Principal
+from engine.reach import ALL, Reach
 from engine.records import Approval, Decision, Page
 from engine.store import Store
 from engine.store.errors import AmbiguousIdError, UnknownRecordError
@@ -24,11 +25,12 @@ class InvalidFormError(InvalidCallError):
 
 
 class Approvals:
-    """The questions of one workspace."""
+    """The questions of one workspace, those of runs of the flows that may be reached."""
 
-    def __init__(self, store: Store, workspace: str) -> None:
+    def __init__(self, store: Store, workspace: str, reach: Reach = ALL) -> None:
         self._store = store
         self._workspace = workspace
+        self._reach = reach
 
     async def list(
         self, *, run: str | None = None, undecided: bool = True, limit: int | None = None, cursor: str | None = None
@@ -36,7 +38,12 @@ class Approvals:
         """The newest first, all of them without a limit; of a run those of its subflows too."""
         runs = None if run is None else await self._with_subflows(run)
         return await self._store.approvals.page(
-            workspace=self._workspace, runs=runs, undecided=undecided, limit=limit, cursor=cursor
+            workspace=self._workspace,
+            reach=self._reach,
+            runs=runs,
+            undecided=undecided,
+            limit=limit,
+            cursor=cursor,
         )
 
     async def find(self, target: str) -> Approval:
@@ -49,7 +56,10 @@ class Approvals:
         prefix = target.strip().upper()
         found: Sequence[Approval] = ()
         if prefix and len(prefix) <= ID_LENGTH:
-            found = (await self._store.approvals.page(workspace=self._workspace, prefix=prefix, limit=_MEANT)).items
+            page = await self._store.approvals.page(
+                workspace=self._workspace, reach=self._reach, prefix=prefix, limit=_MEANT
+            )
+            found = page.items
         if len(found) != 1:
             found = [one for one in found if one.decision is None] or await self._of_run(target)
         if len(found) == 1:
@@ -85,7 +95,7 @@ class Approvals:
         return found
 
     async def _with_subflows(self, run: str) -> Sequence[str]:
-        found = [(await self._store.runs.find(run, workspace=self._workspace)).id]
+        found = [(await self._store.runs.find(run, workspace=self._workspace, reach=self._reach)).id]
         for each in found:
             found += [child.id for child in await self._store.runs.children(each)]
         return found

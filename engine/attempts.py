@@ -18,8 +18,9 @@ from engine.asking import Asking
 from engine.cancellation import Interruption
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
+from engine.policy import require_acting
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
-from engine.records import LogLine, Run, StepRun, step_label
+from engine.records import LOCAL, LogLine, Run, StepRun, step_label
 from engine.run_secrets import (
     Given,
     RunSecrets,
@@ -127,6 +128,13 @@ class Attempts:
     def expect(self, step: StepConfig, count: int) -> None:
         """Say that a step is about to be executed this many times."""
         self.executors[type(step)].expect(step, count)
+
+    async def require_acting(self) -> None:
+        """Raise :class:`engine.policy.ForbiddenError` where the one whom the run acts for may not have it go on."""
+        run = self.run
+        if run.principal != LOCAL:
+            record = await self.store.principals.current(run.workspace, run.principal)
+            require_acting(run.principal, record, run.flow)
 
     def work(self, step: StepConfig, names: Mapping[str, Json], item: int | None = None) -> "Work":
         """The work of one step, or of one of its items, with all that it has of expressions resolved.
@@ -281,6 +289,7 @@ class Work:
         deadline = asyncio.timeout(step.timeout)
         try:
             async with deadline:
+                await self._attempts.require_acting()
                 call.asking.stop = lambda: deadline.reschedule(asyncio.get_running_loop().time())
                 return await executor.execute(step, call)
         except LeaseLostError:
@@ -371,6 +380,8 @@ class Call:
         self._work.tool_calls += 1
         caller = Caller(
             workspace=owner.run.workspace,
+            principal=owner.run.principal,
+            flow=owner.run.flow,
             run_id=owner.run.id,
             step_id=step.id,
             item=self._work.item,

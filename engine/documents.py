@@ -16,7 +16,6 @@ from engine.records import (
     RunSummary,
     SecretSummary,
     StepRun,
-    TokenRecord,
     ToolCall,
 )
 from engine.report import RunReport, error_document, step_document
@@ -41,6 +40,7 @@ def run_document(run: RunSummary) -> dict[str, Json]:
         "run_id": run.id,
         "flow": run.flow,
         "status": run.status.value,
+        "principal": run.principal,
         "trigger": run.trigger.get("trigger"),
         "error": error_document(run.error),
         "parent_id": run.parent_id,
@@ -166,20 +166,6 @@ def event_document(accepted: "Accepted") -> dict[str, Json]:
         "repeats": accepted.repeats,
         "repeated_at": _time(accepted.repeated_at),
         "deliveries": [delivery_document(each) for each in accepted.deliveries],
-    }
-
-
-def token_document(token: TokenRecord) -> dict[str, Json]:
-    """What is known of a token, whose text nobody can read again."""
-    return {
-        "token_id": token.id,
-        "name": token.principal,
-        "role": token.role,
-        "workspace": token.workspace,
-        "created_at": token.created_at.isoformat(),
-        "expires_at": _time(token.expires_at),
-        "revoked_at": _time(token.revoked_at),
-        "last_used_at": _time(token.last_used_at),
     }
 
 

@@ -1,9 +1,11 @@
 """The events of one workspace: found by what a person has at hand, and redriven."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.deliveries import Accepted, Delivery, DeliveryStatus
+from engine.reach import ALL, Reach
 from engine.records import Page
 from engine.store import Store
 from engine.store.errors import AmbiguousIdError, UnknownRecordError
@@ -20,19 +22,21 @@ class NotRedrivableError(InvalidCallError):
 
 
 class Events:
-    """What came in, and what became of it."""
+    """What came in, and what became of it, as far as it concerns flows within reach."""
 
-    def __init__(self, store: Store, workspace: str) -> None:
+    def __init__(self, store: Store, workspace: str, reach: Reach = ALL) -> None:
         self._store = store
         self._workspace = workspace
+        self._reach = reach
 
     async def list(
         self, *, flow: str | None, status: DeliveryStatus | None, limit: int, cursor: str | None
     ) -> Page[Accepted]:
         """The newest first: those with a delivery to that flow, and of that status."""
-        return await self._store.events.list(
-            workspace=self._workspace, flow=flow, status=status, limit=limit, cursor=cursor
+        page = await self._store.events.list(
+            workspace=self._workspace, flow=flow, status=status, limit=limit, cursor=cursor, reach=self._reach
         )
+        return Page(items=tuple(map(self._seen, page.items)), next=page.next)
 
     async def find(self, target: str) -> Accepted:
         """The event of an id, or of enough of its beginning; or the one of a delivery's id.
@@ -42,12 +46,19 @@ class Events:
             AmbiguousIdError: there are several; the message names some.
         """
         prefix = target.strip().upper()
-        found = await self._store.events.find(prefix, workspace=self._workspace) if 0 < len(prefix) <= ID_LENGTH else ()
+        found: Sequence[str] = ()
+        if 0 < len(prefix) <= ID_LENGTH:
+            found = await self._store.events.find(prefix, workspace=self._workspace, reach=self._reach)
         if not found:
             raise UnknownRecordError(f"there is no event {target[:100]!r}", fix="see the ids: stepbox events list")
         if len(found) > 1:
             raise AmbiguousIdError("event", target, found)
-        return await self._store.events.get(found[0])
+        return self._seen(await self._store.events.get(found[0]))
+
+    def _seen(self, accepted: Accepted) -> Accepted:
+        """An event with those of its deliveries that are to flows within reach."""
+        seen = tuple(each for each in accepted.deliveries if self._reach.covers(each.flow))
+        return replace(accepted, deliveries=seen)
 
     async def redrive(self, target: str) -> Sequence[Delivery]:
         """Try the dead deliveries of an event once more, each with the version that its flow has now.

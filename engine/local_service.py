@@ -5,10 +5,12 @@ from engine.use_cases.artifacts import ArtifactUseCases
 from engine.use_cases.events import EventUseCases
 from engine.use_cases.flows import FlowUseCases
 from engine.use_cases.maintenance import MaintenanceUseCases
+from engine.use_cases.principals import PrincipalUseCases
 from engine.use_cases.run_records import RunRecordUseCases
 from engine.use_cases.running import RunUseCases
 from engine.use_cases.secrets import SecretUseCases
 from engine.use_cases.tokens import TokenUseCases
+from engine.use_cases.workspaces import WorkspaceUseCases
 
 
 class LocalService(
@@ -20,6 +22,8 @@ class LocalService(
     EventUseCases,
     SecretUseCases,
     TokenUseCases,
+    PrincipalUseCases,
+    WorkspaceUseCases,
     MaintenanceUseCases,
 ):
     """Implements :class:`engine.service.Service` in this process, on the home directory of the settings.

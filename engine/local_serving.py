@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
-from engine.bootstrap.parts import WORKSPACE, Parts
+from engine.bootstrap.parts import Parts
 from engine.cancellation import Interruption
 from engine.deliveries import Accepted, DeliveryStatus
 from engine.dispatcher import LOOK_AGAIN, Dispatcher
@@ -20,8 +19,9 @@ from engine.intake.starting import QueuedRuns
 from engine.local_service import LocalService
 from engine.metrics import Metrics
 from engine.policy import require
-from engine.principal import LOCAL_ADMIN, Principal
+from engine.principal import LOCAL_ADMIN, Principal, local_admin
 from engine.progress import Observers
+from engine.reach import EVERYTHING
 from engine.records import Run
 from engine.requests import AnsweredRequest
 from engine.resumption import abandoned_runs, plan_again
@@ -30,7 +30,7 @@ from engine.runs import Runs
 from engine.service import Readiness, SentRequest, Service
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTakenError, StoreUnavailableError
-from engine.tokens import PRESET, Authenticator, issue
+from engine.tokens import PRESET, Authenticator, first_admin, issue
 from engine.trace_context import TraceContext, Traces
 from engine.waiting import EventWaits
 from flows.errors import StepboxError
@@ -108,9 +108,10 @@ class LocalServing:
             await self._preset(preset.get_secret_value())
             return None
         now = datetime.now(UTC)
-        if any(token.is_valid(now) for token in await self._store.tokens.list(workspace=WORKSPACE)):
+        tokens = await self._store.tokens.list()
+        if any(token.is_valid(now) and token.role == "admin" for token in tokens):
             return None
-        return (await issue(self._store, principal="admin", workspace=WORKSPACE)).text
+        return (await issue(self._store, await first_admin(self._store))).text
 
     async def _preset(self, text: str) -> None:
         record = await self._store.tokens.find(PRESET)
@@ -120,7 +121,7 @@ class LocalServing:
             and await self._authenticator.is_text_of(text, record)
         ):
             return
-        await issue(self._store, principal="admin", workspace=WORKSPACE, preset=text)
+        await issue(self._store, await first_admin(self._store), preset=text)
 
     async def authenticate(self, token: str) -> Principal:
         return await self._authenticator.authenticate(token)
@@ -143,10 +144,11 @@ class LocalServing:
 
     async def take_events(self, principal: Principal, request: SentRequest) -> Sequence[Accepted]:
         require(principal, "events.send")
+        require(principal, "events.send", flow=EVERYTHING)
         return await take_events(self.intake, principal.workspace, _as_request(request))
 
     async def _wait(self, workspace: str, run: str, seconds: float) -> Run:
-        return await self.service(replace(LOCAL_ADMIN, workspace=workspace)).wait(run, seconds)
+        return await self.service(local_admin(workspace)).wait(run, seconds)
 
     async def readiness(self) -> Readiness:
         checks: dict[str, str | None] = {"database": None, "dispatcher": None}
@@ -162,9 +164,10 @@ class LocalServing:
         checks["intake"] = self.intake.trouble
         return Readiness(checks=checks)
 
-    async def metrics(self) -> bytes:
+    async def metrics(self, principal: Principal) -> bytes:
+        require(principal, "installation.watch")
         for status in (RunStatus.QUEUED, RunStatus.WAITING):
-            self._metrics.runs_now(status, await self._store.runs.count(status, workspace=WORKSPACE))
+            self._metrics.runs_now(status, await self._store.runs.count(status))
         unfinished = (DeliveryStatus.PENDING, DeliveryStatus.DEAD)
         deliveries = await self._store.events.counts(*unfinished)
         for each in unfinished:
@@ -246,11 +249,9 @@ class Undriven:
         left: list[str] = []
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_ABANDONED
-            left = [run.id for run in await abandoned_runs(self._store, WORKSPACE)]
+            left = [run.id for run in await abandoned_runs(self._store, None)]
         self._left_alone = {run: until for run, until in self._left_alone.items() if until > now}
-        found = await self._store.undriven.all(
-            workspace=WORKSPACE, limit=limit, due_limit=limit + len(self._left_alone), within=LOOK_AGAIN
-        )
+        found = await self._store.undriven.all(limit=limit, due_limit=limit + len(self._left_alone), within=LOOK_AGAIN)
         return [*found.cancelled, *self._runs.let_go, *left, *self._ready(found.due), *found.queued]
 
     def leave(self, run_id: str) -> None:

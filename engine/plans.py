@@ -49,19 +49,21 @@ class Planner:
     """Makes plans, for an installation that has these executors."""
 
     def __init__(
-        self, executors: Mapping[type[StepConfig], StepExecutor], given: Callable[[str], Awaitable[object]]
+        self, executors: Mapping[type[StepConfig], StepExecutor], given: Callable[[str, str], Awaitable[object]]
     ) -> None:
-        """``given`` gives a secret to a run, and raises where there is none, or it can't be."""
+        """``given`` gives a secret of a workspace to a run, and raises where there is none, or it can't be."""
         self._executors = executors
         self._given = given
 
-    async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
+    async def plan(
+        self, definition: Definition, given: Mapping[str, Json], source: FlowSource, *, workspace: str
+    ) -> Plan:
         """The plan of a flow; raises as :meth:`engine.runs.Runs.plan`."""
         inputs = validate_inputs(definition.flow, given)
         subflows: dict[str, Definition] = {}
         await self._check(definition, source, subflows, {}, (definition.flow.flow,))
         for name in sorted(frozenset[str]().union(*map(secrets_named, (definition, *subflows.values())))):
-            await self._given(name)
+            await self._given(workspace, name)
         return Plan(definition=definition, inputs=inputs, subflows=subflows)
 
     async def _check(

@@ -3,19 +3,36 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from engine.records import Role
+from engine.reach import EVERYTHING, Reach
+from engine.records import DEFAULT_WORKSPACE, LOCAL, Role
 
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks for something, in which workspace. ``token`` is the id of its token; None on this machine."""
+    """Who asks for something, in which workspace. ``token`` is the id of its token; None on this machine.
+
+    ``scopes`` are patterns of the actions that the token is for, ``only_flows`` of the flows, and ``granted_flows`` of
+    those that the principal is granted.
+    """
 
     name: str
     workspace: str
     role: Role
     kind: Literal["local", "token"]
     token: str | None = None
+    scopes: tuple[str, ...] = (EVERYTHING,)
+    only_flows: tuple[str, ...] = (EVERYTHING,)
+    granted_flows: tuple[str, ...] = (EVERYTHING,)
+
+    @property
+    def flows(self) -> Reach:
+        """The flows that it may see, with all that hangs on them, and, as its role allows, change and start."""
+        return Reach.within(self.granted_flows, self.only_flows)
 
 
-LOCAL_ADMIN: Final = Principal(name="local", workspace="default", role="admin", kind="local")
-"""Whoever may use the home directory of an installation by its command line."""
+def local_admin(workspace: str) -> Principal:
+    """Whoever may use the home directory of an installation by its command line, in one of its workspaces."""
+    return Principal(name=LOCAL, workspace=workspace, role="admin", kind="local")
+
+
+LOCAL_ADMIN: Final = local_admin(DEFAULT_WORKSPACE)

@@ -9,6 +9,8 @@ from flows.contracts import Artifact, Isolation, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
 
 DEFAULT_WORKSPACE: Final = "default"
+LOCAL: Final = "local"
+"""Whoever may use the home of an installation by its command line; no principal has this name."""
 FlowState = Literal["draft", "enabled", "disabled"]
 """A draft was run from a file and never applied; only what is enabled, or a draft, can start."""
 
@@ -48,6 +50,8 @@ class RunSummary:
 
     id: str
     workspace: str
+    principal: str = LOCAL
+    """The name of the one whom it acts for."""
     flow: str
     flow_version_id: str
     status: RunStatus
@@ -314,26 +318,6 @@ class ArtifactRecord:
         """As expressions see it: with the item in its path."""
         path = self.path if self.item is None else f"{self.item}/{self.path}"
         return Artifact(id=self.id, path=path, size=self.size, sha256=self.sha256, media_type=self.media_type)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenRecord:
-    """What is known of a token; its text is known to its holder only. ``digest`` is the argon2 hash of that."""
-
-    id: str
-    workspace: str
-    principal_id: str
-    principal: str
-    role: Role
-    digest: str
-    created_at: datetime
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
-    last_used_at: datetime | None = None
-
-    def is_valid(self, at: datetime) -> bool:
-        """Whether it opens anything at that time."""
-        return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
 
 def step_label(step_id: str, item: int | None) -> str:

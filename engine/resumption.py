@@ -20,7 +20,7 @@ from steps.sandbox import interpreter
 async def plan_again(runs: Runs, store: Store, language: Language, run: Run, observer: Observer) -> Plan:
     """The plan of a run by the definitions that it had begun with; raises as :meth:`engine.runs.Runs.plan`."""
     definition = await recorded_definition(store, language, run)
-    plan = await runs.plan(definition, run.inputs, RecordedFlows(store, language, run))
+    plan = await runs.plan(definition, run.inputs, RecordedFlows(store, language, run), workspace=run.workspace)
     await prepare_interpreter(plan, observer)
     return plan
 
@@ -38,8 +38,11 @@ async def recorded_definition(store: Store, language: Language, run: Run) -> Def
     return language.load_stored(version.text, dict(version.files), path=f"{run.flow} v{version.number}")
 
 
-async def abandoned_runs(store: Store, workspace: str) -> Sequence[RunSummary]:
-    """The runs that have begun and that no engine drives, the oldest first; not those that are parts of others."""
+async def abandoned_runs(store: Store, workspace: str | None) -> Sequence[RunSummary]:
+    """The runs of a workspace, None: of all, that have begun and that no engine drives, the oldest first.
+
+    Not those that are parts of others.
+    """
     found: list[RunSummary] = []
     cursor: str | None = None
     while True:

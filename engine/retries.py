@@ -10,6 +10,7 @@ from engine.flow_sources import disabled
 from engine.language import Language
 from engine.past import Past
 from engine.plans import Plan
+from engine.policy import require
 from engine.principal import Principal
 from engine.progress import Observer
 from engine.records import Run
@@ -42,9 +43,13 @@ class UnknownStepError(InvalidCallError):
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """A run to be made: ``of`` is the one that has ended, ``done`` what stands of it, with what that left."""
+    """A run to be made: ``of`` is the one that has ended, ``done`` what stands of it, with what that left.
+
+    ``principal`` is the name of who makes it again, for whom it acts.
+    """
 
     of: Run
+    principal: str
     plan: Plan
     trigger: Mapping[str, Json]
     done: Sequence[Kept]
@@ -60,6 +65,7 @@ async def plan_retry(
         NotRetryableError: it goes on; or it has succeeded, and no step is given.
         UnknownStepError: there is no such step, or it is none of ``steps``.
         FlowDisabledError: the flow is disabled.
+        ForbiddenError: whoever makes it again isn't granted a flow that it can start.
         StepboxError: as :meth:`engine.runs.Runs.plan`.
     """
     refuse_part(run, "retry")
@@ -76,11 +82,14 @@ async def plan_retry(
     if await store.flows.state(run.flow, workspace=run.workspace) == "disabled":
         raise disabled(run.flow)
     plan = await plan_again(runs, store, language, run, observer)
+    for flow in plan.subflows:
+        require(by, "runs.start", flow=flow)
     if step is not None:
         _expect_step(plan.definition, step)
     attempts, left = await store.steps.list(run.id), await store.artifacts.list(run.id)
     past = Past.of(plan.definition, attempts, left)
-    return Retry(of=run, plan=plan, trigger=_trigger(run, by), done=what_stands(plan.definition, past, step))
+    done = what_stands(plan.definition, past, step)
+    return Retry(of=run, principal=by.name, plan=plan, trigger=_trigger(run, by), done=done)
 
 
 def what_stands(definition: Definition, past: Past, step: str | None = None) -> Sequence[Kept]:
@@ -127,6 +136,7 @@ async def queue_retry(store: Store, retry: Retry) -> Run:
         subflows=run.subflows,
         directories=run.directories,
         slot=slot,
+        principal=retry.principal,
     )
     await store.steps.keep(new.id, retry.done)
     await store.artifacts.add_of_event(new, of_event(retry.trigger))

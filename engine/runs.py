@@ -19,6 +19,7 @@ from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
 from engine.plans import Plan, Planner
+from engine.principal import Principal
 from engine.progress import NoObserver, Notice, Observer, Observers, RunEnded, RunStarted, Undisturbed
 from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
 from engine.report import RunReport, report
@@ -76,7 +77,6 @@ class Runs:
     def __init__(
         self,
         *,
-        workspace: str,
         store: Store,
         executors: Mapping[type[StepConfig], StepExecutor],
         tools: ToolCaller,
@@ -86,7 +86,6 @@ class Runs:
         observer: Observer | None = None,
     ) -> None:
         """``observer`` sees what happens in all runs, those of subflows too; so do ``traces``."""
-        self._workspace = workspace
         self._store = store
         self._executors = executors
         self._tools = tools
@@ -94,7 +93,7 @@ class Runs:
         self._traces: Traces = traces or Untraced()
         self._observer = observer or NoObserver()
         self._secrets = secrets
-        self._planner = Planner(executors, partial(secrets.given, workspace))
+        self._planner = Planner(executors, secrets.given)
         self._heartbeat = Heartbeat(store)
         self._let_go: set[str] = set()
         self._behalves: dict[str, Behalf] = {}
@@ -123,8 +122,10 @@ class Runs:
         """Look at once whether a run that is driven here is to be cancelled, which happens every second anyway."""
         self._heartbeat.look()
 
-    async def plan(self, definition: Definition, given: Mapping[str, Json], source: FlowSource) -> Plan:
-        """Make sure that a flow can run here, before anything of it does.
+    async def plan(
+        self, definition: Definition, given: Mapping[str, Json], source: FlowSource, *, workspace: str
+    ) -> Plan:
+        """Make sure that a flow can run here, in a workspace, before anything of it does.
 
         Raises:
             InvalidCallError: the inputs don't fit, or a subflow doesn't exist.
@@ -132,7 +133,7 @@ class Runs:
             UnknownSecretError: a step names a secret that isn't set.
             RefusedError: a step asks for what can't be had or enforced here.
         """
-        return await self._planner.plan(definition, given, source)
+        return await self._planner.plan(definition, given, source, workspace=workspace)
 
     async def run(
         self,
@@ -140,9 +141,12 @@ class Runs:
         *,
         observer: Observer,
         trigger: Mapping[str, Json],
+        principal: Principal,
         host_directories: tuple[Path, ...] = (),
     ) -> RunReport:
-        """Run a planned flow to its end. ``host_directories`` are those from which its tool steps may import files.
+        """Run a planned flow to its end, in the workspace of the principal whom it acts for.
+
+        ``host_directories`` are those from which its tool steps may import files.
 
         Where its concurrency has no slot for it, it begins once there is one, unless it is to be skipped.
 
@@ -154,7 +158,7 @@ class Runs:
         """
         self._expect(plan.definition, NOTHING)
         version, *of_subflows = await self._store.flows.put_versions(
-            self._workspace, [plan.definition, *plan.subflows.values()]
+            principal.workspace, [plan.definition, *plan.subflows.values()]
         )
         return await self._in_its_turn(
             plan,
@@ -163,10 +167,18 @@ class Runs:
             trigger=trigger,
             subflows={each.flow: each.id for each in of_subflows},
             directories=[str(directory) for directory in host_directories],
+            principal=principal.name,
         )
 
     async def retry(
-        self, plan: Plan, of: Run, *, observer: Observer, trigger: Mapping[str, Json], done: Sequence[Kept]
+        self,
+        plan: Plan,
+        of: Run,
+        *,
+        observer: Observer,
+        trigger: Mapping[str, Json],
+        principal: Principal,
+        done: Sequence[Kept],
     ) -> RunReport:
         """Make a new run of the version of one that has ended, by its plan, and see it to its end; as :meth:`run`.
 
@@ -180,6 +192,7 @@ class Runs:
             trigger=trigger,
             subflows=of.subflows,
             directories=of.directories,
+            principal=principal.name,
             done=done,
         )
 
@@ -192,6 +205,7 @@ class Runs:
         trigger: Mapping[str, Json],
         subflows: Mapping[str, str],
         directories: Sequence[str],
+        principal: str,
         done: Sequence[Kept] = (),
     ) -> RunReport:
         slot = slot_of(plan.definition.flow, plan.inputs, trigger)
@@ -208,6 +222,7 @@ class Runs:
                 directories=directories,
                 slot=slot,
                 done=done,
+                principal=principal,
             )
             try:
                 ended = await self._ended(self._drive(plan, beginning, Undisturbed(observer), host_directories))
@@ -262,8 +277,8 @@ class Runs:
             self._expect(plan.definition, NOTHING)
             started_by = {"step": origin.step_id, "item": origin.item, "attempt": origin.attempt}
             trigger = {"trigger": {"kind": "flow", "run": parent.id, **started_by}}
-            (version,) = await self._store.flows.put_versions(self._workspace, [plan.definition])
-            beginning = self._begin(version, plan, trigger=trigger, parent_id=parent.id)
+            (version,) = await self._store.flows.put_versions(parent.workspace, [plan.definition])
+            beginning = self._begin(version, plan, trigger=trigger, parent_id=parent.id, principal=parent.principal)
         return await self._drive(plan, beginning, NoObserver(), host_directories)
 
     async def _drive(
@@ -355,6 +370,7 @@ class Runs:
         plan: Plan,
         *,
         trigger: Mapping[str, Json],
+        principal: str,
         parent_id: str | None = None,
         subflows: Mapping[str, str] | None = None,
         directories: Sequence[str] = (),
@@ -371,6 +387,7 @@ class Runs:
             subflows=subflows,
             directories=directories,
             slot=slot,
+            principal=principal,
         )
         if not done:
             return _Begun(run=await create(), past=NOTHING)
@@ -431,7 +448,7 @@ class Runs:
             host_directories=host_directories,
             subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
             past=past,
-            secrets=RunSecrets(self._secrets, self._workspace, plan.definition),
+            secrets=RunSecrets(self._secrets, run.workspace, plan.definition),
         )
         return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
 

@@ -12,8 +12,10 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from engine.records import DEFAULT_WORKSPACE
 from flows.contracts import Isolation
 from flows.errors import InvalidCallError
+from flows.names import MAX_NAME, NAME
 from flows.values import ByteSize, Duration
 from steps.addresses import Endpoint
 
@@ -44,6 +46,8 @@ class HomeSettings(_Settings):
 
     home: Path = Path(".stepbox")
     """``STEPBOX_HOME``: the directory of the database, the files and the keys."""
+    workspace: str = Field(default=DEFAULT_WORKSPACE, pattern=f"^{NAME.pattern}$", max_length=MAX_NAME)
+    """``STEPBOX_WORKSPACE``: in which the commands work on the home; with ``STEPBOX_URL`` the token says that."""
 
     @field_validator("home")
     @classmethod
@@ -293,7 +297,9 @@ class Settings:
         traces, secrets = _read(TraceSettings, problems), _read(SecretSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        if not (serve and client and keep and traces and secrets):
+        if client is not None and client.url is not None and home.workspace != DEFAULT_WORKSPACE:
+            problems.append("STEPBOX_WORKSPACE is for the home: with STEPBOX_URL, the token is of one workspace")
+        if not (serve and client and keep and traces and secrets) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker

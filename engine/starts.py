@@ -6,6 +6,7 @@ from engine import flow_changes, trace_context
 from engine.bootstrap.parts import Parts
 from engine.flow_sources import FlowSource, StoredFlows
 from engine.plans import Plan, UnknownFlowError
+from engine.policy import require
 from engine.principal import Principal
 from engine.progress import Observer
 from engine.records import FlowVersion, Run
@@ -31,13 +32,15 @@ async def start(
         definition = await known(source, target)
     else:
         definition = flow_changes.load(target, parts.language)
+        require(principal, "runs.start", flow=definition.flow.flow)
     runs = await parts.runs()
-    plan = await runs.plan(definition, inputs, source)
+    plan = await runs.plan(definition, inputs, source, workspace=principal.workspace)
+    require_subflows(principal, plan)
     by: dict[str, Json] = {"kind": "api" if principal.kind == "token" else "manual", "principal": principal.name}
 
     async def record() -> Run:
         (version,) = await store.flows.put_versions(workspace, [plan.definition])
-        return await queue(store, version, plan, {"trigger": by})
+        return await queue(store, version, plan, {"trigger": by}, principal=principal.name)
 
     return await _once(store, workspace, key, asked, record)
 
@@ -68,6 +71,16 @@ async def known(source: FlowSource, name: str) -> Definition:
     return definition
 
 
+def require_subflows(principal: Principal, plan: Plan) -> None:
+    """Let a principal start the flows that a run can start, too.
+
+    Raises:
+        ForbiddenError: it isn't granted one of them.
+    """
+    for name in plan.subflows:
+        require(principal, "runs.start", flow=name)
+
+
 def unknown_flow(name: str) -> UnknownFlowError:
     """Says that there is no such flow."""
     return UnknownFlowError(f"there is no flow '{name}'", fix="see the names with: stepbox flows list")
@@ -94,8 +107,8 @@ async def _once(
     return StartedRun(run=run, repeated=False)
 
 
-async def queue(store: Store, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run:
-    """Record a queued run of a version, with the versions of the flows that it can start.
+async def queue(store: Store, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json], *, principal: str) -> Run:
+    """Record a queued run of a version, with the versions of the flows that it can start, for who has that name.
 
     Raises:
         SlotsTakenError: the flow's concurrency leaves no room for it, and it is not to be queued.
@@ -109,7 +122,9 @@ async def queue(store: Store, version: FlowVersion, plan: Plan, trigger: Mapping
     if slot is not None and slot.policy == "cancel_running":
         await store.runs.make_room(version.workspace, version.flow, slot)
     kept = trace_context.kept(trigger)
-    return await store.runs.create(version, plan.inputs, trigger=kept, subflows=subflows, slot=slot)
+    return await store.runs.create(
+        version, plan.inputs, trigger=kept, subflows=subflows, slot=slot, principal=principal
+    )
 
 
 async def _claim(store: Store, workspace: str, key: str, asked: str, run_id: str) -> None:

@@ -18,9 +18,14 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 from engine.principal import Principal
-from engine.records import TokenRecord
+from engine.principals import GrantPatterns, PrincipalRecord, TokenRecord, TokenScope
+from engine.reach import EVERYTHING
+from engine.records import LOCAL
 from engine.store import Store
 from flows.errors import InvalidCallError
+
+ADMIN: Final = "admin"
+"""The name of the first admin of an installation."""
 
 PRESET: Final = "admin"
 """The id of the token that ``STEPBOX_ADMIN_TOKEN`` presets, whose text has none."""
@@ -32,6 +37,7 @@ _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 """OWASP's smallest recommended setting, 20 ms: a secret of 256 random bits needs none of more."""
 
 _TEXT: Final = re.compile(r"stp_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
+_ANOTHER: Final = "make another one with: stepbox tokens create NAME"
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -50,9 +56,10 @@ class IssuedToken:
 
 
 async def issue(
-    store: Store, *, principal: str, workspace: str, expires_at: datetime | None = None, preset: str | None = None
+    store: Store, principal: PrincipalRecord, scope: TokenScope | None = None, *, preset: str | None = None
 ) -> IssuedToken:
-    """Make a token of an admin; ``preset`` is its text where somebody else chose that."""
+    """Make a token of a principal; ``preset`` is its text where somebody else chose that."""
+    scope = scope or TokenScope()
     if preset is None:
         token_id = "".join(secrets.choice(_ALPHABET) for _ in range(12))
         text = f"stp_{token_id}_{secrets.token_urlsafe(32)}"
@@ -60,9 +67,24 @@ async def issue(
         token_id, text = id_of(preset), preset
     digest = await asyncio.to_thread(_HASHER.hash, text)
     record = await store.tokens.create(
-        token_id, digest, principal=principal, role="admin", workspace=workspace, expires_at=expires_at
+        token_id,
+        digest,
+        principal=principal,
+        scopes=scope.actions,
+        only_flows=scope.only_flows,
+        expires_at=scope.expires_at,
     )
     return IssuedToken(record=record, text=text)
+
+
+async def first_admin(store: Store) -> PrincipalRecord:
+    """An enabled admin of the default workspace: ``admin``, who is made where there is none, or the first by name."""
+    async with store.transaction():
+        admins = [each for each in (await store.principals.list()).items if each.role == "admin" and each.is_enabled]
+        if not admins:
+            everything = GrantPatterns(tools=(EVERYTHING,), flows=(EVERYTHING,))
+            return await store.principals.create(ADMIN, kind="person", role="admin", grants=everything, by=LOCAL)
+        return next((each for each in admins if each.name == ADMIN), admins[0])
 
 
 def id_of(text: str) -> str:
@@ -89,20 +111,28 @@ class Authenticator:
         """The principal whose token this is.
 
         Raises:
-            UnauthenticatedError: the token is unknown, revoked or has expired; which of them is not said.
+            UnauthenticatedError: the token is unknown, or opens nothing any more; why is said to whoever has its text.
         """
         if not text:
             raise UnauthenticatedError("there is no token", fix="send the header: Authorization: Bearer TOKEN")
         token_id = id_of(text)
         record = await self._store.tokens.find(token_id)
         now = datetime.now(UTC)
-        if record is None or not record.is_valid(now) or not await self.is_text_of(text, record):
-            raise UnauthenticatedError(
-                "the token is not valid", fix="make another one with: stepbox tokens create NAME"
-            )
+        if record is None or not await self.is_text_of(text, record):
+            raise UnauthenticatedError("the token is not valid", fix=_ANOTHER)
+        known = await self._store.principals.current(record.workspace, record.principal)
+        if known is None or not record.is_valid(now):
+            raise _closed(record)
         await self._store.tokens.touch(token_id, now)
         return Principal(
-            name=record.principal, workspace=record.workspace, role=record.role, kind="token", token=record.id
+            name=record.principal,
+            workspace=record.workspace,
+            role=record.role,
+            kind="token",
+            token=record.id,
+            scopes=record.scopes,
+            only_flows=record.only_flows,
+            granted_flows=known.patterns("flow"),
         )
 
     async def is_text_of(self, text: str, record: TokenRecord) -> bool:
@@ -129,6 +159,21 @@ class Authenticator:
             and known.record_digest == record.digest
             and hmac.compare_digest(known.text_digest, digest)
         )
+
+
+def _closed(record: TokenRecord) -> UnauthenticatedError:
+    """Why a token opens nothing any more."""
+    if record.revoked_at is not None:
+        return UnauthenticatedError(f"the token {record.id} was revoked at {_utc(record.revoked_at)}", fix=_ANOTHER)
+    if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
+        return UnauthenticatedError(f"the token {record.id} has expired at {_utc(record.expires_at)}", fix=_ANOTHER)
+    return UnauthenticatedError(
+        f"'{record.principal}', whose token this is, may not act any more", fix="ask an admin of the workspace"
+    )
+
+
+def _utc(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _verify(digest: str, text: str) -> bool:

@@ -12,8 +12,9 @@ from typing import TypeAlias
 
 from engine.asking import ApprovalRejectedError, Asking
 from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
+from engine.policy import require_tool
 from engine.progress import CallEnded, NoObserver, Observer
-from engine.records import ToolCall
+from engine.records import LOCAL, ToolCall
 from engine.run_secrets import log_failure, mask_problem
 from engine.store import Store
 from engine.store.calls import OUTCOME_UNKNOWN
@@ -33,9 +34,12 @@ class Caller:
     """The attempt that calls, the full names of the tools granted to it, and the host directories it may import from.
 
     ``tools_granted`` and ``host_directories`` are empty for code that was given nothing. ``journal`` is the attempt's.
+    ``principal`` is the name of the one whom its run, of that ``flow``, acts for.
     """
 
     workspace: str
+    principal: str
+    flow: str
     run_id: str
     step_id: str
     item: int | None
@@ -85,6 +89,8 @@ class ToolCaller:
 
         Raises:
             ToolError: it is unknown, not granted, its arguments don't fit, or it failed.
+            ForbiddenError: the one whom the run acts for may not use it, or not any more; a call that has happened
+                gives nothing then, either.
             OutcomeUnknownError: it may have happened in an earlier attempt, and must not be made twice.
             ApprovalRejectedError: the tool asks a person first, who said no.
             UndecidedError: nobody has said yes or no yet; see :class:`engine.asking.Asking`.
@@ -97,6 +103,7 @@ class ToolCaller:
                 f"step '{caller.step_id}' may not call {tool.spec.name}",
                 fix=f"add it to the step: tools: [{tool.spec.name}]",
             )
+        await self._require(tool, caller)
         shown = arguments if shown is None else shown
         if caller.mask is not None:
             shown = caller.mask.arguments(shown)
@@ -117,6 +124,12 @@ class ToolCaller:
         except StepboxError:
             caller.asking.failed(tool.spec.name, shown)
             raise
+
+    async def _require(self, tool: Tool, caller: Caller) -> None:
+        """By what the principal may do now, which is looked at anew for each call."""
+        if caller.principal != LOCAL:
+            record = await self._store.principals.current(caller.workspace, caller.principal)
+            require_tool(caller.principal, record, caller.flow, tool.spec.name)
 
     def _check_arguments(self, spec: ToolSpec, arguments: Json, shown: Json) -> None:
         """Check the arguments; what a message has of them is as records show them."""

@@ -62,11 +62,15 @@ async def _remote_service(settings: "Settings") -> AsyncIterator[Service]:
 async def _local_service(settings: "Settings") -> AsyncIterator[Service]:
     from engine.bootstrap.parts import Parts  # noqa: PLC0415 - the same
     from engine.local_service import LocalService  # noqa: PLC0415 - the same
-    from engine.principal import LOCAL_ADMIN  # noqa: PLC0415 - the same
+    from engine.principal import local_admin  # noqa: PLC0415 - the same
+    from engine.records import DEFAULT_WORKSPACE  # noqa: PLC0415 - the same
 
     parts = Parts(settings=settings, language=language())
+    workspace = settings.home.workspace
     try:
-        yield LocalService(parts, LOCAL_ADMIN)
+        if workspace != DEFAULT_WORKSPACE:
+            await (await parts.store()).workspaces.require(workspace)
+        yield LocalService(parts, local_admin(workspace))
     finally:
         await parts.close()
 
@@ -100,11 +104,13 @@ async def open_serving() -> "AsyncIterator[LocalServing]":
             await parts.close()
 
 
-async def keep_applied(service: Service, directory: "Path") -> None:
-    """Keep the flows of a directory applied; see :func:`engine.flow_watch.keep_applied`."""
+async def keep_applied(serving: "LocalServing", directory: "Path") -> None:
+    """Keep the flows of a directory applied in the settings' workspace; see :func:`engine.flow_watch.keep_applied`."""
     from engine import flow_watch  # noqa: PLC0415 - the same
+    from engine.principal import local_admin  # noqa: PLC0415 - the same
+    from engine.settings import Settings  # noqa: PLC0415 - the same
 
-    await flow_watch.keep_applied(service, directory)
+    await flow_watch.keep_applied(serving.service(local_admin(Settings().home.workspace)), directory)
 
 
 async def initialise(observer: Observer, *, example: str | None) -> "Installation":

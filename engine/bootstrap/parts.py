@@ -12,7 +12,6 @@ from engine.intake.receiver import Receiver
 from engine.language import Language
 from engine.orchestrator.environment import prepare
 from engine.progress import NoObserver, Observer
-from engine.records import DEFAULT_WORKSPACE
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
 from engine.secret_key import KeyFile, KeySource
@@ -36,8 +35,6 @@ from steps.subflow import SubflowExecutor, SubflowStep
 from steps.tool import ToolExecutor, ToolStep
 from steps.tools.contract import ToolServices
 from steps.wait import WaitExecutor, WaitStep
-
-WORKSPACE = DEFAULT_WORKSPACE
 
 
 class Parts:
@@ -174,7 +171,6 @@ class Parts:
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
         observer: Observer = RunLog() if self._lasting else NoObserver()
         return Runs(
-            workspace=WORKSPACE,
             store=store,
             executors=executors,
             tools=tools,

@@ -13,8 +13,12 @@ class EnabledFlows:
         self._store = store
 
     async def stamp(self) -> str:
-        """See there; one small query, for all that any process changes."""
-        return await self._store.flows.stamp()
+        """See there; two small queries, for all that any process changes."""
+        return f"{await self._store.flows.stamp()} {' '.join(await self.workspaces())}"
+
+    async def workspaces(self) -> Sequence[str]:
+        """See there."""
+        return [workspace.name for workspace in await self._store.workspaces.list()]
 
     async def versions(self) -> Sequence[FlowVersion]:
         """See there."""

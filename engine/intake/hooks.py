@@ -86,10 +86,15 @@ class Hooks:
         return await self._answer(received.subscription, received.accepted)
 
     def _find(self, path: str) -> tuple[str, str, Subscription]:
-        """The workspace, the webhook's path in it, and the webhook. The default workspace's own paths come first."""
+        """The workspace, the webhook's path in it, and the webhook.
+
+        Paths that begin with a workspace's name are that one's, so that nobody in the default one takes its requests.
+        """
+        subscriptions = self._intake.subscriptions
         workspace, _, rest = path.partition("/")
-        for named, hook in ((DEFAULT_WORKSPACE, path), (workspace, rest)):
-            found = self._intake.subscriptions.webhook(named, hook)
+        is_another = workspace != DEFAULT_WORKSPACE and subscriptions.is_workspace(workspace)
+        for named, hook in ((workspace, rest),) if is_another else ((DEFAULT_WORKSPACE, path), (workspace, rest)):
+            found = subscriptions.webhook(named, hook)
             if found is not None:
                 return named, hook, found
         raise RejectedError(f"there is no webhook {path[:200]!r}", status=404, reason="unknown_webhook")

@@ -6,7 +6,8 @@ from engine.artifacts import of_event
 from engine.flow_sources import StoredFlows
 from engine.language import Language
 from engine.plans import Plan
-from engine.records import FlowVersion, Run
+from engine.policy import ForbiddenError, require_acting
+from engine.records import LOCAL, FlowVersion, Run
 from engine.runs import Runs
 from engine.starts import queue
 from engine.store import Store
@@ -27,9 +28,28 @@ class QueuedRuns:
         self._queued = queued
 
     async def plan(self, version: FlowVersion, definition: Definition, inputs: Mapping[str, Json]) -> Plan:
-        """See there. Subflows are those that the store has now."""
+        """See there. Subflows are those that the store has now.
+
+        Raises:
+            ForbiddenError: who applied the version may not start it, or a flow that it can start, any more.
+        """
         runs = await self._runs()
-        return await runs.plan(definition, inputs, StoredFlows(self._store, self._language, version.workspace))
+        source = StoredFlows(self._store, self._language, version.workspace)
+        plan = await runs.plan(definition, inputs, source, workspace=version.workspace)
+        applied_by = await self._applied_by(version)
+        if applied_by != LOCAL:
+            record = await self._store.principals.current(version.workspace, applied_by)
+            for flow in (version.flow, *plan.subflows):
+                require_acting(applied_by, record, flow)
+        return plan
+
+    async def _applied_by(self, version: FlowVersion) -> str:
+        found = await self._store.flows.applied_by(version.id)
+        if found is None:
+            raise ForbiddenError(
+                f"nobody has put version {version.number} of '{version.flow}' into service", fix="apply the flow"
+            )
+        return found
 
     async def create(self, version: FlowVersion, plan: Plan, trigger: Mapping[str, Json]) -> Run | str:
         """See there. The flow may have been disabled or deleted since the event came."""
@@ -37,7 +57,7 @@ class QueuedRuns:
         if state != "enabled":
             return "the flow is disabled" if state == "disabled" else "the flow is not in service any more"
         try:
-            run = await queue(self._store, version, plan, trigger)
+            run = await queue(self._store, version, plan, trigger, principal=await self._applied_by(version))
         except SlotsTakenError as taken:
             return taken.message
         await self._store.artifacts.add_of_event(run, of_event(trigger))

@@ -29,7 +29,10 @@ class ActiveFlows(Protocol):
     """The flows whose triggers hold."""
 
     async def stamp(self) -> str:
-        """Differs once any flow was applied, enabled, disabled or deleted."""
+        """Differs once any flow was applied, enabled, disabled or deleted, or there are other workspaces."""
+
+    async def workspaces(self) -> Sequence[str]:
+        """The names of all workspaces, whether or not they have flows."""
 
     async def versions(self) -> Sequence[FlowVersion]:
         """The current version of each, by name."""
@@ -71,6 +74,7 @@ class Subscriptions:
         self._all: tuple[Subscription, ...] = ()
         self._by_path: Mapping[tuple[str, str], Subscription] = {}
         self._loaded: dict[str, Definition | None] = {}
+        self._workspaces: frozenset[str] = frozenset()
 
     async def refresh(self) -> bool:
         """Read the flows again where they have changed since the last time; whether they had."""
@@ -93,6 +97,7 @@ class Subscriptions:
                         "webhook %s is that of %s, not of %s", each.trigger.webhook.path, taken.name, each.name
                     )
         self._by_path = by_path
+        self._workspaces = frozenset(await self._active.workspaces())
         return True
 
     def load(self, version: FlowVersion) -> Definition | None:
@@ -118,6 +123,10 @@ class Subscriptions:
     def webhook(self, workspace: str, path: str) -> Subscription | None:
         """The webhook of a path; of two flows' the first's by name."""
         return self._by_path.get((workspace, path))
+
+    def is_workspace(self, name: str) -> bool:
+        """Whether there is a workspace of that name."""
+        return name in self._workspaces
 
     def matching(self, workspace: str, event: Event) -> tuple[Subscription, ...]:
         """The ``event`` triggers whose pattern an event fits."""

@@ -20,7 +20,6 @@ from engine.records import (
     SecretSummary,
     StepRun,
     StepSummary,
-    TokenRecord,
     ToolCall,
 )
 from engine.report import RunReport
@@ -250,21 +249,6 @@ def accepted(one: Document) -> Accepted:
     )
 
 
-def token(one: Document) -> TokenRecord:
-    return TokenRecord(
-        id=one["token_id"],
-        workspace=one["workspace"],
-        principal_id="",
-        principal=one["name"],
-        role=one["role"],
-        digest="",
-        created_at=_at(one["created_at"]),
-        expires_at=_time(one["expires_at"]),
-        revoked_at=_time(one["revoked_at"]),
-        last_used_at=_time(one["last_used_at"]),
-    )
-
-
 def snippet_result(one: Document) -> StepResult:
     return StepResult(
         status=StepStatus(one["status"]),
@@ -308,6 +292,7 @@ def _run(one: Document) -> dict[str, Json]:
     return {
         "id": one["run_id"],
         "workspace": _WORKSPACE,
+        "principal": one["principal"],
         "flow": one["flow"],
         "flow_version_id": "",
         "status": RunStatus(one["status"]),

@@ -7,10 +7,12 @@ from engine.service.artifacts import ArtifactUseCases
 from engine.service.events import EventUseCases
 from engine.service.flows import FlowUseCases
 from engine.service.maintenance import MaintenanceUseCases
+from engine.service.principals import PrincipalUseCases
 from engine.service.run_records import RunRecordUseCases
 from engine.service.running import RunUseCases
 from engine.service.secrets import SecretUseCases
 from engine.service.tokens import TokenUseCases
+from engine.service.workspaces import WorkspaceUseCases
 
 
 class Service(
@@ -22,6 +24,8 @@ class Service(
     EventUseCases,
     SecretUseCases,
     TokenUseCases,
+    PrincipalUseCases,
+    WorkspaceUseCases,
     MaintenanceUseCases,
     Protocol,
 ):

@@ -39,8 +39,8 @@ class Serving(Protocol):
     async def readiness(self) -> Readiness:
         """Whether it takes work."""
 
-    async def metrics(self) -> bytes:
-        """What Prometheus reads."""
+    async def metrics(self, principal: "Principal") -> bytes:
+        """What Prometheus reads, of all workspaces."""
 
     def trace(self, traceparent: str | None) -> "TraceContext | None":
         """The span of a request that came with this header; see :mod:`engine.trace_context`."""

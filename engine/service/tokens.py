@@ -1,23 +1,28 @@
 """Tokens."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from engine.records import TokenRecord
+from engine.principals import TokenRecord, TokenScope
 
 if TYPE_CHECKING:
     from engine.tokens import IssuedToken
 
 
 class TokenUseCases(Protocol):
-    """Tokens."""
+    """Tokens. A principal that isn't an admin sees and revokes its own."""
 
-    async def create_token(self, principal: str, *, expires_at: datetime | None = None) -> "IssuedToken":
-        """Make a token of a principal, who is made where there is none of that name."""
+    async def create_token(self, principal: str, scope: TokenScope | None = None) -> "IssuedToken":
+        """Make a token of a principal; without a scope, for all that it may do, for ever.
+
+        Raises:
+            UnknownRecordError: there is no such principal.
+            ForbiddenError: it would open more than the token by which it is made.
+            InvalidCallError: a pattern is none, or fits no action; or the token would have expired.
+        """
 
     async def tokens(self) -> Sequence[TokenRecord]:
-        """All tokens of the workspace, the oldest first."""
+        """All tokens of the workspace that the caller may see, the oldest first."""
 
     async def revoke_token(self, token: str) -> TokenRecord:
-        """Make a token open nothing from now on."""
+        """Make a token open nothing from now on. Raises :class:`UnknownRecordError` where there is none to be seen."""

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, up
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
+from engine.reach import ALL, Reach
 from engine.records import DEFAULT_WORKSPACE, Approval, Decision, Page
 from engine.store import fence
 from engine.store.approval_table import ApprovalTable
@@ -15,6 +16,7 @@ from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import DecidedError, UnknownRecordError
 from engine.store.lineage import root_of
+from engine.store.reach import within
 from engine.store.tables import NO_ITEM, RunTable
 from engine.store.types import UtcDateTime
 from engine.store.waits import wake
@@ -159,13 +161,14 @@ class Approvals:
         runs: Iterable[str] | None = None,
         prefix: str = "",
         undecided: bool = False,
+        reach: Reach = ALL,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[Approval]:
         """The questions, the newest first, all of them without a limit; one whose time is over counts as decided.
 
-        ``runs`` keeps those of these runs, ``prefix`` those whose id begins so. ``cursor`` is the ``next`` of the page
-        before. A page can have fewer than ``limit``, and others after it.
+        ``runs`` keeps those of these runs, ``prefix`` those whose id begins so, ``reach`` those of runs of these flows.
+        ``cursor`` is the ``next`` of the page before. A page can have fewer than ``limit``, and others after it.
         """
         query = select(_TABLE).where(_TABLE.c.workspace == workspace)
         if runs is not None:
@@ -174,6 +177,8 @@ class Approvals:
             query = query.where(func.substr(_TABLE.c.id, 1, len(prefix)) == prefix)
         if undecided:
             query = query.where(_OPEN)
+        if not reach.is_all:
+            query = query.join(_RUN, _RUN.c.id == _TABLE.c.run_id).where(*within(reach, _RUN.c.flow))
         if cursor is not None:
             query = query.where(_TABLE.c.id < cursor)
         query = query.order_by(_TABLE.c.id.desc()).limit(None if limit is None else limit + 1)

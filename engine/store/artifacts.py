@@ -8,10 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select
 
 from engine.artifacts import EVENT, artifact_document
+from engine.reach import ALL, Reach
 from engine.records import ArtifactRecord, Run
 from engine.store.contents import ArtifactContents
 from engine.store.database import Database
 from engine.store.errors import UnknownRecordError
+from engine.store.reach import within
 from engine.store.tables import NO_ITEM, ArtifactTable, RunTable, StepRunTable
 from flows.contracts import Artifact
 
@@ -68,9 +70,14 @@ class Artifacts:
         if values:
             await self._database.write(lambda connection: connection.execute(_INSERT, values))
 
-    async def get(self, artifact_id: str, *, workspace: str) -> ArtifactRecord:
-        """The artifact of that id. Raises :class:`UnknownRecordError` where the workspace has none."""
-        rows = await self._database.rows(_GET, {"this": artifact_id, "of_workspace": workspace})
+    async def get(self, artifact_id: str, *, workspace: str, reach: Reach = ALL) -> ArtifactRecord:
+        """The artifact of that id, of a run of a flow within reach.
+
+        Raises:
+            UnknownRecordError: the workspace has none.
+        """
+        query = _GET.where(*within(reach, _RUNS.c.flow))
+        rows = await self._database.rows(query, {"this": artifact_id, "of_workspace": workspace})
         if not rows:
             raise UnknownRecordError(
                 f"there is no artifact {artifact_id!r}",

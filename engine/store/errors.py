@@ -102,3 +102,21 @@ class AlreadyFinishedError(StoreError):
     """The run, step attempt or tool call has ended; what is finished is never changed."""
 
     code = "already_finished"
+
+
+class NameTakenError(InvalidCallError):
+    """There is, or was, a workspace or a principal of that name."""
+
+    code = "name_taken"
+
+
+class LastAdminError(InvalidCallError):
+    """The principal is the last enabled admin of the default workspace, whom nobody could replace."""
+
+    code = "last_admin"
+
+
+class WorkspaceInUseError(InvalidCallError):
+    """The workspace isn't empty, or is the one that is always there."""
+
+    code = "workspace_in_use"

@@ -16,9 +16,11 @@ from engine.deliveries import (
     Recipient,
     TriggerPosition,
 )
+from engine.reach import ALL, Reach
 from engine.records import Page
 from engine.store.database import Database, upsert_into
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
+from engine.store.reach import within
 from engine.store.tables import DEFAULT_WORKSPACE, DeliveryTable, EventTable, TriggerStateTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
 from flows.contracts import StepError
@@ -204,15 +206,21 @@ class Events:
             raise UnknownRecordError(f"there is no event {event_id!r}", fix="see the ids with: stepbox events list")
         return found
 
-    async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[str, ...]:
-        """The ids of the events whose id, or that of one of their deliveries, begins so; several, where there are."""
+    async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE, reach: Reach = ALL) -> tuple[str, ...]:
+        """The ids of the events whose id, or that of one of their deliveries, begins so; several, where there are.
+
+        Where not all flows are within reach, only events that have a delivery to one that is.
+        """
         some = 10
+        reached = within(reach, _DELIVERY.c.flow)
+        has_one = select(_DELIVERY.c.id).where(_DELIVERY.c.event_id == _EVENT.c.id, *reached).exists()
 
         def read(connection: Connection) -> tuple[str, ...]:
             found: dict[str, None] = {}
-            for table, event_id in ((_EVENT, _EVENT.c.id), (_DELIVERY, _DELIVERY.c.event_id)):
+            in_events = (_EVENT, _EVENT.c.id, [has_one] if reached else [])
+            for table, event_id, also in (in_events, (_DELIVERY, _DELIVERY.c.event_id, reached)):
                 begins = func.substr(table.c.id, 1, len(prefix)) == prefix
-                query = select(event_id).where(table.c.workspace == workspace, begins).limit(some)
+                query = select(event_id).where(table.c.workspace == workspace, begins, *also).limit(some)
                 found |= dict.fromkeys(connection.scalars(query))
             return tuple(found)
 
@@ -226,11 +234,15 @@ class Events:
         status: DeliveryStatus | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        reach: Reach = ALL,
     ) -> Page[Accepted]:
-        """The newest events first, with their deliveries: those that have one to that flow, and of that status."""
+        """The newest events first, with their deliveries: those that have one to that flow, and of that status.
+
+        Where not all flows are within reach, only events that have such a delivery to one that is.
+        """
         query: Select[Any] = select(_EVENT).where(_EVENT.c.workspace == workspace)
-        if flow is not None or status is not None:
-            wanted = select(_DELIVERY.c.id).where(_DELIVERY.c.event_id == _EVENT.c.id)
+        if flow is not None or status is not None or not reach.is_all:
+            wanted = select(_DELIVERY.c.id).where(_DELIVERY.c.event_id == _EVENT.c.id, *within(reach, _DELIVERY.c.flow))
             wanted = wanted if flow is None else wanted.where(_DELIVERY.c.flow == flow)
             wanted = wanted if status is None else wanted.where(_DELIVERY.c.status == status.value)
             query = query.where(wanted.exists())

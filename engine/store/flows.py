@@ -4,16 +4,19 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 from sqlmodel import col
 from ulid import ULID
 
-from engine.records import FlowDetail, FlowState, FlowSummary, FlowVersion, Page, RunSummary
+from engine.reach import ALL, Reach
+from engine.records import LOCAL, FlowDetail, FlowState, FlowSummary, FlowVersion, Page, RunSummary
 from engine.store.database import Database, upsert_into
 from engine.store.errors import UnknownRecordError
 from engine.store.locks import hold_name
+from engine.store.reach import within
 from engine.store.runs import SUMMARY_COLUMNS, summary
 from engine.store.tables import DEFAULT_WORKSPACE, FlowTable, FlowVersionTable, RunTable, TriggerStateTable
 from flows.definition import Definition
@@ -38,17 +41,25 @@ class Flows:
         self._known: OrderedDict[str, FlowVersion] = OrderedDict()
 
     async def put_version(
-        self, workspace: str, flow: str, text: str, files: Mapping[str, str], digest: str, *, apply: bool = False
+        self,
+        workspace: str,
+        flow: str,
+        text: str,
+        files: Mapping[str, str],
+        digest: str,
+        *,
+        apply: bool = False,
+        by: str = LOCAL,
     ) -> FlowVersion:
         """Keep this text as a version of the flow.
 
         Text and files that the flow had before (the same ``digest``) are the version that they were then; new ones get
         the next number, counted from 1. The version becomes the current one where it is to be applied, or where the
-        flow never was: a draft that is tried out doesn't change what is in service.
+        flow never was: a draft that is tried out doesn't change what is in service. Where it is applied, the runs that
+        triggers start of it act for the principal ``by``, whoever had applied it before.
         """
-        return await self._database.write(
-            lambda connection: _put(connection, workspace, flow, text=text, files=files, digest=digest, apply=apply)
-        )
+        put = partial(_put, text=text, files=files, digest=digest, applied_by=by if apply else None)
+        return await self._database.write(lambda connection: put(connection, workspace, flow))
 
     async def put_versions(self, workspace: str, definitions: Sequence[Definition]) -> Sequence[FlowVersion]:
         """Keep these versions, for runs of them, all or none; see :meth:`put_version`."""
@@ -61,7 +72,7 @@ class Flows:
                     text=one.text,
                     files=one.files,
                     digest=one.digest,
-                    apply=False,
+                    applied_by=None,
                 )
                 for one in definitions
             ]
@@ -158,6 +169,11 @@ class Flows:
                 self._known.popitem(last=False)
         return version
 
+    async def applied_by(self, version_id: str) -> str | None:
+        """The name of the principal who put a version into service last; None: nobody did."""
+        rows = await self._database.rows(_APPLIED_BY, {"this": version_id})
+        return rows[0].applied_by if rows else None
+
     async def stamp(self) -> str:
         """Differs once a flow of any workspace was put into service, changed, enabled, disabled or deleted."""
         rows = await self._database.rows(_ENABLED_IDS)
@@ -175,8 +191,9 @@ class Flows:
         limit: int | None = None,
         after: str | None = None,
         hidden: Collection[str] = (),
+        reach: Reach = ALL,
     ) -> tuple[FlowSummary, ...]:
-        """The flows of a workspace by name, from ``after`` on, each with its current version and its newest run."""
+        """The flows of a workspace within reach by name, from ``after`` on, with its current version and newest run."""
         newest_run = (
             select(func.max(RunTable.id))
             .where(col(RunTable.workspace) == col(FlowTable.workspace), col(RunTable.flow) == col(FlowTable.name))
@@ -204,6 +221,7 @@ class Flows:
             .where(
                 col(FlowTable.workspace) == workspace,
                 col(FlowTable.deleted_at).is_(None),
+                *within(reach, FlowTable.__table__.c.name),
             )
             .order_by(col(FlowTable.name))
             .limit(limit)
@@ -237,8 +255,16 @@ class Flows:
 
 
 def _put(
-    connection: Connection, workspace: str, flow: str, *, apply: bool, text: str, files: Mapping[str, str], digest: str
+    connection: Connection,
+    workspace: str,
+    flow: str,
+    *,
+    applied_by: str | None,
+    text: str,
+    files: Mapping[str, str],
+    digest: str,
 ) -> FlowVersion:
+    apply = applied_by is not None
     now = datetime.now(UTC)
     upsert = upsert_into(connection, FlowTable)
     # The upsert also locks the flow's row, so that two versions never take one number.
@@ -282,6 +308,8 @@ def _put(
         changes |= {"deleted_at": None, "enabled": True}
     if apply and not applied:
         changes |= {"applied": True}
+    if apply:
+        connection.execute(_APPLIED, {"this": version.id, "by": applied_by})
     if changes:
         connection.execute(update(FlowTable).where(col(FlowTable.id) == flow_id).values(changes))
     return version
@@ -326,6 +354,9 @@ _ENABLED_IDS = select(FlowTable.__table__.c.id, FlowTable.__table__.c.current).w
 _FORGET_POSITIONS = delete(TriggerStateTable).where(
     col(TriggerStateTable.workspace) == bindparam("of_workspace"), col(TriggerStateTable.flow) == bindparam("of_flow")
 )
+_OF_VERSION = FlowVersionTable.__table__.c.id == bindparam("this")
+_APPLIED_BY = select(FlowVersionTable.__table__.c.applied_by).where(_OF_VERSION)
+_APPLIED = update(FlowVersionTable.__table__).where(_OF_VERSION).values(applied_by=bindparam("by"))
 _ENABLED = (
     _versions()
     .where(*_IS_ENABLED, col(FlowVersionTable.number) == col(FlowTable.current))

@@ -23,7 +23,8 @@ from sqlalchemy import (
 from sqlmodel import col
 from ulid import ULID
 
-from engine.records import ArtifactRecord, FlowVersion, Page, Run, RunSummary, Slot, StepRun
+from engine.reach import ALL, Reach
+from engine.records import LOCAL, ArtifactRecord, FlowVersion, Page, Run, RunSummary, Slot, StepRun
 from engine.store import fence, slots
 from engine.store.approvals import withdraw
 from engine.store.artifacts import artifacts_of
@@ -33,9 +34,10 @@ from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLostError, UnknownRecordError
 from engine.store.leases import LEASE
 from engine.store.lineage import root_of
+from engine.store.reach import within
 from engine.store.run_ends import RunEnds
 from engine.store.steps import attempts_of, end_attempts
-from engine.store.tables import DEFAULT_WORKSPACE, UNFINISHED, RunTable
+from engine.store.tables import DEFAULT_WORKSPACE, UNFINISHED, RunTable, WorkspaceTable
 from engine.store.types import UtcDateTime, error_from_json, error_to_json
 from engine.store.waits import be_due, withdraw_waits
 from flows.contracts import StepError
@@ -45,6 +47,7 @@ _ID_LENGTH = 26
 _SUMMARY = (
     "id",
     "workspace",
+    "principal",
     "flow",
     "flow_version_id",
     "status",
@@ -94,6 +97,8 @@ _REQUEST_CANCEL = (
         due_at=_NOW,
     )
 )
+_IN_ANY_WORKSPACE = _TABLE.c.workspace.in_(select(WorkspaceTable.__table__.c.id))
+"""All runs, found by the indices that begin with the workspace."""
 _TO_CANCEL = _TABLE.c.cancel_requested_at.is_not(None) & _TABLE.c.parent_id.is_(None)
 _ASKED_TO_CANCEL = select(_TABLE.c.id, _TABLE.c.cut_short_at).where(_TABLE.c.owner == bindparam("engine"), _TO_CANCEL)
 _GET = select(_TABLE).where(_THIS)
@@ -124,8 +129,11 @@ class Runs:
         subflows: Mapping[str, str] | None = None,
         directories: Sequence[str] = (),
         slot: Slot | None = None,
+        principal: str = LOCAL,
     ) -> Run:
         """Record a run of ``version``: queued, or, where it starts at once, running and driven by this engine.
+
+        ``principal`` is the name of the one whom it acts for.
 
         Where the caller is cancelled meanwhile, so is the run: nobody else knows of it. ``slot`` is what it takes of
         its flow's concurrency; by the policy ``cancel_running`` :meth:`make_room` comes before.
@@ -137,6 +145,7 @@ class Runs:
         run = Run(
             id=str(ULID()),
             workspace=version.workspace,
+            principal=principal,
             flow=version.flow,
             flow_version_id=version.id,
             status=RunStatus.RUNNING if running else RunStatus.QUEUED,
@@ -152,6 +161,7 @@ class Runs:
         values = {
             "id": run.id,
             "workspace": run.workspace,
+            "principal": run.principal,
             "flow": run.flow,
             "flow_version_id": run.flow_version_id,
             "status": run.status.value,
@@ -247,11 +257,9 @@ class Runs:
         query = select(*SUMMARY_COLUMNS).where(col(RunTable.parent_id) == run_id).order_by(col(RunTable.id))
         return tuple(summary(row) for row in await self._database.rows(query))
 
-    async def count(self, status: RunStatus, *, workspace: str = DEFAULT_WORKSPACE) -> int:
-        """How many runs have that status."""
-        query = select(func.count().label("runs")).where(
-            col(RunTable.workspace) == workspace, col(RunTable.status) == status.value
-        )
+    async def count(self, status: RunStatus) -> int:
+        """How many runs of all workspaces have that status."""
+        query = select(func.count().label("runs")).where(_IN_ANY_WORKSPACE, col(RunTable.status) == status.value)
         return int((await self._database.rows(query))[0].runs)
 
     async def cancel_queued(self, run_id: str) -> bool:
@@ -326,8 +334,8 @@ class Runs:
         """The run that a run is a part of in the end, or that itself. Raises :class:`UnknownRecordError`."""
         return await self.summary(await self._database.read(lambda connection: root_of(connection, run_id)))
 
-    async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE) -> Run:
-        """The one run whose id begins with ``prefix``, in either case.
+    async def find(self, prefix: str, *, workspace: str = DEFAULT_WORKSPACE, reach: Reach = ALL) -> Run:
+        """The one run whose id begins with ``prefix``, in either case, of the flows within reach.
 
         Raises:
             UnknownRecordError: there is none.
@@ -341,6 +349,7 @@ class Runs:
             .where(
                 col(RunTable.workspace) == workspace,
                 col(RunTable.id).between(start.ljust(_ID_LENGTH, "0"), start.ljust(_ID_LENGTH, "Z")),
+                *within(reach, _TABLE.c.flow),
             )
             .order_by(col(RunTable.id).desc())
             .limit(4)
@@ -355,14 +364,19 @@ class Runs:
     async def list(
         self,
         *,
-        workspace: str = DEFAULT_WORKSPACE,
+        workspace: str | None = DEFAULT_WORKSPACE,
         flow: str | None = None,
         status: RunStatus | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        reach: Reach = ALL,
     ) -> Page[RunSummary]:
-        """The newest runs first; ``cursor`` is the ``next`` of the page before."""
-        query = select(*SUMMARY_COLUMNS).where(col(RunTable.workspace) == workspace)
+        """The newest runs first, those of flows within reach; ``cursor`` is the ``next`` of the page before.
+
+        Those of all workspaces where that is None.
+        """
+        whose = _IN_ANY_WORKSPACE if workspace is None else col(RunTable.workspace) == workspace
+        query = select(*SUMMARY_COLUMNS).where(whose, *within(reach, _TABLE.c.flow))
         if flow is not None:
             query = query.where(col(RunTable.flow) == flow)
         if status is not None:
@@ -435,6 +449,7 @@ def _common(row: Row[Any]) -> dict[str, Any]:
     return {
         "id": row.id,
         "workspace": row.workspace,
+        "principal": row.principal,
         "flow": row.flow,
         "flow_version_id": row.flow_version_id,
         "status": RunStatus(row.status),

@@ -9,7 +9,12 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select, text
 
-from engine.store import approval_table, secret_tables, wait_table  # noqa: F401 - their tables are the metadata's
+from engine.store import (  # noqa: F401 - their tables are the metadata's
+    approval_table,
+    principal_tables,
+    secret_tables,
+    wait_table,
+)
 from engine.store.database import Database
 from engine.store.errors import StoreNewerError
 from engine.store.tables import DEFAULT_WORKSPACE, WorkspaceTable
@@ -30,6 +35,8 @@ REVISIONS: Final = (
     "0012",
     "0013",
     "0014",
+    "0016",
+    "0017",
     "0019",
 )
 HEAD: Final = REVISIONS[-1]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from engine.records import Slot
 from engine.store.errors import SlotsTakenError
 from engine.store.locks import hold_name
-from engine.store.tables import UNFINISHED, RunTable
+from engine.store.tables import UNFINISHED, RunTable, WorkspaceTable
 from engine.store.types import UtcDateTime
 from flows.values import RunStatus
 
@@ -26,36 +26,47 @@ _SAME = (
 _COUNT_HOLDING = select(func.count()).where(_SAME, _RUN.c.status.in_(_HOLDING))
 _COUNT_UNFINISHED = select(func.count()).where(_SAME, _RUN.c.status.in_(UNFINISHED))
 _NEWEST_FIRST = select(_RUN.c.id).where(_SAME, _RUN.c.status.in_(UNFINISHED)).order_by(_RUN.c.id.desc())
-_IS_QUEUED = (_RUN.c.workspace == bindparam("of_workspace")) & (_RUN.c.status == _QUEUED)
+_IN_ANY_WORKSPACE = _RUN.c.workspace.in_(select(WorkspaceTable.__table__.c.id))
+"""All runs, found by the indices that begin with the workspace."""
+_IS_QUEUED = _IN_ANY_WORKSPACE & (_RUN.c.status == _QUEUED)
 _HELD = (
-    select(_RUN.c.flow, _RUN.c.slot, func.count().label("runs"))
+    select(_RUN.c.workspace, _RUN.c.flow, _RUN.c.slot, func.count().label("runs"))
     .where(
-        _RUN.c.workspace == bindparam("of_workspace"),
+        _IN_ANY_WORKSPACE,
         _RUN.c.status.in_(_HOLDING),
         _RUN.c.slot.is_not(None),
     )
-    .group_by(_RUN.c.flow, _RUN.c.slot)
+    .group_by(_RUN.c.workspace, _RUN.c.flow, _RUN.c.slot)
     .subquery("held")
 )
 _IN_LINE = (
     select(
         _RUN.c.id,
+        _RUN.c.workspace,
         _RUN.c.flow,
         _RUN.c.slot,
         _RUN.c.slot_limit,
-        func.row_number().over(partition_by=(_RUN.c.flow, _RUN.c.slot), order_by=_RUN.c.id).label("place"),
+        func.row_number()
+        .over(partition_by=(_RUN.c.workspace, _RUN.c.flow, _RUN.c.slot), order_by=_RUN.c.id)
+        .label("place"),
     )
     .where(_IS_QUEUED, _RUN.c.slot.is_not(None))
     .subquery("in_line")
 )
 QUEUED_FOR_A_SLOT = (
     select(_IN_LINE.c.id)
-    .join(_HELD, (_HELD.c.flow == _IN_LINE.c.flow) & (_HELD.c.slot == _IN_LINE.c.slot), isouter=True)
+    .join(
+        _HELD,
+        (_HELD.c.workspace == _IN_LINE.c.workspace)
+        & (_HELD.c.flow == _IN_LINE.c.flow)
+        & (_HELD.c.slot == _IN_LINE.c.slot),
+        isouter=True,
+    )
     .where(func.coalesce(_HELD.c.runs, 0) + _IN_LINE.c.place <= _IN_LINE.c.slot_limit)
     .order_by(_IN_LINE.c.id)
     .limit(bindparam("at_most"))
 )
-"""The ids of the queued runs of ``:of_workspace`` that have a slot, behind those that were queued before them: the
+"""The ids of the queued runs of all workspaces that have a slot, behind those that were queued before them: the
 oldest first, ``:at_most`` of them. It looks once at each queued run that needs a slot."""
 ASK_TO_CANCEL = (
     update(_RUN)

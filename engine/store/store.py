@@ -20,6 +20,7 @@ from engine.store.flows import Flows
 from engine.store.held import Held
 from engine.store.leases import Leases
 from engine.store.logs import Logs
+from engine.store.principals import Principals
 from engine.store.retention import Retention
 from engine.store.runs import Runs
 from engine.store.secrets import Secrets
@@ -28,6 +29,7 @@ from engine.store.steps import Steps
 from engine.store.tokens import Tokens
 from engine.store.undriven import Undriven
 from engine.store.waits import Waits
+from engine.store.workspaces import Workspaces
 from flows.errors import InvalidCallError
 from steps.sandbox import owner
 
@@ -39,7 +41,7 @@ class Store:
     ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
     (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
     (encrypted), ``events`` (what came in, and what became of it), ``held``
-    (what of that waits to be released), ``tokens`` (with their principals), ``content`` (the
+    (what of that waits to be released), ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the
     workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
@@ -62,6 +64,8 @@ class Store:
         self.events = Events(database)
         self.held = Held(database)
         self.start_keys = StartKeys(database)
+        self.workspaces = Workspaces(database)
+        self.principals = Principals(database)
         self.tokens = Tokens(database)
         self.retention = Retention(database, contents)
         self.content = Content(database, blobs)

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    String,
     Text,
     UniqueConstraint,
     false,
@@ -24,6 +23,7 @@ from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
 from engine import records
+from engine.store.types import NAME as _KEY
 from engine.store.types import Payload, UtcDateTime
 from flows.values import RunStatus
 
@@ -33,9 +33,6 @@ UNFINISHED = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING
 """The statuses of runs that have no end."""
 
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
-_KEY = String().with_variant(String(collation="C"), "postgresql")
-"""An id or a name that users choose, in the same order on both databases."""
-
 _TO_CANCEL = text("cancel_requested_at IS NOT NULL AND ended_at IS NULL")
 _SLOT = text("slot IS NOT NULL")
 
@@ -63,32 +60,6 @@ class WorkspaceTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class PrincipalTable(Table, table=True):
-    """Who acts, by name in a workspace."""
-
-    __tablename__ = "principal"
-    __table_args__ = (UniqueConstraint("workspace", "name"),)
-    id: str = Field(primary_key=True)
-    workspace: str = Field(foreign_key="workspace.id")
-    name: str = Field(sa_type=_KEY)
-    role: str
-    created_at: datetime = Field(sa_type=UtcDateTime)
-
-
-class TokenTable(Table, table=True):
-    """A token of a principal. ``id`` is the public part of its text, ``digest`` the argon2 hash of the whole."""
-
-    __tablename__ = "token"
-    __table_args__ = (Index(None, "principal_id", "id"),)
-    id: str = Field(primary_key=True)
-    principal_id: str = Field(foreign_key="principal.id")
-    digest: str
-    created_at: datetime = Field(sa_type=UtcDateTime)
-    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-
-
 class FlowTable(Table, table=True):
     """A flow by name; ``current`` is the number of its current version.
 
@@ -109,7 +80,7 @@ class FlowTable(Table, table=True):
 
 
 class FlowVersionTable(Table, table=True):
-    """An immutable version of a flow."""
+    """An immutable version of a flow. ``applied_by`` is the name of the principal who put it into service last."""
 
     __tablename__ = "flow_version"
     __table_args__ = (UniqueConstraint("flow_id", "number"), UniqueConstraint("flow_id", "digest"))
@@ -120,6 +91,7 @@ class FlowVersionTable(Table, table=True):
     text: str = Field(sa_type=Text)
     files: dict[str, str] = Field(sa_type=Payload)
     created_at: datetime = Field(sa_type=UtcDateTime)
+    applied_by: str | None = None
 
 
 class RunTable(Table, table=True):
@@ -129,7 +101,8 @@ class RunTable(Table, table=True):
     versions of the flows that it can start; ``directories`` those from which its tool steps may import files. ``slot``
     is the key of its flow's concurrency, and ``slot_limit`` how many runs may have the same one; None where there is
     no limit. ``due_at`` is when it is to be continued while it waits (:mod:`engine.store.waits`); None: nothing that it
-    waits for happens by itself. ``cut_short_at`` is when somebody asked for the second time to cancel it.
+    waits for happens by itself. ``cut_short_at`` is when somebody asked for the second time to cancel it. ``principal``
+    is the name of the one whom it acts for.
     """
 
     __tablename__ = "run"
@@ -145,6 +118,7 @@ class RunTable(Table, table=True):
     )
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
+    principal: str = Field(default=records.LOCAL, sa_column_kwargs={"server_default": records.LOCAL})
     flow: str
     flow_version_id: str = Field(foreign_key="flow_version.id", index=True)
     status: str

@@ -1,15 +1,17 @@
-"""Principals and their tokens."""
+"""Tokens of principals."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, or_, select, update
 from sqlmodel import col
-from ulid import ULID
 
-from engine.records import Role, TokenRecord
-from engine.store.database import Database, upsert_into
-from engine.store.tables import DEFAULT_WORKSPACE, PrincipalTable, TokenTable
+from engine.principals import PrincipalRecord, TokenRecord
+from engine.reach import EVERYTHING
+from engine.records import DEFAULT_WORKSPACE
+from engine.store.database import Database
+from engine.store.principal_tables import PrincipalTable, TokenTable
 from engine.store.types import UtcDateTime
 
 USE_KEPT_FOR = timedelta(minutes=1)
@@ -21,6 +23,7 @@ _COLUMNS: tuple[Any, ...] = (
     col(PrincipalTable.workspace),
     col(PrincipalTable.name).label("principal"),
     col(PrincipalTable.role),
+    col(PrincipalTable.disabled_at),
 )
 _THIS = _TABLE.c.id == bindparam("this")
 _TOUCH = (
@@ -44,39 +47,26 @@ class Tokens:
         token_id: str,
         digest: str,
         *,
-        principal: str,
-        role: Role,
-        workspace: str = DEFAULT_WORKSPACE,
+        principal: PrincipalRecord,
+        scopes: Sequence[str] = (EVERYTHING,),
+        only_flows: Sequence[str] = (EVERYTHING,),
         expires_at: datetime | None = None,
     ) -> TokenRecord:
-        """Keep a token of a principal, who is made where there is none of that name. It replaces one of the same id."""
-        now = datetime.now(UTC)
-        expires_at = None if expires_at is None else expires_at.astimezone(UTC)
+        """Keep a token of a principal. It replaces one of the same id."""
+        values = {
+            "id": token_id,
+            "principal_id": principal.id,
+            "digest": digest,
+            "scopes": list(scopes),
+            "only_flows": list(only_flows),
+            "created_at": datetime.now(UTC),
+            "expires_at": None if expires_at is None else expires_at.astimezone(UTC),
+        }
 
         def create(connection: Connection) -> TokenRecord:
-            upsert = upsert_into(connection, PrincipalTable)
-            principal_id = connection.execute(
-                upsert.values(id=str(ULID()), workspace=workspace, name=principal, role=role, created_at=now)
-                .on_conflict_do_update(index_elements=["workspace", "name"], set_={"role": upsert.excluded.role})
-                .returning(col(PrincipalTable.id))
-            ).scalar_one()
-            record = TokenRecord(
-                id=token_id,
-                workspace=workspace,
-                principal_id=principal_id,
-                principal=principal,
-                role=role,
-                digest=digest,
-                created_at=now,
-                expires_at=expires_at,
-            )
-            connection.execute(delete(_TABLE).where(_TABLE.c.id == token_id))
-            connection.execute(
-                insert(_TABLE).values(
-                    id=token_id, principal_id=principal_id, digest=digest, created_at=now, expires_at=expires_at
-                )
-            )
-            return record
+            connection.execute(delete(_TABLE).where(_THIS), {"this": token_id})
+            connection.execute(insert(_TABLE).values(**values))
+            return _token(connection.execute(_tokens().where(_THIS), {"this": token_id}).one())
 
         return await self._database.write(create)
 
@@ -85,20 +75,27 @@ class Tokens:
         rows = await self._database.rows(_tokens().where(_THIS), {"this": token_id})
         return _token(rows[0]) if rows else None
 
-    async def list(self, *, workspace: str = DEFAULT_WORKSPACE) -> tuple[TokenRecord, ...]:
-        """All tokens of a workspace, the oldest first."""
+    async def list(
+        self, *, workspace: str = DEFAULT_WORKSPACE, principal: str | None = None
+    ) -> tuple[TokenRecord, ...]:
+        """All tokens of a workspace, or those of one of its principals by name, the oldest first."""
         query = _tokens().where(col(PrincipalTable.workspace) == workspace)
+        if principal is not None:
+            query = query.where(col(PrincipalTable.name) == principal)
         rows = await self._database.rows(query.order_by(_TABLE.c.created_at, _TABLE.c.id))
         return tuple(map(_token, rows))
 
-    async def revoke(self, token_id: str, *, workspace: str = DEFAULT_WORKSPACE) -> TokenRecord | None:
-        """Make a token open nothing from now on; None where the workspace has no such token."""
+    async def revoke(
+        self, token_id: str, *, workspace: str = DEFAULT_WORKSPACE, principal: str | None = None
+    ) -> TokenRecord | None:
+        """Make a token open nothing from now on; None where the workspace, or its principal, has no such token."""
         now = datetime.now(UTC)
+        whose = [col(PrincipalTable.workspace) == workspace]
+        if principal is not None:
+            whose.append(col(PrincipalTable.name) == principal)
 
         def revoke(connection: Connection) -> TokenRecord | None:
-            found = connection.execute(
-                _tokens().where(_TABLE.c.id == token_id, col(PrincipalTable.workspace) == workspace)
-            ).one_or_none()
+            found = connection.execute(_tokens().where(_TABLE.c.id == token_id, *whose)).one_or_none()
             if found is None:
                 return None
             if found.revoked_at is None:
@@ -124,6 +121,9 @@ def _token(row: Row[Any]) -> TokenRecord:
         principal=row.principal,
         role=row.role,
         digest=row.digest,
+        scopes=tuple(row.scopes or (EVERYTHING,)),
+        only_flows=tuple(row.only_flows or (EVERYTHING,)),
+        disabled_at=row.disabled_at,
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,

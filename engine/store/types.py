@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Text
+from sqlalchemy import JSON, DateTime, Dialect, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from flows.contracts import StepError
+
+NAME = String().with_variant(String(collation="C"), "postgresql")
+"""An id or a name that users choose, in the same order on both databases."""
 
 
 class Payload(TypeDecorator[Any]):

@@ -1,14 +1,15 @@
 """What all use cases have: the parts of the installation, and who acts."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from engine.bootstrap.parts import Parts
 from engine.dispatcher import Dispatcher
 from engine.feed import Feed
 from engine.flow_sources import StoredFlows
-from engine.policy import Action, require
+from engine.policy import Action, require, require_narrower
 from engine.principal import Principal
 from engine.progress import NoObserver, Observer
+from engine.reach import EVERYTHING, Reach
 from engine.records import Run
 from engine.service import ShuttingDownError
 from engine.store import Store
@@ -49,12 +50,25 @@ class Acting:
         if self._dispatcher is not None:
             self._dispatcher.wake()
 
-    def _may(self, action: Action) -> None:
-        require(self._principal, action)
+    def _may(self, action: Action, *, flow: str | None = None) -> None:
+        require(self._principal, action, flow=flow)
+
+    def _may_open(self, actions: Sequence[str], only_flows: Sequence[str]) -> None:
+        """Let the principal make a token for that: for no more than its own is for."""
+        require_narrower(self._principal, actions, only_flows)
+
+    def _may_open_all(self) -> None:
+        """Let the principal make a token for everything."""
+        self._may_open((EVERYTHING,), (EVERYTHING,))
+
+    @property
+    def _reach(self) -> Reach:
+        """The flows that the principal may see."""
+        return self._principal.flows
 
     async def _run(self, run: str) -> tuple[Store, Run]:
         store = await self._parts.store()
-        return store, await store.runs.find(run, workspace=self._workspace)
+        return store, await store.runs.find(run, workspace=self._workspace, reach=self._reach)
 
     async def _tell_changed(self) -> None:
         if self._changed is not None:

@@ -15,7 +15,7 @@ class ApprovalUseCases(Acting):
         self, *, run: str | None, undecided: bool, limit: int | None = None, cursor: str | None = None
     ) -> Page[Approval]:
         self._may("runs.read")
-        approvals = Approvals(await self._parts.store(), self._workspace)
+        approvals = Approvals(await self._parts.store(), self._workspace, self._reach)
         return await approvals.list(run=run, undecided=undecided, limit=limit, cursor=cursor)
 
     async def decide(
@@ -28,7 +28,7 @@ class ApprovalUseCases(Acting):
         values: Mapping[str, Json] | None = None,
     ) -> tuple[Approval, str]:
         self._may("approvals.decide")
-        approvals = Approvals(await self._parts.store(), self._workspace)
+        approvals = Approvals(await self._parts.store(), self._workspace, self._reach)
         asked = await approvals.find(target)
         given = {**(values or {}), **form_values(asked, pairs)}
         decided = await approvals.decide(asked.id, decision, by=decider(self._principal), comment=comment, values=given)

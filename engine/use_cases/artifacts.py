@@ -19,12 +19,15 @@ class ArtifactUseCases(Acting):
 
     async def fetch_artifacts(self, artifacts: Sequence[Artifact]) -> Sequence[Path]:
         self._may("runs.read")
+        for one in artifacts:
+            await self.artifact(one.id)
         contents = (await self._parts.store()).artifacts.contents
         return await contents.fetch(artifacts, contents.spool.directory)
 
     async def artifact(self, artifact: str) -> ArtifactRecord:
         self._may("runs.read")
-        return await (await self._parts.store()).artifacts.get(artifact, workspace=self._workspace)
+        store = await self._parts.store()
+        return await store.artifacts.get(artifact, workspace=self._workspace, reach=self._reach)
 
     async def release_artifacts(self, files: Sequence[Path]) -> None:
         self._may("runs.read")

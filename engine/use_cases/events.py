@@ -26,8 +26,8 @@ class EventUseCases(Acting):
         return await (await self._events()).redrive(event)
 
     async def redrive_flow(self, flow: str) -> Sequence[Delivery]:
-        self._may("events.redrive")
+        self._may("events.redrive", flow=flow)
         return await (await self._events()).redrive_flow(flow)
 
     async def _events(self) -> Events:
-        return Events(await self._parts.store(), self._workspace)
+        return Events(await self._parts.store(), self._workspace, self._reach)

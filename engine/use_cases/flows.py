@@ -28,7 +28,7 @@ class FlowUseCases(Acting):
         return flow_changes.load(flow, self._language)
 
     async def definition(self, flow: str) -> Definition:
-        self._may("flows.read")
+        self._may("flows.read", flow=flow)
         return await starts.known(await self._stored(), flow)
 
     async def apply(
@@ -36,6 +36,8 @@ class FlowUseCases(Acting):
     ) -> Sequence[AppliedFlow]:
         self._may("flows.change")
         definitions = await flow_changes.gather(flows, self._language)
+        for name in definitions:
+            self._may("flows.change", flow=name)
         store = await self._parts.store()
 
         async def is_known(name: str) -> bool:
@@ -53,7 +55,7 @@ class FlowUseCases(Acting):
                 number: int | None = None
                 if not dry_run:
                     version = await store.flows.put_version(
-                        self._workspace, name, one.text, one.files, one.digest, apply=True
+                        self._workspace, name, one.text, one.files, one.digest, apply=True, by=self._principal.name
                     )
                     number = version.number
                 changes.append(flow_changes.change(one, before, version=number))
@@ -67,23 +69,25 @@ class FlowUseCases(Acting):
             raise no_cursor(cursor)
         store = await self._parts.store()
         more = None if limit is None else limit + 1
-        found = await store.flows.list(workspace=self._workspace, limit=more, after=cursor, hidden=(snippets.FLOW,))
+        found = await store.flows.list(
+            workspace=self._workspace, limit=more, after=cursor, hidden=(snippets.FLOW,), reach=self._reach
+        )
         items = found[:limit]
         return Page(items=items, next=items[-1].flow if len(found) > len(items) else None)
 
     async def flow(self, name: str) -> FlowDetail:
-        self._may("flows.read")
+        self._may("flows.read", flow=name)
         return await self._detail(name)
 
     async def flow_versions(self, name: str, *, limit: int = 50, cursor: str | None = None) -> Page[FlowVersion]:
-        self._may("flows.read")
+        self._may("flows.read", flow=name)
         await self._detail(name)
         before = None if cursor is None else number(cursor)
         store = await self._parts.store()
         return await store.flows.versions(name, workspace=self._workspace, limit=limit, before=before)
 
     async def flow_version(self, name: str, number: int) -> FlowVersion:
-        self._may("flows.read")
+        self._may("flows.read", flow=name)
         store = await self._parts.store()
         version = await store.flows.version(name, number, workspace=self._workspace)
         if version is None:
@@ -96,13 +100,13 @@ class FlowUseCases(Acting):
     async def upcoming(self, name: str, *, count: int) -> Sequence["Upcoming"]:
         from engine.upcoming import upcoming  # noqa: PLC0415 - only this use case needs it
 
-        self._may("flows.read")
+        self._may("flows.read", flow=name)
         version = (await self._detail(name)).version
         definition = self._language.load_stored(version.text, dict(version.files), path=name)
         return upcoming(definition, workspace=self._workspace, after=datetime.now(UTC), count=count)
 
     async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
-        self._may("flows.change")
+        self._may("flows.change", flow=name)
         store = await self._parts.store()
         if not await store.flows.enable(name, enabled=enabled, workspace=self._workspace):
             await self._detail(name)
@@ -111,7 +115,7 @@ class FlowUseCases(Acting):
         return await self._detail(name)
 
     async def delete_flow(self, name: str) -> None:
-        self._may("flows.change")
+        self._may("flows.change", flow=name)
         store = await self._parts.store()
         if not await store.flows.delete(name, workspace=self._workspace):
             raise unknown_flow(name)

@@ -32,7 +32,9 @@ class RunRecordUseCases(Acting):
     ) -> Page[RunSummary]:
         self._may("runs.read")
         store = await self._parts.store()
-        page = await store.runs.list(workspace=self._workspace, flow=flow, status=status, limit=limit, cursor=cursor)
+        page = await store.runs.list(
+            workspace=self._workspace, flow=flow, status=status, limit=limit, cursor=cursor, reach=self._reach
+        )
         return Page(items=tuple(looked_after(run) for run in page.items), next=page.next)
 
     async def run_report(self, run: str) -> RunReport:

@@ -36,23 +36,31 @@ class RunUseCases(Acting):
         self, definition: Definition, inputs: Mapping[str, Json], observer: Observer, *, directory: Path
     ) -> RunReport:
         self._may("runs.start")
+        self._may("code.execute")
+        self._may("runs.start", flow=definition.flow.flow)
         source = SiblingFlows(directory, self._language, await self._stored())
         runs = await self._parts.runs()
-        plan = await runs.plan(definition, inputs, source)
+        plan = await runs.plan(definition, inputs, source, workspace=self._workspace)
+        starts.require_subflows(self._principal, plan)
         await prepare_interpreter(plan, observer)
         own = await asyncio.to_thread(directory.resolve)
-        return await runs.run(plan, observer=observer, trigger=_BY_HAND, host_directories=(own,))
+        return await runs.run(
+            plan, observer=observer, trigger=_BY_HAND, principal=self._principal, host_directories=(own,)
+        )
 
     async def run_known(self, flow: str, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
-        self._may("runs.start")
+        self._may("runs.start", flow=flow)
         definition = await starts.known(await self._stored(), flow)
         runs = await self._parts.runs()
-        plan = await runs.plan(definition, inputs, await self._stored())
+        plan = await runs.plan(definition, inputs, await self._stored(), workspace=self._workspace)
+        starts.require_subflows(self._principal, plan)
         await prepare_interpreter(plan, observer)
-        return await runs.run(plan, observer=observer, trigger=_BY_HAND)
+        return await runs.run(plan, observer=observer, trigger=_BY_HAND, principal=self._principal)
 
     async def start(self, target: Target, inputs: Mapping[str, Json], *, key: str | None = None) -> StartedRun:
-        self._may("runs.start")
+        self._may("runs.start", flow=target if isinstance(target, str) else None)
+        if not isinstance(target, str):
+            self._may("code.execute")
         self._refuse_while_stopping()
         started = await starts.start(self._parts, self._principal, target, inputs, key=key)
         self._wake()
@@ -63,7 +71,9 @@ class RunUseCases(Acting):
         store, found = await self._run(run)
         runs = await self._parts.runs()
         retry = await plan_retry(runs, store, self._language, found, step, by=self._principal, observer=observer)
-        return await runs.retry(retry.plan, found, observer=observer, trigger=retry.trigger, done=retry.done)
+        return await runs.retry(
+            retry.plan, found, observer=observer, trigger=retry.trigger, principal=self._principal, done=retry.done
+        )
 
     async def start_retry(self, run: str, *, step: str | None, key: str | None = None) -> StartedRun:
         self._may("runs.start")
@@ -125,16 +135,22 @@ class RunUseCases(Acting):
         self._may("runs.read")
         store = await self._parts.store()
         due = [await store.runs.summary(run) for run, _ in await store.undriven.due(workspace=self._workspace)]
-        return [*await abandoned_runs(store, self._workspace), *due]
+        found = [*await abandoned_runs(store, self._workspace), *due]
+        return [run for run in found if self._reach.covers(run.flow)]
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
-        self._may("code.execute")
+        self._may("code.execute", flow=snippets.FLOW)
         definition = snippet_definition(snippet, self._language)
         driver = DirectDriver()
         runs = await self._parts.runs(driver)
-        plan = await runs.plan(definition, snippet.inputs, await self._stored())
+        plan = await runs.plan(definition, snippet.inputs, await self._stored(), workspace=self._workspace)
         await prepare_interpreter(plan, observer)
-        outcome = await runs.run(plan, observer=Observers(observer, self._observer), trigger=snippets.BY_ITSELF)
+        outcome = await runs.run(
+            plan,
+            observer=Observers(observer, self._observer),
+            trigger=snippets.BY_ITSELF,
+            principal=self._principal,
+        )
         status = StepStatus.CANCELLED if outcome.run.status is RunStatus.CANCELLED else StepStatus.FAILED
         return driver.result or StepResult(status=status, error=outcome.run.error)
 

@@ -14,10 +14,12 @@ from ui.api import (
     hooks,
     kept_events,
     maintenance,
+    principals,
     problems,
     runs,
     secrets,
     tokens,
+    workspaces,
 )
 from ui.api.guard import PREFIX, Guard
 from ui.api.health import health, metrics
@@ -35,6 +37,8 @@ ROUTERS = (
     secrets.router,
     secrets.key_router,
     tokens.router,
+    principals.router,
+    workspaces.router,
     hooks.events,
     maintenance.router,
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from flows.values import Json
 from ui.api.models import HealthOut
@@ -40,6 +40,6 @@ async def readyz(serving: TheServing, response: Response) -> Json:
     response_class=Response,
     responses={**refusals(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def read_metrics(serving: TheServing) -> Response:
+async def read_metrics(serving: TheServing, request: Request) -> Response:
     """What Prometheus reads."""
-    return Response(await serving.metrics(), media_type=_METRICS_TYPE)
+    return Response(await serving.metrics(request.state.principal), media_type=_METRICS_TYPE)

@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, StringConstraints
 
 from engine.deliveries import DeliveryStatus
-from engine.records import FlowState, Role
+from engine.records import FlowState
 from flows.names import MAX_NAME, NAME
 from flows.values import ByteSize, Duration, Json, RunStatus, StepStatus
+from ui.api.shapes import In as _In
+from ui.api.shapes import Out as _Out
 
 Item = TypeVar("Item")
 
@@ -29,18 +31,6 @@ steps:
     shell: echo "hello $INPUT_WHO"
     with: {who: "${{ inputs.who }}"}
 """
-
-
-class _In(BaseModel):
-    """Base of what requests hold: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class _Out(BaseModel):
-    """Base of what answers give."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class FlowIn(_In):
@@ -117,15 +107,6 @@ class PruneIn(_In):
     """Runs that ended longer ago, whatever the settings say; left out: all that was kept for as long as these say."""
     dry_run: StrictBool = Field(default=False, examples=[True])
     """Only count the runs."""
-
-
-class TokenIn(_In):
-    """A token to make."""
-
-    name: FlowName = Field(examples=["ci"])
-    """Who will use it."""
-    expires_at: AwareDatetime | None = Field(default=None, examples=["2030-01-01T00:00:00Z"])
-    """Left out: it doesn't expire."""
 
 
 class DecideIn(_In):
@@ -354,6 +335,8 @@ class RunOut(_Out):
     run_id: str = Field(examples=[RUN_ID])
     flow: str = Field(examples=["greet"])
     status: RunStatus
+    principal: str = Field(examples=["ann"])
+    """Whom it acts for; `local` is the command line on the service's machine."""
     trigger: dict[str, Json] | None
     """What started it."""
     error: ErrorOut | None
@@ -524,27 +507,6 @@ class PrunedOut(_Out):
     events: int
     contents: int
     """Stored files."""
-
-
-class TokenOut(_Out):
-    """What is known of a token."""
-
-    token_id: str = Field(examples=["k3j9x0q2m5zt"])
-    name: str = Field(examples=["ci"])
-    role: Role
-    workspace: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    """To the minute."""
-
-
-class IssuedTokenOut(TokenOut):
-    """A new token."""
-
-    token: str = Field(examples=["stp_k3j9x0q2m5zt_…"])
-    """Its text, which nobody can read again."""
 
 
 class HookOut(_Out):

@@ -21,7 +21,7 @@ BEARER: Final = HTTPBearer(
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "The body can't be read.",
     401: "There is no token, or it is not valid.",
-    403: "The role of the token's principal doesn't allow it.",
+    403: "The role of the token's principal, its grants or the token's scope don't allow it.",
     404: "There is no such thing.",
     409: "What there is doesn't allow it in its state.",
     412: "The flow isn't as the precondition says.",

@@ -10,6 +10,7 @@ from ui.cli import (
     flows,
     images,
     init,
+    principals,
     run,
     runs,
     schema,
@@ -17,6 +18,7 @@ from ui.cli import (
     serve,
     tokens,
     validate,
+    workspaces,
 )
 from ui.cli.options import common
 
@@ -42,6 +44,8 @@ app.command("approve")(approvals.approve)
 app.command("reject")(approvals.reject)
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(principals.app, name="principals")
+app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(images.app, name="images")
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

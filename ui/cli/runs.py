@@ -353,6 +353,7 @@ def _show(report: "RunReport") -> None:
 
     console, run = out(), report.run
     console.print(_status_of(run), f"[bold]{run.flow}[/] [dim]run {run.id}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC[/]")
+    console.print(f"[dim]acts for {literal(run.principal)}[/]")
     if run.abandoned:
         console.print("its engine has ended before it had")
         console.print(f"[green]fix:[/] stepbox runs resume {run.id}")

@@ -185,4 +185,4 @@ async def _apply_changes(serving: "LocalServing", directory: Path | None) -> Non
     else:
         from engine.bootstrap import keep_applied
 
-        await keep_applied(serving.service(), directory)
+        await keep_applied(serving, directory)

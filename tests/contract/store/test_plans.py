@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, event, text
 
 from engine.deliveries import DeliveryStatus, NewEvent, Recipient, TriggerPosition
+from engine.principals import GrantPatterns
 from engine.records import FlowVersion, LogLine
 from engine.store import Store
 from flows.contracts import EgressDecision, StepError, StepResult
@@ -36,6 +37,15 @@ def statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
     event.remove(engine, "before_cursor_execute", remember)
 
 
+async def everything_a_principal_does(store: Store, version: FlowVersion) -> None:
+    everything = GrantPatterns(tools=["*"], flows=["*"])
+    me = await store.principals.create("me", kind="person", role="admin", grants=everything, by="test")
+    await store.principals.current("default", "me")
+    await store.principals.list(limit=5, after="a")
+    await store.flows.applied_by(version.id)
+    await store.tokens.create("t", "hash", principal=me)
+
+
 async def everything_a_run_does(store: Store) -> None:
     version = await store.flows.put_version("default", "flow", "text", {}, "digest")
     await store.flows.put_version("default", "flow", "text", {}, "digest")
@@ -51,7 +61,7 @@ async def everything_a_run_does(store: Store) -> None:
     await store.undriven.cancelled()
     await store.runs.count(RunStatus.QUEUED)
     await store.steps.changed(run.id, NOW)
-    await store.tokens.create("t", "hash", principal="me", role="admin")
+    await everything_a_principal_does(store, version)
     await store.tokens.find("t")
     await store.tokens.touch("t", NOW)
     await store.flows.put_version("default", "flow", "text", {}, "digest", apply=True)

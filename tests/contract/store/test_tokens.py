@@ -1,19 +1,26 @@
 """Tokens and start keys: what is kept of them, and that a key has one run."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from engine.records import TokenRecord
+from engine.principals import GrantPatterns, TokenRecord
 from engine.store import Store
-from engine.store.errors import RunDrivenError
+from engine.store.errors import NameTakenError, RunDrivenError
 from flows.values import RunStatus
 
 NOW = datetime.now(UTC)
 
 
+EVERYTHING = GrantPatterns(tools=["*"], flows=["*"])
+
+
 async def make(store: Store, token: str = "abc", principal: str = "ci", **given: datetime) -> TokenRecord:
-    return await store.tokens.create(token, f"hash of {token}", principal=principal, role="admin", **given)  # type: ignore[arg-type]
+    with suppress(NameTakenError):
+        await store.principals.create(principal, kind="person", role="admin", grants=EVERYTHING, by="test")
+    found = await store.principals.find(principal)
+    return await store.tokens.create(token, f"hash of {token}", principal=found, **given)  # type: ignore[arg-type]
 
 
 async def test_a_token_is_found_as_it_was_made(store: Store) -> None:

@@ -13,6 +13,7 @@ import steps
 import triggers
 from engine.language import Language
 from engine.orchestrator.environment import prepare
+from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Progress
 from engine.records import StepRun
 from engine.report import RunReport
@@ -103,6 +104,8 @@ class Engine:
     language: Language
     probes: ProbeExecutor
     observer: Recorder
+    principal: Principal = LOCAL_ADMIN
+    """Whom its runs act for."""
 
     def load(self, text: str) -> Definition:
         return self.language.load_text(text, path="flow.yaml", directory=Path())
@@ -110,8 +113,8 @@ class Engine:
     async def run(self, text: str, *others: str, **inputs: Json) -> RunReport:
         """Run a flow; ``others`` are the flows its subflow steps find."""
         found = {one.flow.flow: one for one in map(self.load, others)}
-        plan = await self.runs.plan(self.load(text), inputs, Flows(found))
-        return await self.runs.run(plan, observer=self.observer, trigger={})
+        plan = await self.runs.plan(self.load(text), inputs, Flows(found), workspace="default")
+        return await self.runs.run(plan, observer=self.observer, trigger={}, principal=self.principal)
 
     async def attempts(self, report: RunReport) -> tuple[StepRun, ...]:
         return await self.store.steps.list(report.run.id)
@@ -163,14 +166,7 @@ async def open_engine(
             services = ToolServices(content=store.content, shared=str(directory / "shared"))
             tools = ToolCaller(catalogue=catalogue, services=services, store=store)
             secrets = Secrets(store.secrets, KeyFile(directory / "secret.key"))
-            runs = Runs(
-                workspace="default",
-                store=store,
-                executors=executors,
-                tools=tools,
-                secrets=secrets,
-                driver=orchestrator,
-            )
+            runs = Runs(store=store, executors=executors, tools=tools, secrets=secrets, driver=orchestrator)
             return Engine(
                 secrets=secrets,
                 runs=runs,

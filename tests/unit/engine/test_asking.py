@@ -84,7 +84,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 
 
 async def resume(engine: Engine, report: RunReport, flow: str) -> RunReport:
-    plan = await engine.runs.plan(engine.load(flow), {}, Flows({}))
+    plan = await engine.runs.plan(engine.load(flow), {}, Flows({}), workspace="default")
     run = await engine.store.runs.get(report.run.id)
     return await engine.runs.resume(plan, run, observer=engine.observer)
 

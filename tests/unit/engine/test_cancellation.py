@@ -283,7 +283,7 @@ async def test_cancelled_while_it_is_planned_nothing_is_recorded(engine: RunEngi
             return None
 
     probed = engine()
-    task = asyncio.create_task(probed.runs.plan(probed.load(FLOW), {}, Slow()))
+    task = asyncio.create_task(probed.runs.plan(probed.load(FLOW), {}, Slow(), workspace="default"))
     await asyncio.wait_for(looked_for.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -112,11 +112,11 @@ async def test_keys_have_limits_of_their_own(engine: RunEngine) -> None:
 async def test_a_later_run_takes_the_place_of_those_that_are_queued(engine: RunEngine) -> None:
     made = engine(gate=Gate())
     definition = made.load(FLOW.format(concurrency="{limit: 1, policy: cancel_running}"))
-    plan = await made.runs.plan(definition, {}, Flows({}))
+    plan = await made.runs.plan(definition, {}, Flows({}), workspace="default")
     version = await made.store.flows.put_version("default", "limited", "text", {}, definition.digest)
     for _ in range(3):
         async with made.store.transaction():
-            await queue(made.store, version, plan, {})
+            await queue(made.store, version, plan, {}, principal="local")
     statuses = [run.status for run in (await made.store.runs.list()).items]
     assert statuses == [RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.CANCELLED]
 

@@ -41,6 +41,8 @@ class Bench:
         return Caller(
             **at,
             workspace="default",
+            principal="local",
+            flow="f",
             journal=self.tools.journal(**at, one_call=False),
             tools_granted=frozenset({"event.emit"}),
             host_directories=(),

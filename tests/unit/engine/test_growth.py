@@ -43,7 +43,7 @@ steps:
 async def calls(engine: Engine, text: str) -> int:
     """How many functions are called in this thread while a flow runs, without Prefect: its share is the same."""
     definition = engine.load(text)
-    plan = await engine.runs.plan(definition, {}, _NoFlows())
+    plan = await engine.runs.plan(definition, {}, _NoFlows(), workspace="default")
     engine.runs._driver = DirectDriver()
     count = 0
 
@@ -54,7 +54,7 @@ async def calls(engine: Engine, text: str) -> int:
 
     sys.setprofile(profile)
     try:
-        report = await engine.runs.run(plan, observer=engine.observer, trigger={})
+        report = await engine.runs.run(plan, observer=engine.observer, trigger={}, principal=engine.principal)
     finally:
         sys.setprofile(None)
     assert report.run.status is RunStatus.SUCCEEDED

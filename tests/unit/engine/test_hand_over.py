@@ -29,7 +29,7 @@ finally: [{id: tidy, probe: tidy}]
 async def driven(made: Engine, flow: str, *others: str) -> tuple[asyncio.Task[RunReport], str]:
     """A queued run, as a dispatcher drives it."""
     found = {one.flow.flow: one for one in map(made.load, others)}
-    plan = await made.runs.plan(made.load(flow), {}, Flows(found))
+    plan = await made.runs.plan(made.load(flow), {}, Flows(found), workspace="default")
     version, *parts = await made.store.flows.put_versions("default", [plan.definition, *plan.subflows.values()])
     run = await made.store.runs.create(version, {}, subflows={part.flow: part.id for part in parts})
     return asyncio.create_task(made.runs.resume(plan, run, observer=Recorder())), run.id
@@ -62,7 +62,9 @@ async def test_it_goes_on_at_the_first_unfinished_step_in_the_next_engine(engine
 
     nexts = engine(long=quick, tidy=quick)
     found = await nexts.store.runs.get(run)
-    plan = await nexts.runs.plan(nexts.load(MAIN), {}, RecordedFlows(nexts.store, nexts.language, found))
+    plan = await nexts.runs.plan(
+        nexts.load(MAIN), {}, RecordedFlows(nexts.store, nexts.language, found), workspace="default"
+    )
     report = await nexts.runs.resume(plan, found, observer=Recorder())
     assert (report.run.status, nexts.probes.calls) == (RunStatus.SUCCEEDED, ["long", "tidy", "main_tidy"])
     assert len((await nexts.store.runs.list()).items) == 2

@@ -75,6 +75,8 @@ class Bench:
         caller = Caller(
             **at,
             workspace="default",
+            principal="local",
+            flow="f",
             tools_granted=frozenset({"plug.write", "plug.put", "plug.read", "workspace.create_task", "gone.write"}),
             host_directories=(),
             journal=self.tools.journal(**at, one_call=one_call),

@@ -18,13 +18,13 @@ SHIP = "flow: release\nsteps:\n  - {id: ship, approval: {message: Ship it?}, wit
 
 async def resumed(engine: Engine, run: Run, flow: str, *others: str) -> RunReport:
     found = {one.flow.flow: one for one in map(engine.load, others)}
-    plan = await engine.runs.plan(engine.load(flow), run.inputs, Flows(found))
+    plan = await engine.runs.plan(engine.load(flow), run.inputs, Flows(found), workspace="default")
     return await engine.runs.resume(plan, await engine.store.runs.get(run.id), observer=engine.observer)
 
 
 async def cancelled(engine: Engine, run: Run, flow: str, *others: str) -> RunReport:
     found = {one.flow.flow: one for one in map(engine.load, others)}
-    plan = await engine.runs.plan(engine.load(flow), run.inputs, Flows(found))
+    plan = await engine.runs.plan(engine.load(flow), run.inputs, Flows(found), workspace="default")
     return await engine.runs.resume(plan, await engine.store.runs.get(run.id), observer=engine.observer, cancel=True)
 
 

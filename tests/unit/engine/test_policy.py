@@ -1,63 +1,100 @@
-"""No use case passes without the policy: a principal whose role allows nothing is refused by every one."""
+"""What is allowed is what the role allows, cut down to the token's scope and to the flows of both."""
 
-import inspect
-from pathlib import Path
-from typing import Any, get_args
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from engine.bootstrap import language
-from engine.bootstrap.parts import Parts
-from engine.local_service import LocalService
-from engine.policy import Action, ForbiddenError, require
+from engine.policy import ACTIONS, Action, ForbiddenError, may, require, require_narrower
 from engine.principal import LOCAL_ADMIN, Principal
-from engine.progress import NoObserver
-from engine.service import FlowText, Service, Snippet
-from engine.settings import Settings
+from engine.principals import Grant, PrincipalRecord
+from engine.reach import Reach, fits
 
-NOBODY = Principal(name="nobody", workspace="default", role="nothing", kind="token")  # type: ignore[arg-type]
-FLOW = FlowText(text=b"flow: f\nsteps: [{id: a, shell: echo 1}]\n", path="f.yaml", directory=None)
-GIVEN: dict[str, Any] = {
-    "flow": FLOW,
-    "flows": [FLOW],
-    "definition": None,
-    "inputs": {},
-    "observer": NoObserver(),
-    "directory": Path(),
-    "target": "f",
-    "snippet": Snippet(language="shell", code=""),
-    "seconds": 0,
-    "number": 1,
-    "enabled": True,
-    "status": None,
-    "limit": 1,
-    "step": None,
-    "notice": lambda _tried: None,
-}
-USE_CASES = sorted(name for name, _one in inspect.getmembers(Service, inspect.isfunction) if not name.startswith("_"))
+EDITOR = Principal(name="ann", workspace="default", role="editor", kind="token")
 
 
-def test_an_admin_may_do_all_of_it() -> None:
-    for action in get_args(Action):
-        require(LOCAL_ADMIN, action)
+def test_the_local_admin_may_do_all_of_it_in_any_workspace() -> None:
+    for action in ACTIONS:
+        require(LOCAL_ADMIN, action, flow="*")
+        require(replace(LOCAL_ADMIN, workspace="ops"), action)
 
 
-@pytest.mark.parametrize("name", USE_CASES)
-async def test_every_use_case_asks_first(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPBOX_HOME", str(tmp_path / "home"))
-    parts = Parts(settings=Settings(), language=language())
-    use_case = getattr(LocalService(parts, NOBODY), name)
-    required = [
-        each.name for each in inspect.signature(use_case).parameters.values() if each.default is inspect.Parameter.empty
-    ]
-    given = {each: GIVEN.get(each, "x") for each in required}
+@pytest.mark.parametrize(
+    ("scopes", "allowed", "refused"),
+    [
+        (("runs.start",), ["runs.start"], ["runs.read", "flows.read", "code.execute"]),
+        (("flows.*", "runs.read"), ["flows.read", "flows.change", "runs.read"], ["runs.start", "secrets.read"]),
+        (("*.read",), ["flows.read", "secrets.read"], ["flows.change", "principals.read"]),
+        (("*",), ["runs.start", "code.execute"], ["approvals.decide", "tokens.change"]),
+        ((), [], list(ACTIONS)),
+    ],
+)
+def test_a_token_is_for_its_scopes_of_what_the_role_allows(
+    scopes: tuple[str, ...], allowed: list[Action], refused: list[Action]
+) -> None:
+    principal = replace(EDITOR, scopes=scopes)
+    assert [action for action in [*allowed, *refused] if may(principal, action)] == allowed
 
-    async def ask() -> object:
-        outcome = use_case(**given)
-        return await outcome if inspect.isawaitable(outcome) else outcome
 
-    with pytest.raises(ForbiddenError, match="nobody, whose role is nothing"):
-        await ask()
-    await parts.close()
-    # Refused before anything was opened.
-    assert not (tmp_path / "home").exists()
+def test_a_refusal_says_what_is_too_small_and_what_to_do() -> None:
+    for principal, said, fix in (
+        (replace(EDITOR, role="viewer"), "whose role is viewer", "role that allows it"),
+        (replace(EDITOR, scopes=("flows.*",)), "is not for runs.start, only for flows.*", "--scope runs.start"),
+        (replace(EDITOR, only_flows=("a_*",)), "not for the flow 'b', only for a_*", "--only-flow b"),
+        (replace(EDITOR, granted_flows=("a_*",)), "ann is not granted the flow 'b'", "principals grant ann --flow 'b'"),
+    ):
+        with pytest.raises(ForbiddenError) as refused:
+            require(principal, "runs.start", flow="b")
+        assert said in refused.value.message
+        assert fix in (refused.value.fix or "")
+
+
+def test_flows_are_those_of_the_grants_and_of_the_token() -> None:
+    principal = replace(EDITOR, granted_flows=("a_*", "b"), only_flows=("*_x", "b"))
+    flows = ("a_x", "a_y", "b", "c_x")
+    assert [flow for flow in flows if may_start(principal, flow)] == ["a_x", "b"]
+    assert [flow for flow in flows if principal.flows.covers(flow)] == ["a_x", "b"]
+    assert not may_start(principal, "*")
+    assert may_start(EDITOR, "*")
+    assert Reach.within(["*"], ["*"]).is_all
+    assert not Reach.within([]).covers("a")
+
+
+def may_start(principal: Principal, flow: str) -> bool:
+    try:
+        require(principal, "runs.start", flow=flow)
+    except ForbiddenError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "narrower"),
+    [("*", "*", True), ("a*", "*", False), ("a*", "ab*", True), ("a*c", "a*c", True), ("*b", "a*", False)],
+)
+def test_a_token_makes_none_that_opens_more(own: str, wanted: str, *, narrower: bool) -> None:
+    assert fits((own,), wanted) is narrower
+    for principal, actions, flows in (
+        (replace(LOCAL_ADMIN, scopes=(own,)), [wanted], ["x"]),
+        (replace(LOCAL_ADMIN, only_flows=(own,)), ["x"], [wanted]),
+    ):
+        if narrower:
+            require_narrower(principal, actions, flows)
+        else:
+            with pytest.raises(ForbiddenError, match="so it makes none that is"):
+                require_narrower(principal, actions, flows)
+
+
+def test_grants_do_not_limit_an_admin() -> None:
+    grant = Grant(kind="tool", pattern="a.*", granted_by="x", granted_at=datetime.now(UTC))
+    record = PrincipalRecord(
+        id="1",
+        workspace="default",
+        name="ann",
+        kind="person",
+        role="editor",
+        created_at=datetime.now(UTC),
+        grants=(grant,),
+    )
+    assert (record.patterns("tool"), record.patterns("flow")) == (("a.*",), ())
+    assert replace(record, role="admin").patterns("flow") == ("*",)

@@ -75,7 +75,6 @@ class Site:
         driver = await self._opened.enter_async_context(Orchestrator(api_url=None, cache_dir=self._directory / "cache"))
         services = ToolServices(content=store.content, shared=str(self._directory / "shared"))
         runs = Runs(
-            workspace="default",
             store=store,
             executors=engine.runs._executors,
             tools=ToolCaller(catalogue=engine.language.catalogue, services=services, store=store),
@@ -96,7 +95,7 @@ class Site:
         run = await self.run()
         await expire(engine.store, run.id)
         found: dict[str, Definition] = {one.flow.flow: one for one in map(engine.load, others)}
-        plan = await engine.runs.plan(engine.load(flow), run.inputs, Flows(found))
+        plan = await engine.runs.plan(engine.load(flow), run.inputs, Flows(found), workspace="default")
         return await engine.runs.resume(plan, run, observer=engine.observer)
 
     async def begin_again(self, flow: str, *others: str) -> None:
@@ -205,7 +204,7 @@ async def test_of_engines_that_resume_the_same_run_one_does(site: Site) -> None:
     engines = [await site.next_engine() for _ in range(3)]
     run = await site.run()
     await expire(site.first.store, run.id)
-    plans = [await engine.runs.plan(engine.load(FLOW), {}, Flows({})) for engine in engines]
+    plans = [await engine.runs.plan(engine.load(FLOW), {}, Flows({}), workspace="default") for engine in engines]
     outcomes = await asyncio.gather(
         *(engine.runs.resume(plan, run, observer=Recorder()) for engine, plan in zip(engines, plans, strict=True)),
         return_exceptions=True,
@@ -241,7 +240,7 @@ async def test_a_heartbeat_keeps_the_lease(site: Site) -> None:
         while is_abandoned(await site.run()):  # noqa: ASYNC110 - it is another engine that does it
             await asyncio.sleep(0.02)
     second = await site.next_engine()
-    plan = await second.runs.plan(second.load(FLOW), {}, Flows({}))
+    plan = await second.runs.plan(second.load(FLOW), {}, Flows({}), workspace="default")
     with pytest.raises(RunDrivenError, match="process"):
         await second.runs.resume(plan, await site.run(), observer=Recorder())
     assert second.probes.calls == ["first", "second"]
@@ -408,7 +407,7 @@ async def test_a_run_that_has_ended_is_not_taken_over(site: Site) -> None:
     site.gate.open = True
     report = await site.first.run(FLOW)
     second = await site.next_engine()
-    plan = await second.runs.plan(second.load(FLOW), {}, Flows({}))
+    plan = await second.runs.plan(second.load(FLOW), {}, Flows({}), workspace="default")
     with pytest.raises(AlreadyFinishedError):
         await second.runs.resume(plan, report.run, observer=Recorder())
 
@@ -420,4 +419,4 @@ async def test_a_run_that_does_not_say_what_it_starts_is_refused(site: Site) -> 
     run = replace(await site.run(), subflows={})
     source = RecordedFlows(second.store, second.language, run)
     with pytest.raises(UnrecordedFlowError, match="which version of flow 'part'"):
-        await second.runs.plan(second.load(MAIN), run.inputs, source)
+        await second.runs.plan(second.load(MAIN), run.inputs, source, workspace="default")

@@ -63,7 +63,14 @@ def engine_of(make: RunEngine) -> tuple[Engine, Broken]:
 async def again(made: Engine, run: Run, step: str | None = None) -> RunReport:
     retry = await plan_retry(made.runs, made.store, made.language, run, step, by=LOCAL_ADMIN, observer=made.observer)
     made.probes.calls.clear()
-    return await made.runs.retry(retry.plan, run, observer=made.observer, trigger=retry.trigger, done=retry.done)
+    return await made.runs.retry(
+        retry.plan,
+        run,
+        observer=made.observer,
+        trigger=retry.trigger,
+        principal=made.principal,
+        done=retry.done,
+    )
 
 
 async def refused(made: Engine, run: Run, step: str | None = None) -> StepboxError:
@@ -106,9 +113,9 @@ async def test_it_goes_on_where_the_run_had_failed(engine: RunEngine) -> None:
 
 async def test_its_trigger_says_of_which_run_it_is_made_and_keeps_the_event(engine: RunEngine) -> None:
     made, _broken = engine_of(engine)
-    plan = await made.runs.plan(made.load(FLOW), {}, Flows({}))
+    plan = await made.runs.plan(made.load(FLOW), {}, Flows({}), workspace="default")
     trigger: dict[str, Json] = {"trigger": {"kind": "webhook", "id": "hook"}, "event": {"body": 1}}
-    first = await made.runs.run(plan, observer=made.observer, trigger=trigger)
+    first = await made.runs.run(plan, observer=made.observer, trigger=trigger, principal=made.principal)
     second = await again(made, first.run)
     by = {"id": "hook", "kind": "retry", "first": "webhook", "principal": "local"}
     assert second.run.trigger == {"trigger": {**by, "run": first.run.id}, "event": {"body": 1}}

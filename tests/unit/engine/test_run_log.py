@@ -34,7 +34,7 @@ async def test_beginnings_and_ends_are_told_once_and_lines_know_their_step(
 
     caplog.set_level(logging.INFO, "stepbox.runs")
     made = engine(fails=fails, noisy=noisy)
-    plan = await made.runs.plan(made.load(FLOW), {}, Flows({}))
+    plan = await made.runs.plan(made.load(FLOW), {}, Flows({}), workspace="default")
     run = (await made.runs.run(plan, observer=RunLog(), trigger={})).run
     assert run.status is RunStatus.WAITING
     (asked,) = await made.store.approvals.list()

@@ -123,7 +123,7 @@ async def test_an_approval_shows_the_expression_and_outlasts_a_rotation(engine: 
     assert approval.details == {"tool": "plug.asks", "arguments": {"text": "${{ secrets.token }}"}}
     await probed.secrets.put("default", "token", ROTATED)
     await probed.store.approvals.decide(approval.id, "approved", by="ana")
-    plan = await probed.runs.plan(probed.load(flow), {}, Flows({}))
+    plan = await probed.runs.plan(probed.load(flow), {}, Flows({}), workspace="default")
     ended = await probed.runs.resume(plan, waiting.run, observer=probed.observer)
     assert ended.run.status is RunStatus.SUCCEEDED
     assert asks.got == [ROTATED]

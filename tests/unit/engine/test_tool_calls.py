@@ -56,6 +56,8 @@ class Bench:
         self.caller = Caller(
             **at,
             workspace="default",
+            principal="local",
+            flow="f",
             journal=tools.journal(**at, one_call=False),
             tools_granted=frozenset({"workspace.create_doc", "plug.buggy", "plug.slow"}),
             host_directories=(),

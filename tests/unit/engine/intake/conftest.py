@@ -49,6 +49,9 @@ class Applied:
     async def stamp(self) -> str:
         return str(self.changes)
 
+    async def workspaces(self) -> Sequence[str]:
+        return ["default"]
+
     async def versions(self) -> Sequence[FlowVersion]:
         return [self.current[name] for name in sorted(self.current)]
 

@@ -15,9 +15,10 @@ from engine.documents import (
     report_document,
     run_document,
     snippet_document,
-    token_document,
     version_document,
 )
+from engine.principal_documents import principal_document, token_document, workspace_document
+from engine.principals import GrantPatterns, TokenScope
 from engine.progress import (
     AttemptEnded,
     AttemptStarted,
@@ -109,9 +110,72 @@ async def test_every_listing_is_what_it_is_here(api: Api) -> None:
     assert (await there.enable_flow("quick", enabled=False)).state == "disabled"
     await there.delete_flow("quick")
     assert (await there.flows()).items == ()
-    made = await there.create_token("ci")
-    assert [token_document(one)["name"] for one in await there.tokens()] == ["admin", "ci"]
-    assert (await there.revoke_token(made.record.id)).revoked_at is not None
+
+
+async def test_who_may_act_is_told_and_changed_as_it_is_here(api: Api) -> None:
+    there, here = remote(api), api.serving.service()
+    grants = GrantPatterns(tools=["workspace.*"])
+    made = await there.create_principal("ci", role="editor", kind="service", grants=grants)
+    assert (made.patterns("tool"), made.patterns("flow")) == (("workspace.*",), ("*",))
+    assert principal_document(await there.principal("ci")) == principal_document(await here.principal("ci"))
+    await there.grant("ci", GrantPatterns(tools=["http.request"], flows=["reports_*"]))
+    await there.ungrant("ci", GrantPatterns(flows=["*"]))
+    await there.set_role("ci", "approver")
+    await there.enable_principal("ci", enabled=False)
+    changed = await here.principal("ci")
+    assert (changed.patterns("tool"), changed.patterns("flow")) == (("http.request", "workspace.*"), ("reports_*",))
+    assert (changed.role, changed.is_enabled) == ("approver", False)
+    for limit in (None, 1):
+        listed = [await one.principals(limit=limit) for one in (there, here)]
+        assert [principal_document(one) for one in listed[0].items] == [
+            principal_document(one) for one in listed[1].items
+        ]
+        assert listed[0].next == listed[1].next == (None if limit is None else "admin")
+    scope = TokenScope(actions=["runs.*"], only_flows=["reports_*"])
+    issued = await there.create_token("ci", scope)
+    assert token_document(issued.record) == token_document((await here.tokens())[1])
+    assert list(map(token_document, await there.tokens()))[1] == token_document(issued.record)
+    assert (await there.revoke_token(issued.record.id)).revoked_at is not None
+    await there.delete_principal("ci")
+    for service in (there, here):
+        with pytest.raises(StepboxError, match="there is no principal 'ci'") as refused:
+            await service.principal("ci")
+        assert refused.value.code == "unknown_record"
+        with pytest.raises(StepboxError, match="there was a principal 'ci'") as refused:
+            await service.create_principal("ci", role="viewer")
+        assert refused.value.code == "name_taken"
+        with pytest.raises(StepboxError, match="the last admin") as refused:
+            await service.enable_principal("admin", enabled=False)
+        assert refused.value.code == "last_admin"
+
+
+async def test_workspaces_are_told_and_changed_as_they_are_here(api: Api) -> None:
+    there, here = remote(api), api.serving.service()
+    made, issued = await there.create_workspace("ops", admin="ann")
+    assert issued is not None
+    assert list(map(workspace_document, await there.workspaces())) == list(
+        map(workspace_document, await here.workspaces())
+    )
+    ops = remote(api, issued.text)
+    assert [one.name for one in (await ops.principals()).items] == ["ann"]
+    dev, no_token = await there.create_workspace("dev")
+    assert (dev.name, no_token) == ("dev", None)
+    for service in (there, here):
+        with pytest.raises(StepboxError) as refused:
+            await service.create_workspace("ops")
+        assert refused.value.code == "name_taken"
+        with pytest.raises(StepboxError) as refused:
+            await service.delete_workspace("default")
+        assert refused.value.code == "workspace_in_use"
+    await ops.set_secret("key", "value", keep_old=False)
+    with pytest.raises(StepboxError, match="it has 1 secret") as refused:
+        await there.delete_workspace("ops")
+    await ops.delete_secret("key", old_only=False)
+    await there.delete_workspace("ops")
+    assert [one.name for one in await here.workspaces()] == ["default", "dev"]
+    with pytest.raises(StepboxError, match="not valid"):
+        await ops.principals()
+    assert made.name == "ops"
 
 
 async def test_code_is_executed_there(api: Api) -> None:

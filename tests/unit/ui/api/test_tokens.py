@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from engine.principals import TokenScope
 from engine.tokens import issue
 from flows.values import Json
 from tests.unit.ui.api.conftest import Api
@@ -17,6 +18,7 @@ def without_use(token: Json) -> Json:
 
 
 async def test_a_token_works_until_it_is_revoked(api: Api) -> None:
+    await api.call("POST", "/principals", 201, json={"name": "ci", "role": "editor"})
     made = await api.call("POST", "/tokens", 201, json={"name": "ci"})
     token = made.pop("token")
     assert token.startswith(f"stp_{made['token_id']}_")
@@ -33,6 +35,7 @@ async def test_a_token_works_until_it_is_revoked(api: Api) -> None:
 
 
 async def test_neither_half_of_a_token_opens_anything(api: Api) -> None:
+    await api.call("POST", "/principals", 201, json={"name": "ci", "role": "editor"})
     token = (await api.call("POST", "/tokens", 201, json={"name": "ci"}))["token"]
     for wrong in (token[:-1], token[:-1] + ("x" if token[-1] != "x" else "y"), token.upper(), token.split("_", 2)[2]):
         assert await status_with(api, wrong) == 401
@@ -40,9 +43,10 @@ async def test_neither_half_of_a_token_opens_anything(api: Api) -> None:
 
 
 async def test_a_token_expires(api: Api) -> None:
-    now = datetime.now(UTC)
+    await api.call("POST", "/principals", 201, json={"name": "ci", "role": "editor"})
+    store, now = api.serving._store, datetime.now(UTC)
     for expires_at, status in ((now - timedelta(seconds=1), 401), (now + timedelta(hours=1), 200)):
-        issued = await issue(api.serving._store, principal="ci", workspace="default", expires_at=expires_at)
+        issued = await issue(store, await store.principals.find("ci"), TokenScope(expires_at=expires_at))
         assert await status_with(api, issued.text) == status
     later = {"name": "ci", "expires_at": "2130-01-01T01:00:00+01:00"}
     assert (await api.call("POST", "/tokens", 201, json=later))["expires_at"] == "2130-01-01T00:00:00Z"
