@@ -99,6 +99,7 @@ SERVING: Final[Who] = {
     "take_events": EDIT,
     "readiness": OPEN,
     "metrics": HERE,
+    "trace": OPEN,
     "requested": OPEN,
 }
 

@@ -139,7 +139,7 @@ async def test_what_is_another_workspaces_is_unknown(api: Api) -> None:
     # Nothing of it has changed.
     assert (await here.flow("leaves")).state == "enabled"
     assert (await here.principal("ann")).role == "editor"
-    assert [one.decision for one in await here.approvals(run=None, undecided=False)] == [None]
+    assert [one.decision for one in (await here.approvals(run=None, undecided=False)).items] == [None]
 
 
 async def _fill(api: Api, here: Service) -> dict[str, str]:
@@ -152,7 +152,7 @@ async def _fill(api: Api, here: Service) -> dict[str, str]:
     assert answer.status_code == 202
     run = await api.until(f"/runs/{answer.json()['run']}", lambda run: run["status"] == "waiting")
     (left,) = await here.run_artifacts(run["run_id"])
-    (asked,) = await here.approvals(run=None, undecided=True)
+    (asked,) = (await here.approvals(run=None, undecided=True)).items
     return {
         "run": run["run_id"],
         "artifact": left.id,
