@@ -58,7 +58,14 @@ _ALLOWED: Mapping[Role, frozenset[Action]] = {
     "admin": frozenset(ACTIONS),
 }
 OF_INSTALLATION: Final[frozenset[Action]] = frozenset(
-    {"runs.remove", "workspaces.read", "workspaces.change", "installation.watch", "installation.examine"}
+    {
+        "runs.remove",
+        "secrets.rotate",
+        "workspaces.read",
+        "workspaces.change",
+        "installation.watch",
+        "installation.examine",
+    }
 )
 """What concerns all workspaces, so that only who is of the default one may do it."""
 

@@ -14,7 +14,7 @@ class SecretUseCases(Acting):
         return await (await self._parts.secrets()).put(self._workspace, name, value)
 
     async def rotate_secret(self, name: str, value: str, *, overlap: float) -> SecretSummary:
-        self._may("secrets.rotate")
+        self._may("secrets.change")
         return await (await self._parts.secrets()).rotate(self._workspace, name, value, overlap=overlap)
 
     async def rotate_secret_key(self, *, prepare: bool) -> KeyRotation:

@@ -13,6 +13,7 @@ _RUN: Final[dict[str, Json]] = {
     "run_id": RUN_ID,
     "flow": "greet",
     "status": "succeeded",
+    "principal": "ci",
     "trigger": {"kind": "api", "principal": "ci"},
     "error": None,
     "parent_id": None,
@@ -98,11 +99,16 @@ _TOKEN: Final[dict[str, Json]] = {
     "name": "ci",
     "role": "admin",
     "workspace": "default",
+    "scopes": ["runs.*", "flows.read"],
+    "only_flows": ["reports_*"],
     "created_at": _CAME,
     "expires_at": "2030-01-01T00:00:00Z",
     "revoked_at": None,
+    "disabled_at": None,
     "last_used_at": None,
 }
+_GRANTS: Final[dict[str, Json]] = {"tools": ["workspace.*"], "flows": ["reports_*"]}
+_WORKSPACE: Final[dict[str, Json]] = {"name": "ops", "created_at": _CAME}
 
 EXAMPLES: Final[Mapping[str, Json]] = {
     "FlowIn": {"text": FLOW_TEXT, "files": {}},
@@ -113,7 +119,11 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "ExecuteIn": {"language": "python", "code": 'return sum(inputs["n"])', "inputs": {"n": [1, 2, 3]}},
     "ExecuteImageIn": {"image": "alpine:3.22", "command": "echo $INPUT_WHO", "inputs": {"who": "world"}},
     "PruneIn": {"older_than": "30d", "dry_run": True},
-    "TokenIn": {"name": "ci", "expires_at": "2030-01-01T00:00:00Z"},
+    "TokenIn": {"name": "ci", "scopes": ["runs.*"], "expires_at": "2030-01-01T00:00:00Z"},
+    "GrantsIn": _GRANTS,
+    "PrincipalIn": {"name": "ci", "role": "editor", "kind": "service", **_GRANTS},
+    "RoleIn": {"role": "approver"},
+    "WorkspaceIn": {"name": "ops", "admin": "ann"},
     "DecideIn": {"comment": "looks good", "values": {}},
     "SecretIn": {"value": "not-a-real-secret"},
     "RunOut": _RUN,
@@ -189,6 +199,18 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     },
     "SecretOut": {"name": "hook_key", "versions": 1, "created_at": _CAME, "updated_at": _CAME, "last_used_at": None},
     "DeletedOut": {"deleted": 1},
+    "PrincipalOut": {
+        "name": "ci",
+        "workspace": "default",
+        "kind": "service",
+        "role": "editor",
+        "enabled": True,
+        "created_at": _CAME,
+        "disabled_at": None,
+        "grants": [{"kind": "tool", "pattern": "workspace.*", "granted_by": "admin", "granted_at": _CAME}],
+    },
+    "WorkspaceOut": _WORKSPACE,
+    "MadeWorkspaceOut": {**_WORKSPACE, "token": {**_TOKEN, "name": "ann", "token": "stp_k3j9x0q2m5zt_…"}},
     "TokenOut": _TOKEN,
     "IssuedTokenOut": {**_TOKEN, "token": "stp_k3j9x0q2m5zt_…"},
     "FlowOut": {

@@ -35,7 +35,7 @@ async def test_beginnings_and_ends_are_told_once_and_lines_know_their_step(
     caplog.set_level(logging.INFO, "stepbox.runs")
     made = engine(fails=fails, noisy=noisy)
     plan = await made.runs.plan(made.load(FLOW), {}, Flows({}), workspace="default")
-    run = (await made.runs.run(plan, observer=RunLog(), trigger={})).run
+    run = (await made.runs.run(plan, observer=RunLog(), trigger={}, principal=made.principal)).run
     assert run.status is RunStatus.WAITING
     (asked,) = await made.store.approvals.list()
     await made.store.approvals.decide(asked.id, "approved", by="me")

@@ -16,7 +16,9 @@ from engine.principals import GrantPatterns
 from engine.progress import NoObserver
 from engine.records import Run
 from engine.report import RunReport
+from engine.requests import AnsweredRequest
 from engine.service import FlowText, Service, Snippet
+from engine.trace_context import TraceContext
 from flows.definition import Definition
 from flows.errors import StepboxError
 from flows.values import RunStatus
@@ -86,7 +88,11 @@ class NoServing(LocalServing):
     def service(self, principal: Principal = PEOPLE["viewer"]) -> Service:
         return service_of(principal)
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+    def trace(self, traceparent: str | None) -> TraceContext | None:
+        del traceparent
+        return None
+
+    def requested(self, request: AnsweredRequest) -> None:
         """Not counted."""
 
 

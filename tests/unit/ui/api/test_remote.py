@@ -167,7 +167,7 @@ async def test_workspaces_are_told_and_changed_as_they_are_here(api: Api) -> Non
         with pytest.raises(StepboxError) as refused:
             await service.delete_workspace("default")
         assert refused.value.code == "workspace_in_use"
-    await ops.set_secret("key", "value", keep_old=False)
+    await ops.set_secret("key", "value")
     with pytest.raises(StepboxError, match="it has 1 secret") as refused:
         await there.delete_workspace("ops")
     await ops.delete_secret("key", old_only=False)

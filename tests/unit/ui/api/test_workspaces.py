@@ -139,20 +139,20 @@ async def test_what_is_another_workspaces_is_unknown(api: Api) -> None:
     # Nothing of it has changed.
     assert (await here.flow("leaves")).state == "enabled"
     assert (await here.principal("ann")).role == "editor"
-    assert [one.decision for one in await here.approvals(run=None, undecided=False)] == [None]
+    assert [one.decision for one in (await here.approvals(run=None, undecided=False)).items] == [None]
 
 
 async def _fill(api: Api, here: Service) -> dict[str, str]:
     """One of each in the default workspace."""
     await here.apply([text(LEAVES)])
-    await here.set_secret("key", "value", keep_old=False)
+    await here.set_secret("key", "value")
     await here.create_principal("ann", role="editor")
     token = (await here.create_token("ann")).record
     answer = await api.client.post("/hooks/leaves", json={})
     assert answer.status_code == 202
     run = await api.until(f"/runs/{answer.json()['run']}", lambda run: run["status"] == "waiting")
     (left,) = await here.run_artifacts(run["run_id"])
-    (asked,) = await here.approvals(run=None, undecided=True)
+    (asked,) = (await here.approvals(run=None, undecided=True)).items
     return {
         "run": run["run_id"],
         "artifact": left.id,
