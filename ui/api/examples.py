@@ -126,6 +126,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "WorkspaceIn": {"name": "ops", "admin": "ann"},
     "DecideIn": {"comment": "looks good", "values": {}},
     "SecretIn": {"value": "not-a-real-secret"},
+    "RotationIn": {"value": "not-a-real-secret", "overlap": "24h"},
+    "KeyRotationIn": {"prepare": False},
     "RunOut": _RUN,
     "RunDetailOut": {**_RUN, "inputs": {"who": "world"}, "output": "hello world", "steps": {"hello": _STEP}},
     "ResumedOut": {**_RUN, "status": "running", "ended_at": None, "duration_ms": None, "position": "12-1764039124000"},
@@ -197,7 +199,19 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             }
         ]
     },
-    "SecretOut": {"name": "hook_key", "versions": 1, "created_at": _CAME, "updated_at": _CAME, "last_used_at": None},
+    "SecretOut": {
+        "name": "hook_key",
+        "versions": 2,
+        "old_until": _ENDED,
+        "created_at": _CAME,
+        "updated_at": _CAME,
+        "last_used_at": None,
+    },
+    "KeyRotationOut": {
+        "key_id": "0123456789abcdef",
+        "resealed": 3,
+        "kept": ["/var/lib/stepbox/secret.key.fedcba9876543210"],
+    },
     "DeletedOut": {"deleted": 1},
     "PrincipalOut": {
         "name": "ci",

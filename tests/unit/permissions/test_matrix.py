@@ -33,6 +33,8 @@ BODIES: dict[str, Json] = {
     "reject": {},
     "sendEvents": {"specversion": "1.0", "id": "1", "source": "/x", "type": "x"},
     "setSecret": {"value": "x"},
+    "rotateSecret": {"value": "x"},
+    "rotateSecretKey": {},
     "createToken": {"name": "ann"},
     "createPrincipal": {"name": "ann", "role": "viewer"},
     "setRole": {"role": "viewer"},

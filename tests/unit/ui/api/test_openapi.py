@@ -64,6 +64,8 @@ ROUTES: Mapping[str, str] = {
     "secrets": "listSecrets",
     "set_role": "setRole",
     "set_secret": "setSecret",
+    "rotate_secret": "rotateSecret",
+    "rotate_secret_key": "rotateSecretKey",
     "start": "startRun",
     "start_retry": "retryRun",
     "tokens": "listTokens",
