@@ -11,6 +11,7 @@ from engine.execution import Execution, RunOutcome
 from engine.intake.receiver import Receiver
 from engine.language import Language
 from engine.orchestrator.environment import prepare
+from engine.policies import Policies
 from engine.progress import NoObserver, Observer
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
@@ -54,6 +55,7 @@ class Parts:
         self._opening = asyncio.Lock()
         self._open_store: Store | None = None
         self._secrets: Secrets | None = None
+        self.policies = Policies(self.store)
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
     async def close(self) -> None:

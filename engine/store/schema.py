@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from engine.store import (  # noqa: F401 - their tables are the metadata's
     approval_table,
+    policy_table,
     principal_tables,
     secret_tables,
     wait_table,
@@ -38,6 +39,7 @@ REVISIONS: Final = (
     "0016",
     "0017",
     "0019",
+    "0018",
 )
 HEAD: Final = REVISIONS[-1]
 

@@ -20,6 +20,7 @@ from engine.store.flows import Flows
 from engine.store.held import Held
 from engine.store.leases import Leases
 from engine.store.logs import Logs
+from engine.store.policies import StoredPolicies
 from engine.store.principals import Principals
 from engine.store.retention import Retention
 from engine.store.runs import Runs
@@ -40,7 +41,7 @@ class Store:
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
     ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
     (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
-    (encrypted), ``events`` (what came in, and what became of it), ``held`` (what of that waits to be released),
+    (encrypted), ``policies`` (of workspaces), ``events`` (what came in, and what became of it), ``held`` (what of that waits to be released),
     ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the workspaces' documents, tasks and
     files) and ``retention`` (what removes the old).
     """
@@ -61,6 +62,7 @@ class Store:
         self.egress = Egress(database, self.engine)
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)
+        self.policies = StoredPolicies(database)
         self.events = Events(database)
         self.held = Held(database)
         self.start_keys = StartKeys(database)
