@@ -18,6 +18,7 @@ from engine.asking import Asking
 from engine.cancellation import Interruption
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
+from engine.policies import InForce, Policies
 from engine.policy import require_acting
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
 from engine.records import LOCAL, LogLine, Run, StepRun, step_label
@@ -52,6 +53,7 @@ from flows.errors import StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
 from flows.values import Json, StepStatus
+from steps.ceilings import Ceilings
 from steps.code import CodeStep, SandboxConfig
 from steps.masking import Mask
 from steps.secret_names import secrets_of
@@ -101,6 +103,7 @@ class Attempts:
         run: Run,
         store: Store,
         executors: Mapping[type[StepConfig], StepExecutor],
+        policies: Policies,
         tools: ToolCaller,
         logbook: Logbook,
         observer: Observer,
@@ -113,6 +116,7 @@ class Attempts:
         self.run = run
         self.store = store
         self.executors = executors
+        self.policies = policies
         self.tools = tools
         self.logbook = logbook
         self.observer = observer
@@ -127,7 +131,8 @@ class Attempts:
 
     def expect(self, step: StepConfig, count: int) -> None:
         """Say that a step is about to be executed this many times."""
-        self.executors[type(step)].expect(step, count)
+        ceilings = self.policies.known(self.run.workspace).ceilings
+        self.executors[type(step)].expect(ceilings.bounded(step), count)
 
     async def require_acting(self) -> None:
         """Raise :class:`engine.policy.ForbiddenError` where the one whom the run acts for may not have it go on."""
@@ -214,13 +219,16 @@ class Work:
         owner = self._attempts
         self.tool_calls, self.last, self.outcome = 0, None, None
         owner.begun[self.step.id] = self
-        row = await owner.store.steps.start(owner.run.id, self.step.id, attempt=self.made, item=self.item)
+        in_force = await owner.policies.in_force(owner.run.workspace)
+        row = await owner.store.steps.start(
+            owner.run.id, self.step.id, attempt=self.made, item=self.item, policy=in_force.number
+        )
         owner.observer.notice(AttemptStarted(attempt=row))
         clock = asyncio.get_running_loop().time
         began = clock()
         with Interruption() as interruption:
             try:
-                result = await self._execute()
+                result = await self._execute(in_force)
             except asyncio.CancelledError as problem:
                 interruption.came_with(problem)
                 result = self._cut_off()
@@ -271,27 +279,29 @@ class Work:
             self.outcome = result
             owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
 
-    async def _execute(self) -> StepResult:
+    async def _execute(self, in_force: InForce) -> StepResult:
         origin = self._origin()
         try:
             given = await self._attempts.secrets.given_to(self.step)
         except StepboxError as problem:
             return unsuccessful(problem)
         call = Call(self._attempts, self, origin, given)
-        result = await self._try(call)
+        result = await self._try(call, in_force.ceilings)
         if result.status is StepStatus.TIMED_OUT and call.asking.waits is not None:
             result = replace(call.asking.waits, isolation=result.isolation)
         return result if given.mask is None else masked_result(result, given.mask)
 
-    async def _try(self, call: "Call") -> StepResult:
+    async def _try(self, call: "Call", ceilings: Ceilings) -> StepResult:
         step = self.step
         executor = self._attempts.executors[type(step)]
         deadline = asyncio.timeout(step.timeout)
         try:
             async with deadline:
                 await self._attempts.require_acting()
+                if (refusal := ceilings.refusal(step, executor.isolation)) is not None:
+                    return replace(unsuccessful(refusal), isolation=executor.isolation)
                 call.asking.stop = lambda: deadline.reschedule(asyncio.get_running_loop().time())
-                return await executor.execute(step, call)
+                return await executor.execute(ceilings.bounded(step), call)
         except LeaseLostError:
             raise
         except StepboxError as problem:
@@ -346,6 +356,10 @@ class Call:
             attempt=work.made,
             one_call=isinstance(work.step, ToolStep),
         )
+
+    @property
+    def workspace(self) -> str:
+        return self._attempts.run.workspace
 
     @property
     def run_id(self) -> str:

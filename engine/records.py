@@ -160,6 +160,8 @@ class StepRun:
     """The image that its code ran in, by digest; None where there was none."""
     started_at: datetime
     ended_at: datetime | None = None
+    policy: int | None = None
+    """The number of the workspace's policy that the attempt began under; None where nothing was executed."""
 
     @property
     def label(self) -> str:

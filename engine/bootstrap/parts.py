@@ -149,6 +149,7 @@ class Parts:
             "min_isolation": isolation.min_isolation,
             "internal": network.internal,
             "ca_file": network.ca_file,
+            "rules": self.policies,
         }
         code = CodeExecutor(sandboxes, **given)
         executors: dict[type[StepConfig], StepExecutor] = {
@@ -170,7 +171,7 @@ class Parts:
             runtime=isolation.runtime,
             events=Emission(store=store, language=self.language, receiver=lambda: self.receiver),
         )
-        tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
+        tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store, policies=self.policies)
         observer: Observer = RunLog() if self._lasting else NoObserver()
         return Runs(
             store=store,
@@ -180,6 +181,7 @@ class Parts:
             driver=driver,
             traces=traces,
             observer=observer,
+            policies=self.policies,
         )
 
 

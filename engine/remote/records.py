@@ -65,6 +65,7 @@ def attempt(run_id: str, one: Document) -> StepRun:
         egress=one["egress"],
         peak_memory=one["peak_memory"],
         image=one["image"],
+        policy=one["policy"],
         started_at=_at(one["started_at"]),
         ended_at=_time(one["ended_at"]),
     )

@@ -79,12 +79,14 @@ class Steps:
         self._database = database
         self._engine = engine
 
-    async def start(self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None) -> StepRun:
-        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0.
+    async def start(
+        self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None, policy: int | None = None
+    ) -> StepRun:
+        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0; ``policy`` is the one in force.
 
         Where the caller is cancelled meanwhile, so is the attempt: nobody else knows of it.
         """
-        step = _begun(run_id, step_id, attempt, item)
+        step = replace(_begun(run_id, step_id, attempt, item), policy=policy)
         try:
             await self.add(step)
         except asyncio.CancelledError:
@@ -231,6 +233,7 @@ def _values(step: StepRun, engine: str) -> dict[str, Any]:
         **_outcome(step),
         "started_at": step.started_at,
         "ended_at": step.ended_at,
+        "policy": step.policy,
     }
 
 
@@ -301,4 +304,5 @@ def _step(row: Row[Any]) -> StepRun:
         image=row.image,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        policy=row.policy,
     )

@@ -41,9 +41,9 @@ class Store:
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
     ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
     (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
-    (encrypted), ``policies`` (of workspaces), ``events`` (what came in, and what became of it), ``held`` (what of that waits to be released),
-    ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the workspaces' documents, tasks and
-    files) and ``retention`` (what removes the old).
+    (encrypted), ``policies`` (of workspaces), ``events`` (what came in, and what became of it), ``held`` (what of that
+    waits to be released), ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the workspaces'
+    documents, tasks and files) and ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
