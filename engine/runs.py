@@ -13,6 +13,7 @@ from engine import log_context, trace_context
 from engine.artifacts import of_event
 from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
+from engine.code_slots import CodeSlots
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
@@ -87,9 +88,11 @@ class Runs:
         traces: Traces | None = None,
         observer: Observer | None = None,
         policies: Policies | None = None,
+        code_slots: CodeSlots | None = None,
     ) -> None:
         """``observer`` sees what happens in all runs, those of subflows too; so do ``traces``."""
         self.policies = policies or Policies.of(store)
+        self._code_slots = code_slots or CodeSlots(store, self.policies)
         self._store = store
         self._executors = executors
         self._tools = tools
@@ -456,6 +459,7 @@ class Runs:
             store=self._store,
             executors=self._executors,
             policies=self.policies,
+            code_slots=self._code_slots,
             tools=self._tools,
             logbook=Logbook(self._store),
             observer=observer,

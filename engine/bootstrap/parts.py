@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from engine.cancellation import Interruption
+from engine.code_slots import CodeSlots
 from engine.emission import Emission
 from engine.execution import Execution, RunOutcome
 from engine.intake.receiver import Receiver
@@ -56,6 +57,7 @@ class Parts:
         self._open_store: Store | None = None
         self._secrets: Secrets | None = None
         self.policies = Policies(self.store)
+        self._code_slots: CodeSlots | None = None
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
     async def close(self) -> None:
@@ -173,6 +175,7 @@ class Parts:
         )
         tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store, policies=self.policies)
         observer: Observer = RunLog() if self._lasting else NoObserver()
+        self._code_slots = self._code_slots or CodeSlots(store, self.policies)
         return Runs(
             store=store,
             executors=executors,
@@ -182,6 +185,7 @@ class Parts:
             traces=traces,
             observer=observer,
             policies=self.policies,
+            code_slots=self._code_slots,
         )
 
 

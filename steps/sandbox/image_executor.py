@@ -74,7 +74,11 @@ class ImageExecutor(CodeExecutor):
         return await self._result(step, held_to(self._job(step, call.inputs, command, network), ceilings), call)
 
     def _job(
-        self, step: ImageStep, inputs: Mapping[str, Json], command: ContainerCommand, network: Network | None
+        self,
+        step: ImageStep,
+        inputs: Mapping[str, Json],
+        command: ContainerCommand,
+        network: Network | None = None,
     ) -> Job:
         return Job(
             language="shell",

@@ -307,6 +307,8 @@ class StepOut(_Out):
     tool_calls: int
     egress: int
     artifacts: list[ArtifactOut]
+    queued: int = 0
+    """Attempts, one or those of items, whose code waits for one of the workspace's slots."""
 
 
 class AttemptOut(_Out):
@@ -329,6 +331,8 @@ class AttemptOut(_Out):
     peak_memory: int | None
     policy: int | None
     """The number of the workspace's policy that it began under; null where nothing was executed."""
+    queued: bool
+    """Whether its code waits for one of the workspace's slots."""
     started_at: datetime
     ended_at: datetime | None
 
