@@ -22,7 +22,7 @@ from steps.sandbox.owner import is_dead
 _STEP = StepRunTable.__table__.alias("code")
 _RUN = RunTable.__table__.alias("code_run")
 # Written out, not bound: only so can a planner prove that the partial index has all of these.
-_RUNNING = literal_column(f"'{StepStatus.RUNNING.value}'")
+_RUNNING: ColumnElement[str] = literal_column(f"'{StepStatus.RUNNING.value}'")
 _GOES_ON = (_STEP.c.status == _RUNNING) & _STEP.c.code_workspace.is_not(None)
 _NOW = bindparam("now", type_=UtcDateTime())
 _OWNED = _STEP.join(_RUN, _RUN.c.id == _STEP.c.run_id)
