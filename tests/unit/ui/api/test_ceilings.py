@@ -7,7 +7,7 @@ import pytest
 from engine.progress import NoObserver
 from engine.service import FlowText, Snippet
 from flows.errors import StepboxError
-from tests.unit.ui.api.conftest import Api
+from tests.unit.ui.api.conftest import QUICK, SLOW, Api
 from tests.unit.ui.api.test_remote import remote
 
 ABOVE = """\
@@ -63,3 +63,20 @@ async def test_code_by_itself_is_held_to_the_policy(api: Api) -> None:
     done = await service.execute(Snippet(language="shell", code="echo 1"), NoObserver())
     assert done.status == "succeeded"
     await service.close()
+
+
+async def test_code_that_queues_is_seen(api: Api) -> None:
+    await api.call("PUT", "/policy", json={"policy": {"concurrent_code": 1}})
+    for text in (SLOW, QUICK):
+        await api.put(text)
+    slow = await api.call("POST", "/flows/slow/runs", 202, json={"inputs": {}})
+    await api.until(f"/runs/{slow['run_id']}/steps", lambda found: bool(found["items"]))
+    quick = await api.call("POST", "/flows/quick/runs", 202, json={"inputs": {}})
+    path = f"/runs/{quick['run_id']}"
+    (waits,) = (await api.until(f"{path}/steps", lambda found: bool(found["items"])))["items"]
+    assert (waits["status"], waits["queued"], waits["policy"]) == ("running", True, 1)
+    assert (await api.call("GET", path))["steps"]["one"]["queued"] == 1
+    assert "stepbox_code_waiting 1.0" in (await api.client.get("/metrics")).text
+    await api.call("POST", f"/runs/{slow['run_id']}/cancel", 202)
+    ended = await api.until(path, lambda found: found["status"] == "succeeded")
+    assert ended["steps"]["one"]["queued"] == 0
