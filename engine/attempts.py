@@ -16,10 +16,12 @@ from engine import log_context, trace_context
 from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of, of_event
 from engine.asking import Asking
 from engine.cancellation import Interruption
+from engine.code_slots import CodeSlots
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
+from engine.policies import InForce, Policies
 from engine.policy import require_acting
-from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
+from engine.progress import AttemptEnded, AttemptStarted, CodeAdmitted, LineLogged, Observer
 from engine.records import LOCAL, LogLine, Run, StepRun, step_label
 from engine.run_secrets import (
     Given,
@@ -32,6 +34,7 @@ from engine.run_secrets import (
 )
 from engine.step_inputs import Inputs
 from engine.store import Store
+from engine.store.code_slots import CodeSlot
 from engine.store.errors import LeaseLostError, StoreError
 from engine.store.leases import ENGINE_ENDED
 from engine.tool_calls import Caller, ToolCaller
@@ -52,6 +55,7 @@ from flows.errors import StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
 from flows.values import Json, StepStatus
+from steps.ceilings import Ceilings
 from steps.code import CodeStep, SandboxConfig
 from steps.masking import Mask
 from steps.secret_names import secrets_of
@@ -101,6 +105,8 @@ class Attempts:
         run: Run,
         store: Store,
         executors: Mapping[type[StepConfig], StepExecutor],
+        policies: Policies,
+        code_slots: CodeSlots,
         tools: ToolCaller,
         logbook: Logbook,
         observer: Observer,
@@ -113,6 +119,8 @@ class Attempts:
         self.run = run
         self.store = store
         self.executors = executors
+        self.policies = policies
+        self.code_slots = code_slots
         self.tools = tools
         self.logbook = logbook
         self.observer = observer
@@ -127,7 +135,8 @@ class Attempts:
 
     def expect(self, step: StepConfig, count: int) -> None:
         """Say that a step is about to be executed this many times."""
-        self.executors[type(step)].expect(step, count)
+        ceilings = self.policies.known(self.run.workspace).ceilings
+        self.executors[type(step)].expect(ceilings.bounded(step), count)
 
     async def require_acting(self) -> None:
         """Raise :class:`engine.policy.ForbiddenError` where the one whom the run acts for may not have it go on."""
@@ -214,13 +223,21 @@ class Work:
         owner = self._attempts
         self.tool_calls, self.last, self.outcome = 0, None, None
         owner.begun[self.step.id] = self
-        row = await owner.store.steps.start(owner.run.id, self.step.id, attempt=self.made, item=self.item)
+        in_force = await owner.policies.in_force(owner.run.workspace)
+        row = await owner.store.steps.start(
+            owner.run.id,
+            self.step.id,
+            attempt=self.made,
+            item=self.item,
+            policy=in_force.number,
+            code=_slot(self.step, owner.run.workspace, in_force),
+        )
         owner.observer.notice(AttemptStarted(attempt=row))
         clock = asyncio.get_running_loop().time
         began = clock()
         with Interruption() as interruption:
             try:
-                result = await self._execute()
+                result = await self._execute(row, in_force.ceilings)
             except asyncio.CancelledError as problem:
                 interruption.came_with(problem)
                 result = self._cut_off()
@@ -267,31 +284,37 @@ class Work:
             except StoreError:
                 _log.warning("lines of run %s could not be written yet", owner.run.id, exc_info=True)
             await interruption.after(owner.store.steps.finish(row.id, result))
+            if row.code_workspace is not None:
+                owner.code_slots.freed(row.code_workspace)
             self.last = row.ended(result, datetime.now(UTC))
             self.outcome = result
             owner.observer.notice(AttemptEnded(attempt=self.last, retrying=self.worth_retrying(result)))
 
-    async def _execute(self) -> StepResult:
+    async def _execute(self, row: StepRun, ceilings: Ceilings) -> StepResult:
         origin = self._origin()
         try:
             given = await self._attempts.secrets.given_to(self.step)
         except StepboxError as problem:
             return unsuccessful(problem)
         call = Call(self._attempts, self, origin, given)
-        result = await self._try(call)
+        result = await self._try(call, row, ceilings)
         if result.status is StepStatus.TIMED_OUT and call.asking.waits is not None:
             result = replace(call.asking.waits, isolation=result.isolation)
         return result if given.mask is None else masked_result(result, given.mask)
 
-    async def _try(self, call: "Call") -> StepResult:
+    async def _try(self, call: "Call", row: StepRun, ceilings: Ceilings) -> StepResult:
         step = self.step
         executor = self._attempts.executors[type(step)]
         deadline = asyncio.timeout(step.timeout)
         try:
             async with deadline:
+                if row.queued:
+                    ceilings = await self._admitted(row)
                 await self._attempts.require_acting()
+                if (refusal := ceilings.refusal(step, executor.isolation)) is not None:
+                    return replace(unsuccessful(refusal), isolation=executor.isolation)
                 call.asking.stop = lambda: deadline.reschedule(asyncio.get_running_loop().time())
-                return await executor.execute(step, call)
+                return await executor.execute(ceilings.bounded(step), call)
         except LeaseLostError:
             raise
         except StepboxError as problem:
@@ -308,6 +331,13 @@ class Work:
         finally:
             call.asking.stop = None
             call.artifacts.close()
+
+    async def _admitted(self, row: StepRun) -> Ceilings:
+        """Wait for a slot for the attempt's code; gives the ceilings that hold then."""
+        owner = self._attempts
+        await owner.code_slots.wait(owner.run.workspace, row.id)
+        owner.observer.notice(CodeAdmitted(attempt=replace(row, code_began_at=datetime.now(UTC))))
+        return await owner.policies.ceilings(owner.run.workspace)
 
     def _origin(self) -> Origin:
         lost, self._just_lost = self._just_lost, ()
@@ -346,6 +376,10 @@ class Call:
             attempt=work.made,
             one_call=isinstance(work.step, ToolStep),
         )
+
+    @property
+    def workspace(self) -> str:
+        return self._attempts.run.workspace
 
     @property
     def run_id(self) -> str:
@@ -436,6 +470,13 @@ def unsuccessful(problem: StepboxError) -> StepResult:
     """An error of ours as what a step came to."""
     status = StepStatus.LIMIT_EXCEEDED if isinstance(problem, TooLargeError) else StepStatus.FAILED
     return StepResult(status=status, error=StepError.of(problem))
+
+
+def _slot(step: StepConfig, workspace: str, in_force: InForce) -> CodeSlot | None:
+    """The slot that an attempt of the step needs; None where it executes no code."""
+    if not isinstance(step, SandboxConfig):
+        return None
+    return CodeSlot(workspace=workspace, limit=in_force.policy.concurrent_code)
 
 
 def _granted(step: StepConfig) -> list[str]:

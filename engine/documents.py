@@ -99,6 +99,8 @@ def attempt_document(attempt: StepRun, *, result: bool = True) -> dict[str, Json
         **document,
         "image": attempt.image,
         "peak_memory": attempt.peak_memory,
+        "policy": attempt.policy,
+        "queued": attempt.queued,
         "started_at": attempt.started_at.isoformat(),
         "ended_at": _time(attempt.ended_at),
     }

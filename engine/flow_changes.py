@@ -48,6 +48,13 @@ async def gather(flows: Sequence[FlowText], language: Language) -> dict[str, Def
     return found
 
 
+def paths(flows: Sequence[FlowText], definitions: Mapping[str, Definition]) -> dict[str, str]:
+    """What the files of the definitions are called, by name: of those that were given."""
+    texts = {one.text: name for name, one in definitions.items()}
+    read = ((flow.text.decode(errors="replace").removeprefix("\ufeff"), flow.path) for flow in flows)
+    return {texts[text]: path for text, path in read if text in texts}
+
+
 def load(flow: FlowText, language: Language) -> Definition:
     """The definition of a flow that is handed over. Raises :class:`flows.errors.InvalidFlowError`."""
     if flow.directory is None:

@@ -54,7 +54,7 @@ class Position:
 async def follow(store: Store, feed: Feed, run_id: str, start: Position) -> AsyncIterator[RunEvent]:
     """Everything from a position on, until the run has ended."""
     line, latest = start.line, start.attempts
-    told: dict[str, StepStatus] = {}
+    told: dict[str, tuple[StepStatus, bool]] = {}
     status: RunStatus | None = None
     if start.ended:
         return
@@ -70,17 +70,17 @@ async def follow(store: Store, feed: Feed, run_id: str, start: Position) -> Asyn
             changed = [
                 attempt
                 for attempt in await store.steps.changed(run_id, max(latest - LATE, _BEGINNING))
-                if told.get(attempt.id) is not attempt.status
+                if told.get(attempt.id) != (attempt.status, attempt.queued)
             ]
             begun, rest = _in_order(changed)
             for attempt in begun:
-                told[attempt.id], latest = attempt.status, max(latest, _time_of(attempt))
+                told[attempt.id], latest = (attempt.status, attempt.queued), max(latest, _time_of(attempt))
                 yield RunEvent(position=str(Position(line=line, attempts=latest)), what=attempt)
             async for each in _lines(store, run_id, line):
                 line = each.cursor or line
                 yield RunEvent(position=str(Position(line=line, attempts=latest)), what=each)
             for attempt in rest:
-                told[attempt.id], latest = attempt.status, max(latest, _time_of(attempt))
+                told[attempt.id], latest = (attempt.status, attempt.queued), max(latest, _time_of(attempt))
                 yield RunEvent(position=str(Position(line=line, attempts=latest)), what=attempt)
             if ended:
                 yield RunEvent(position=str(Position(line=line, attempts=latest, ended=True)), what=run)

@@ -5,6 +5,7 @@ from engine.use_cases.artifacts import ArtifactUseCases
 from engine.use_cases.events import EventUseCases
 from engine.use_cases.flows import FlowUseCases
 from engine.use_cases.maintenance import MaintenanceUseCases
+from engine.use_cases.policy import PolicyUseCases
 from engine.use_cases.principals import PrincipalUseCases
 from engine.use_cases.run_records import RunRecordUseCases
 from engine.use_cases.running import RunUseCases
@@ -22,6 +23,7 @@ class LocalService(
     EventUseCases,
     SecretUseCases,
     TokenUseCases,
+    PolicyUseCases,
     PrincipalUseCases,
     WorkspaceUseCases,
     MaintenanceUseCases,

@@ -172,6 +172,7 @@ class LocalServing:
         deliveries = await self._store.events.counts(*unfinished)
         for each in unfinished:
             self._metrics.deliveries_now(each, deliveries.get(each, 0))
+        self._metrics.code_waiting.set(await self._store.code_slots.waiting())
         return self._metrics.text()
 
     def trace(self, traceparent: str | None) -> TraceContext | None:

@@ -54,6 +54,9 @@ class Metrics:
             ("status",),
             registry=registry,
         )
+        self.code_waiting = Gauge(
+            "stepbox_code_waiting", "Attempts whose code waits for a slot of its workspace.", registry=registry
+        )
         for name, (meaning, read) in gauges.items():
             Gauge(name, meaning, registry=registry).set_function(read)
 

@@ -12,6 +12,7 @@ from flows.errors import InvalidCallError, RefusedError
 from flows.inputs import validate_inputs
 from flows.model import StepConfig
 from flows.values import Json
+from steps.ceilings import Ceilings
 from steps.subflow import SubflowStep
 
 MAX_DEPTH = 10
@@ -56,12 +57,18 @@ class Planner:
         self._given = given
 
     async def plan(
-        self, definition: Definition, given: Mapping[str, Json], source: FlowSource, *, workspace: str
+        self,
+        definition: Definition,
+        given: Mapping[str, Json],
+        source: FlowSource,
+        *,
+        workspace: str,
+        ceilings: Ceilings,
     ) -> Plan:
-        """The plan of a flow; raises as :meth:`engine.runs.Runs.plan`."""
+        """The plan of a flow in a workspace with these ceilings; raises as :meth:`engine.runs.Runs.plan`."""
         inputs = validate_inputs(definition.flow, given)
         subflows: dict[str, Definition] = {}
-        await self._check(definition, source, subflows, {}, (definition.flow.flow,))
+        await self._check(definition, source, subflows, {}, (definition.flow.flow,), ceilings=ceilings)
         for name in sorted(frozenset[str]().union(*map(secrets_named, (definition, *subflows.values())))):
             await self._given(workspace, name)
         return Plan(definition=definition, inputs=inputs, subflows=subflows)
@@ -73,6 +80,8 @@ class Planner:
         found: dict[str, Definition],
         depths: dict[str, int],
         chain: tuple[str, ...],
+        *,
+        ceilings: Ceilings,
     ) -> None:
         """Check a flow at the end of a chain of subflows; again only where it is deeper than the last time."""
         if depths.get(definition.flow.flow, 0) >= len(chain):
@@ -81,7 +90,7 @@ class Planner:
         if len(chain) > MAX_DEPTH:
             raise RecursiveFlowError(f"subflows go deeper than {MAX_DEPTH}: {' → '.join(chain)}", fix="flatten them")
         for step_id, step in definition.steps.items():
-            await self._refuse_unavailable(definition, step_id, step)
+            await self._refuse_unavailable(definition, step_id, step, ceilings)
             if not isinstance(step, SubflowStep):
                 continue
             if step.flow in chain:
@@ -97,9 +106,11 @@ class Planner:
                     )
                 found[step.flow] = subflow
             check_given(found[step.flow], step)
-            await self._check(found[step.flow], source, found, depths, (*chain, step.flow))
+            await self._check(found[step.flow], source, found, depths, (*chain, step.flow), ceilings=ceilings)
 
-    async def _refuse_unavailable(self, definition: Definition, step_id: str, step: StepConfig) -> None:
+    async def _refuse_unavailable(
+        self, definition: Definition, step_id: str, step: StepConfig, ceilings: Ceilings
+    ) -> None:
         executor = self._executors.get(type(step))
         if executor is None:
             kind = definition.kinds[step_id]
@@ -107,6 +118,6 @@ class Planner:
                 f"step '{step_id}' is of kind '{kind}', which this version of Stepbox can validate but not execute",
                 fix="leave the step out for now",
             )
-        refusal = await executor.refusal(step)
+        refusal = ceilings.refusal(step, executor.isolation) or await executor.refusal(ceilings.bounded(step))
         if refusal is not None:
             raise type(refusal)(f"step '{step_id}': {refusal.message}", fix=refusal.fix)

@@ -36,11 +36,15 @@ Action: TypeAlias = Literal[
     "workspaces.read",
     "workspaces.change",
     "installation.watch",
+    "policy.read",
+    "policy.change",
     "installation.examine",
 ]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
-_VIEWER: frozenset[Action] = frozenset({"flows.read", "runs.read", "events.read", "tokens.own", "installation.watch"})
+_VIEWER: frozenset[Action] = frozenset(
+    {"flows.read", "runs.read", "events.read", "tokens.own", "installation.watch", "policy.read"}
+)
 _EDITOR: frozenset[Action] = _VIEWER | {
     "flows.change",
     "runs.start",

@@ -25,6 +25,13 @@ class AttemptStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodeAdmitted:
+    """The code of an attempt that was queued as it began (:attr:`engine.records.StepRun.queued`) has its slot."""
+
+    attempt: StepRun
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttemptEnded:
     """An attempt of a step ended; ``retrying`` where another one follows."""
 
@@ -70,7 +77,7 @@ class Notice:
 
 
 Progress: TypeAlias = (
-    RunStarted | AttemptStarted | AttemptEnded | StepEnded | CallEnded | RunEnded | LineLogged | Notice
+    RunStarted | AttemptStarted | CodeAdmitted | AttemptEnded | StepEnded | CallEnded | RunEnded | LineLogged | Notice
 )
 
 

@@ -160,6 +160,16 @@ class StepRun:
     """The image that its code ran in, by digest; None where there was none."""
     started_at: datetime
     ended_at: datetime | None = None
+    policy: int | None = None
+    """The number of the workspace's policy that the attempt began under; None where nothing was executed."""
+    code_workspace: str | None = None
+    """The workspace whose slots for code it takes one of, since ``code_began_at``; None where it needs none."""
+    code_began_at: datetime | None = None
+
+    @property
+    def queued(self) -> bool:
+        """Whether its code waits for a slot of its workspace."""
+        return self.status is StepStatus.RUNNING and self.code_workspace is not None and self.code_began_at is None
 
     @property
     def label(self) -> str:
@@ -215,6 +225,8 @@ class StepSummary:
     egress: int
     artifacts: tuple[Artifact, ...] = ()
     """Those of its last attempt, or of each item's."""
+    queued: int = 0
+    """Attempts whose code waits for a slot: one, or as many as items."""
 
 
 @dataclass(frozen=True, kw_only=True)

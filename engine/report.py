@@ -54,8 +54,13 @@ def report(run: Run, steps: Iterable[StepSummary]) -> RunReport:
 
 
 def _summary_document(step: StepSummary) -> dict[str, Json]:
-    """A step as the JSON of DESIGN section 5; ``duration_ms`` is that of the last attempt."""
+    """A step as the JSON of DESIGN section 5; ``duration_ms`` is that of the last attempt.
+
+    ``queued`` is there where its code waits for a slot.
+    """
+    queued = {"queued": step.queued} if step.queued else {}
     return {
+        **queued,
         **step_document(step.final, step.artifacts),
         "attempts": step.attempts,
         "tool_calls": step.tool_calls,

@@ -20,7 +20,9 @@ from steps.sandbox import interpreter
 async def plan_again(runs: Runs, store: Store, language: Language, run: Run, observer: Observer) -> Plan:
     """The plan of a run by the definitions that it had begun with; raises as :meth:`engine.runs.Runs.plan`."""
     definition = await recorded_definition(store, language, run)
-    plan = await runs.plan(definition, run.inputs, RecordedFlows(store, language, run), workspace=run.workspace)
+    begun = run.status is not RunStatus.QUEUED and run.ended_at is None
+    source = RecordedFlows(store, language, run)
+    plan = await runs.plan(definition, run.inputs, source, workspace=run.workspace, begun=begun)
     await prepare_interpreter(plan, observer)
     return plan
 

@@ -13,12 +13,14 @@ from engine import log_context, trace_context
 from engine.artifacts import of_event
 from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
+from engine.code_slots import CodeSlots
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
 from engine.plans import Plan, Planner
+from engine.policies import Policies
 from engine.principal import Principal
 from engine.progress import NoObserver, Notice, Observer, Observers, RunEnded, RunStarted, Undisturbed
 from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
@@ -37,6 +39,7 @@ from flows.errors import InvalidCallError, StepboxError
 from flows.inputs import validate_inputs
 from flows.model import StepConfig
 from flows.values import Json, RunStatus, StepStatus
+from steps.ceilings import NO_CEILINGS
 from steps.sandbox.owner import is_dead
 
 _log = logging.getLogger(__name__)
@@ -84,8 +87,12 @@ class Runs:
         driver: Driver,
         traces: Traces | None = None,
         observer: Observer | None = None,
+        policies: Policies | None = None,
+        code_slots: CodeSlots | None = None,
     ) -> None:
         """``observer`` sees what happens in all runs, those of subflows too; so do ``traces``."""
+        self.policies = policies or Policies.of(store)
+        self._code_slots = code_slots or CodeSlots(store, self.policies)
         self._store = store
         self._executors = executors
         self._tools = tools
@@ -123,17 +130,26 @@ class Runs:
         self._heartbeat.look()
 
     async def plan(
-        self, definition: Definition, given: Mapping[str, Json], source: FlowSource, *, workspace: str
+        self,
+        definition: Definition,
+        given: Mapping[str, Json],
+        source: FlowSource,
+        *,
+        workspace: str,
+        begun: bool = False,
     ) -> Plan:
         """Make sure that a flow can run here, in a workspace, before anything of it does.
+
+        Of one that has ``begun`` the policy of the workspace is held against each attempt to come only.
 
         Raises:
             InvalidCallError: the inputs don't fit, or a subflow doesn't exist.
             InvalidFlowError: a subflow is not valid.
             UnknownSecretError: a step names a secret that isn't set.
-            RefusedError: a step asks for what can't be had or enforced here.
+            RefusedError: a step asks for what can't be had or enforced here, or that the policy doesn't let it have.
         """
-        return await self._planner.plan(definition, given, source, workspace=workspace)
+        ceilings = NO_CEILINGS if begun else await self.policies.ceilings(workspace)
+        return await self._planner.plan(definition, given, source, workspace=workspace, ceilings=ceilings)
 
     async def run(
         self,
@@ -156,7 +172,7 @@ class Runs:
             asyncio.CancelledError: this was cancelled, and so was the run, if it had begun. A run that somebody asked
                 to cancel is reported as it ended.
         """
-        self._expect(plan.definition, NOTHING)
+        self._expect(principal.workspace, plan.definition, NOTHING)
         version, *of_subflows = await self._store.flows.put_versions(
             principal.workspace, [plan.definition, *plan.subflows.values()]
         )
@@ -274,7 +290,7 @@ class Runs:
         if known is not None:
             beginning = self._recall(known.id, plan.definition, again=True)
         else:
-            self._expect(plan.definition, NOTHING)
+            self._expect(parent.workspace, plan.definition, NOTHING)
             started_by = {"step": origin.step_id, "item": origin.item, "attempt": origin.attempt}
             trigger = {"trigger": {"kind": "flow", "run": parent.id, **started_by}}
             (version,) = await self._store.flows.put_versions(parent.workspace, [plan.definition])
@@ -359,10 +375,11 @@ class Runs:
                 raise lost.__cause__ from None
             raise TakenOverError(lost.run_id) from None
 
-    def _expect(self, definition: Definition, past: Past) -> None:
+    def _expect(self, workspace: str, definition: Definition, past: Past) -> None:
         for step in definition.flow.steps:
             if step.for_each is None and (step.id, None) not in past.ended:
-                self._executors[type(step)].expect(step, 1)
+                ceilings = self.policies.known(workspace).ceilings
+                self._executors[type(step)].expect(ceilings.bounded(step), 1)
 
     async def _begin(
         self,
@@ -408,7 +425,7 @@ class Runs:
         """A run that another engine had begun, and that this one drives now."""
         run, attempts, left = await self._store.runs.begun(run_id)
         past = Past.of(definition, attempts, left)
-        self._expect(definition, past)
+        self._expect(run.workspace, definition, past)
         return _Begun(run=run, past=past, again=again)
 
     async def _child_of(self, parent: Run, origin: Origin) -> RunSummary | None:
@@ -441,6 +458,8 @@ class Runs:
             run=run,
             store=self._store,
             executors=self._executors,
+            policies=self.policies,
+            code_slots=self._code_slots,
             tools=self._tools,
             logbook=Logbook(self._store),
             observer=observer,

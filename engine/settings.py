@@ -113,7 +113,8 @@ class RunnerSettings(_Settings):
     min_isolation: Isolation | None = None
     """``STEPBOX_MIN_ISOLATION``: refuse to run code in anything weaker (``jail`` < ``container``)."""
     concurrency: int = Field(default=10, ge=1, le=1000)
-    """``STEPBOX_CONCURRENCY``: runs of code at once in a workspace; further ones wait."""
+    """``STEPBOX_CONCURRENCY``: runs of code at once in one process, of all workspaces; how many in a workspace, its
+    policy says."""
     ready_min: int = Field(default=1, ge=0, le=1000)
     """``STEPBOX_READY_MIN``: sandboxes that a service keeps ready for each language, whether or not steps come."""
     ready_max: int = Field(default=10, ge=0, le=1000)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from engine.asking import ApprovalRejectedError, Asking
 from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
+from engine.policies import Policies
 from engine.policy import require_tool
 from engine.progress import CallEnded, NoObserver, Observer
 from engine.records import LOCAL, ToolCall
@@ -22,6 +23,7 @@ from engine.store.errors import LeaseLostError
 from flows.contracts import StepError, ToolSpec
 from flows.errors import StepboxError
 from flows.values import Json
+from steps.ceilings import Ceilings
 from steps.masking import Mask
 from steps.tools.catalogue import ToolCatalogue
 from steps.tools.contract import InvalidArgumentsError, NotGrantedError, Tool, ToolContext, ToolError, ToolServices
@@ -70,7 +72,10 @@ _Make: TypeAlias = Callable[[], Awaitable[Json]]
 class ToolCaller:
     """Makes the calls of all runs."""
 
-    def __init__(self, *, catalogue: ToolCatalogue, services: ToolServices, store: Store) -> None:
+    def __init__(
+        self, *, catalogue: ToolCatalogue, services: ToolServices, store: Store, policies: Policies | None = None
+    ) -> None:
+        self._policies = policies or Policies.of(store)
         self._catalogue = catalogue
         self._services = services
         self._store = store
@@ -112,13 +117,14 @@ class ToolCaller:
                 arguments = shown
         self._check_arguments(tool.spec, arguments, shown)
         call = _Asked(arguments=arguments, shown=shown)
-        if tool.spec.approval == "never":
-            return await self._claim(tool, call, caller)
+        ceilings = await self._policies.ceilings(caller.workspace)
+        if tool.spec.approval == "never" and not ceilings.asks(tool.spec.name):
+            return await self._claim(tool, call, caller, ceilings)
         if caller.asking is None:
             raise NotGrantedError(f"{tool.spec.name} asks a person before each call, which can't be done here")
         subject = caller.asking.number(tool.spec.name, shown)
         try:
-            return await self._claim(tool, call, caller, subject=subject)
+            return await self._claim(tool, call, caller, ceilings, subject=subject)
         except ApprovalRejectedError:
             raise
         except StepboxError:
@@ -144,7 +150,9 @@ class ToolCaller:
                 fix="look at the tool's schema, and set the secret to a value that matches",
             ) from None
 
-    async def _claim(self, tool: Tool, asked: "_Asked", caller: Caller, *, subject: str | None = None) -> Json:
+    async def _claim(
+        self, tool: Tool, asked: "_Asked", caller: Caller, ceilings: Ceilings, *, subject: str | None = None
+    ) -> Json:
         """Give the recorded result of a call that has happened, or make it: where it has a subject, asked for."""
         arguments = asked.arguments
         claim = await caller.journal.claim(tool.spec.name, asked.shown)
@@ -173,6 +181,7 @@ class ToolCaller:
             attempt=caller.attempt,
             idempotency_key=call.idempotency_key,
             host_directories=caller.host_directories,
+            ceilings=ceilings,
         )
         make = partial(self._tried, tool, arguments, context, caller.mask)
         with _told(call, caller.observer):

@@ -307,6 +307,10 @@ class StepCall(Protocol):
     """
 
     @property
+    def workspace(self) -> str:
+        """The workspace of the run."""
+
+    @property
     def run_id(self) -> str: ...
     @property
     def step_id(self) -> str: ...

@@ -2,7 +2,7 @@
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flows.assembly import Assembly, assemble
@@ -39,6 +39,12 @@ def load(
     if problems or assembly.flow is None:
         raise InvalidFlowError(problems)
     return _definition(document, assembly, assembly.flow, files)
+
+
+def places(findings: Iterable[Finding], text: str, path: str) -> Iterator[Problem]:
+    """Findings, with paths from the whole flow on, as problems at their places in its text, which can be read."""
+    document = read_document(text)
+    return (_problem(finding, document, path) for finding in findings)
 
 
 class _Files:

@@ -226,6 +226,7 @@ async def permitted_addresses(
     if endpoint not in internal and not all(is_public(address) for address in addresses):
         raise AddressError(
             f"{endpoint} isn't on the public Internet",
-            fix=f"only the administrator can open it: STEPBOX_INTERNAL={endpoint}",
+            fix=f'only an administrator can open it: `internal: ["{endpoint}"]` in the policy of the workspace, or '
+            f"STEPBOX_INTERNAL={endpoint}",
         )
     return addresses

@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from engine.cancellation import Interruption
+from engine.code_slots import CodeSlots
 from engine.emission import Emission
 from engine.execution import Execution, RunOutcome
 from engine.intake.receiver import Receiver
 from engine.language import Language
 from engine.orchestrator.environment import prepare
+from engine.policies import Policies
 from engine.progress import NoObserver, Observer
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
@@ -54,6 +56,8 @@ class Parts:
         self._opening = asyncio.Lock()
         self._open_store: Store | None = None
         self._secrets: Secrets | None = None
+        self.policies = Policies(self.store)
+        self._code_slots: CodeSlots | None = None
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
     async def close(self) -> None:
@@ -147,6 +151,7 @@ class Parts:
             "min_isolation": isolation.min_isolation,
             "internal": network.internal,
             "ca_file": network.ca_file,
+            "rules": self.policies,
         }
         code = CodeExecutor(sandboxes, **given)
         executors: dict[type[StepConfig], StepExecutor] = {
@@ -168,8 +173,9 @@ class Parts:
             runtime=isolation.runtime,
             events=Emission(store=store, language=self.language, receiver=lambda: self.receiver),
         )
-        tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store)
+        tools = ToolCaller(catalogue=self.language.catalogue, services=services, store=store, policies=self.policies)
         observer: Observer = RunLog() if self._lasting else NoObserver()
+        self._code_slots = self._code_slots or CodeSlots(store, self.policies)
         return Runs(
             store=store,
             executors=executors,
@@ -178,6 +184,8 @@ class Parts:
             driver=driver,
             traces=traces,
             observer=observer,
+            policies=self.policies,
+            code_slots=self._code_slots,
         )
 
 

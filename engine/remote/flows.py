@@ -32,7 +32,11 @@ class FlowCalls(Calling):
         definitions = await flow_changes.gather(flows, self._language)
         if precondition is not None and not dry_run:
             return [await self._put(definitions, precondition)]
-        texts = [{"text": one.text, "files": dict(one.files)} for one in definitions.values()]
+        paths = flow_changes.paths(flows, definitions)
+        texts = [
+            {"text": one.text, "files": dict(one.files), "path": paths.get(name, f"{name}.yaml")}
+            for name, one in definitions.items()
+        ]
         done = await self._client.call("POST", "/flows", body={"flows": texts, "dry_run": dry_run})
         return [records.applied(one) for one in done["items"]]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer, RunEnded, StepEnded
+from engine.progress import AttemptEnded, AttemptStarted, CodeAdmitted, LineLogged, Observer, RunEnded, StepEnded
 from engine.records import LogLine, Run, RunSummary, StepRun
 from engine.remote import records
 from engine.remote.client import Client, ServiceUnreachableError
@@ -100,15 +100,18 @@ class _Telling:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._told: dict[str, StepStatus] = {}
+        self._told: dict[str, tuple[StepStatus, bool]] = {}
         self._failed: StepRun | None = None
 
     def tell(self, what: RunSummary | StepRun | LogLine) -> None:
         if isinstance(what, LogLine):
             self._observer.notice(LineLogged(line=what))
         elif isinstance(what, StepRun):
-            if self._told.get(what.id) is not what.status:
-                self._told[what.id] = what.status
+            before, now = self._told.get(what.id), (what.status, what.queued)
+            self._told[what.id] = now
+            if before == (StepStatus.RUNNING, True) and now == (StepStatus.RUNNING, False):
+                self._observer.notice(CodeAdmitted(attempt=what))
+            elif before is None or before[0] is not what.status:
                 self._attempt(what)
         elif what.ended_at is not None:
             self.end(what)

@@ -65,6 +65,8 @@ def attempt(run_id: str, one: Document) -> StepRun:
         egress=one["egress"],
         peak_memory=one["peak_memory"],
         image=one["image"],
+        policy=one["policy"],
+        code_workspace=_WORKSPACE if one["queued"] else None,
         started_at=_at(one["started_at"]),
         ended_at=_time(one["ended_at"]),
     )
@@ -325,6 +327,7 @@ def _step_summary(of: Run, step_id: str, one: Document) -> StepSummary:
         tool_calls=one["tool_calls"],
         egress=one["egress"],
         artifacts=tuple(Artifact(**each) for each in one["artifacts"]),
+        queued=one.get("queued", 0),
     )
 
 

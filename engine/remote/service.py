@@ -7,6 +7,7 @@ from engine.remote.approvals import ApprovalCalls
 from engine.remote.artifacts import ArtifactCalls
 from engine.remote.kept_events import EventCalls
 from engine.remote.maintenance import MaintenanceCalls
+from engine.remote.policy import PolicyCalls
 from engine.remote.principals import PrincipalCalls
 from engine.remote.running import RunCalls
 from engine.remote.secrets import SecretCalls
@@ -22,6 +23,7 @@ class RemoteService(
     SecretCalls,
     TokenCalls,
     PrincipalCalls,
+    PolicyCalls,
     WorkspaceCalls,
     MaintenanceCalls,
 ):

@@ -7,6 +7,7 @@ from engine.service.artifacts import ArtifactUseCases
 from engine.service.events import EventUseCases
 from engine.service.flows import FlowUseCases
 from engine.service.maintenance import MaintenanceUseCases
+from engine.service.policy import PolicyUseCases
 from engine.service.principals import PrincipalUseCases
 from engine.service.run_records import RunRecordUseCases
 from engine.service.running import RunUseCases
@@ -24,6 +25,7 @@ class Service(
     EventUseCases,
     SecretUseCases,
     TokenUseCases,
+    PolicyUseCases,
     PrincipalUseCases,
     WorkspaceUseCases,
     MaintenanceUseCases,

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from engine.store import (  # noqa: F401 - their tables are the metadata's
     approval_table,
+    policy_table,
     principal_tables,
     secret_tables,
     wait_table,
@@ -37,6 +38,7 @@ REVISIONS: Final = (
     "0014",
     "0016",
     "0017",
+    "0018",
     "0019",
 )
 HEAD: Final = REVISIONS[-1]

@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
 from engine.records import ArtifactRecord, StepRun, StepSummary
-from engine.store import fence
+from engine.store import code_slots, fence
 from engine.store.artifacts import add_artifacts, artifacts_of
+from engine.store.code_slots import CodeSlot
 from engine.store.database import Database
 from engine.store.errors import AlreadyFinishedError, UnknownRecordError
 from engine.store.tables import NO_ITEM, StepRunTable
@@ -23,6 +24,16 @@ from flows.values import StepStatus
 _TABLE = StepRunTable.__table__
 _THIS = _TABLE.c.id == bindparam("this")
 _INSERT = insert(_TABLE).values(run_id=fence.driven_run())
+_INSERT_CODE = {
+    dialect: insert(_TABLE)
+    .values(
+        run_id=fence.driven_run(),
+        code_workspace=bindparam("code_of"),
+        code_began_at=code_slots.begin_if_free(dialect),
+    )
+    .returning(_TABLE.c.code_began_at)
+    for dialect in ("sqlite", "postgresql")
+}
 _KEEP = insert(_TABLE)
 _FINISH = update(_TABLE).where(_THIS, _TABLE.c.status == StepStatus.RUNNING.value, fence.is_driven(_TABLE))
 _STATE = select(_TABLE.c.status, _TABLE.c.run_id).where(_THIS)
@@ -44,13 +55,19 @@ _CHANGED = (
     select(*(column for column in _TABLE.columns if column.name != "result"), null().label("result"))
     .where(
         _TABLE.c.run_id == bindparam("run"),
-        func.coalesce(_TABLE.c.ended_at, _TABLE.c.started_at) >= bindparam("since", type_=UtcDateTime()),
+        func.coalesce(_TABLE.c.ended_at, _TABLE.c.code_began_at, _TABLE.c.started_at)
+        >= bindparam("since", type_=UtcDateTime()),
     )
     .order_by(_TABLE.c.id)
 )
 _OF_STEPS = _OF_RUN.where(_TABLE.c.item == NO_ITEM)
 _EXECUTED = _TABLE.c.attempt > 0
 _WAITING = _TABLE.c.status == StepStatus.WAITING.value
+_QUEUED = (
+    (_TABLE.c.status == StepStatus.RUNNING.value)
+    & _TABLE.c.code_workspace.is_not(None)
+    & _TABLE.c.code_began_at.is_(None)
+)
 _TALLIES = (
     select(
         _TABLE.c.step_id,
@@ -60,6 +77,7 @@ _TALLIES = (
         func.sum(case((_TABLE.c.status == StepStatus.RUNNING.value, 1), else_=0)).label("running"),
         func.sum(case((_WAITING, 1), else_=0)).label("waiting"),
         func.max(case((_WAITING, _TABLE.c.id))).label("last_waiting"),
+        func.sum(case((_QUEUED, 1), else_=0)).label("queued"),
         func.sum(case((_EXECUTED, _TABLE.c.tool_calls), else_=0)).label("tool_calls"),
         func.sum(case((_EXECUTED, _TABLE.c.egress), else_=0)).label("egress"),
     )
@@ -79,18 +97,46 @@ class Steps:
         self._database = database
         self._engine = engine
 
-    async def start(self, run_id: str, step_id: str, *, attempt: int = 1, item: int | None = None) -> StepRun:
-        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0.
+    async def start(
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        attempt: int = 1,
+        item: int | None = None,
+        policy: int | None = None,
+        code: CodeSlot | None = None,
+    ) -> StepRun:
+        """Record that an attempt begins; ``attempt`` counts from 1, ``item`` from 0; ``policy`` is the one in force.
+
+        One of ``code`` has its slot at once where one is free and nobody waits, else it is queued.
 
         Where the caller is cancelled meanwhile, so is the attempt: nobody else knows of it.
         """
-        step = _begun(run_id, step_id, attempt, item)
+        step = replace(_begun(run_id, step_id, attempt, item), policy=policy)
         try:
+            if code is not None:
+                return await self._start_code(step, code)
             await self.add(step)
         except asyncio.CancelledError:
             await self.finish(step.id, _CUT_OFF)
             raise
         return step
+
+    async def _start_code(self, step: StepRun, code: CodeSlot) -> StepRun:
+        values = {**_values(step, self._engine), "code_of": code.workspace, "code_limit": code.limit}
+
+        def write(connection: Connection) -> datetime | None:
+            code_slots.lock(connection, code.workspace)
+            now = datetime.now(UTC)
+            began: datetime | None = connection.scalar(_INSERT_CODE[connection.dialect.name], {**values, "now": now})
+            return began
+
+        try:
+            began = await self._database.write(write)
+        except IntegrityError as error:
+            raise fence.lost(error, step.run_id) or error from None
+        return replace(step, code_workspace=code.workspace, code_began_at=began)
 
     async def finish(self, step_run_id: str, result: StepResult) -> None:
         """End an attempt for good, and with it record the artifacts that it left.
@@ -192,6 +238,7 @@ class Steps:
                 tool_calls=tally.tool_calls,
                 egress=tally.egress,
                 artifacts=tuple(artifacts.get(tally.step_id, ())),
+                queued=tally.queued,
             )
             for tally in tallies
         )
@@ -231,6 +278,7 @@ def _values(step: StepRun, engine: str) -> dict[str, Any]:
         **_outcome(step),
         "started_at": step.started_at,
         "ended_at": step.ended_at,
+        "policy": step.policy,
     }
 
 
@@ -301,4 +349,7 @@ def _step(row: Row[Any]) -> StepRun:
         image=row.image,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        policy=row.policy,
+        code_workspace=row.code_workspace,
+        code_began_at=row.code_began_at,
     )

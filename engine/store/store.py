@@ -11,6 +11,7 @@ from engine.store.approvals import Approvals
 from engine.store.artifacts import Artifacts
 from engine.store.blobs import Blobs
 from engine.store.calls import Calls
+from engine.store.code_slots import CodeSlots
 from engine.store.content import Content
 from engine.store.contents import ArtifactContents
 from engine.store.database import Database
@@ -20,6 +21,7 @@ from engine.store.flows import Flows
 from engine.store.held import Held
 from engine.store.leases import Leases
 from engine.store.logs import Logs
+from engine.store.policies import StoredPolicies
 from engine.store.principals import Principals
 from engine.store.retention import Retention
 from engine.store.runs import Runs
@@ -40,9 +42,9 @@ class Store:
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
     ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
     (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
-    (encrypted), ``events`` (what came in, and what became of it), ``held`` (what of that waits to be released),
-    ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the workspaces' documents, tasks and
-    files) and ``retention`` (what removes the old).
+    (encrypted), ``policies`` (of workspaces), ``code_slots`` (which code may begin), ``events`` (what came in, and what
+    became of it), ``held`` (what of that waits to be released), ``workspaces``, ``principals`` (with their grants),
+    ``tokens``, ``content`` (the workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -61,6 +63,8 @@ class Store:
         self.egress = Egress(database, self.engine)
         self.artifacts = Artifacts(database, contents)
         self.secrets = Secrets(database)
+        self.code_slots = CodeSlots(database, self.engine)
+        self.policies = StoredPolicies(database)
         self.events = Events(database)
         self.held = Held(database)
         self.start_keys = StartKeys(database)

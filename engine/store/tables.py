@@ -33,6 +33,7 @@ UNFINISHED = (RunStatus.QUEUED.value, RunStatus.RUNNING.value, RunStatus.WAITING
 """The statuses of runs that have no end."""
 
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+_CODE_GOES_ON = text("code_workspace IS NOT NULL AND status = 'running'")
 _TO_CANCEL = text("cancel_requested_at IS NOT NULL AND ended_at IS NULL")
 _SLOT = text("slot IS NOT NULL")
 
@@ -152,10 +153,17 @@ class StartKeyTable(Table, table=True):
 
 
 class StepRunTable(Table, table=True):
-    """One attempt of a step."""
+    """One attempt of a step. ``policy`` is the number of the workspace's policy that it was made under.
+
+    ``code_workspace`` is the workspace of whose slots for code it takes one, since ``code_began_at``; NULL while it
+    waits for one (:mod:`engine.store.code_slots`).
+    """
 
     __tablename__ = "step_run"
-    __table_args__ = (UniqueConstraint("run_id", "step_id", "item", "attempt"),)
+    __table_args__ = (
+        UniqueConstraint("run_id", "step_id", "item", "attempt"),
+        Index("ix_step_run_code", "code_workspace", "id", sqlite_where=_CODE_GOES_ON, postgresql_where=_CODE_GOES_ON),
+    )
     id: str = Field(primary_key=True)
     run_id: str = Field(foreign_key="run.id")
     step_id: str
@@ -173,6 +181,9 @@ class StepRunTable(Table, table=True):
     image: str | None = None
     started_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    policy: int | None = None
+    code_workspace: str | None = None
+    code_began_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class LogLineTable(Table, table=True):

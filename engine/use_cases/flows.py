@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from engine import flow_changes, snippets, starts
+from engine import flow_ceilings, flow_changes, snippets, starts
 from engine.plans import UnknownFlowError
 from engine.records import FlowDetail, FlowSummary, FlowVersion, Page
 from engine.run_secrets import secrets_named
@@ -38,6 +38,8 @@ class FlowUseCases(Acting):
         definitions = await flow_changes.gather(flows, self._language)
         for name in definitions:
             self._may("flows.change", flow=name)
+        paths = flow_changes.paths(flows, definitions)
+        flow_ceilings.refuse_above(definitions, paths, await self._parts.policies.ceilings(self._workspace))
         store = await self._parts.store()
 
         async def is_known(name: str) -> bool:

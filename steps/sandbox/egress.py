@@ -115,6 +115,7 @@ class Egress:
 
     async def _make(self, asked: Tunnel | Plain, stream: Stream, client: Client, entry: "_Entry") -> None:
         self._gate.judge(asked)
+        await self._gate.deny(asked.endpoint)
         server, entry.address = await self._gate.connect(asked.endpoint)
         entry.server = server
         try:

@@ -13,13 +13,13 @@ from flows.schemas import mismatches
 from flows.values import Json, StepStatus
 from steps.addresses import Endpoint, Resolver, resolve
 from steps.allowlist import Allowlist
+from steps.ceilings import NO_CEILINGS, STRENGTH, Ceilings, NoRules, Rules
 from steps.code import CodeStep, SandboxConfig
 from steps.sandbox import interpreter
 from steps.sandbox.limits import Language, Limits, default_limits
 from steps.sandbox.pool import Sandboxes, profile_of
 from steps.sandbox.protocol import Job, Network, Outcome
 
-_STRENGTH: Mapping[Isolation, int] = {"jail": 1, "container": 2}
 _SCRIPT_BLOCK = "# /// script"
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
 
@@ -55,7 +55,7 @@ def refusal(config: SandboxConfig) -> RefusedError | None:
 
 def isolation_refusal(isolation: Isolation, minimum: Isolation | None) -> RefusedError | None:
     """The refusal of a runner that isolates less than the installation demands; None: it is strong enough."""
-    if minimum is None or _STRENGTH[isolation] >= _STRENGTH[minimum]:
+    if minimum is None or STRENGTH[isolation] >= STRENGTH[minimum]:
         return None
     return IsolationUnavailableError(
         f"code would run at the isolation level '{isolation}', and '{minimum}' is the minimum here",
@@ -67,7 +67,8 @@ class CodeExecutor:
     """Executes Python, JavaScript and shell steps (:class:`flows.contracts.StepExecutor`).
 
     ``internal`` are the destinations that code may reach though not public, where its step allows them; ``ca_file`` has
-    certificates (PEM) of authorities that code should trust besides the usual ones.
+    certificates (PEM) of authorities that code should trust besides the usual ones. ``rules`` say what the workspace
+    lets its steps have: whether a step may run at all the engine sees to, before each attempt.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class CodeExecutor:
         internal: frozenset[Endpoint] = frozenset(),
         resolver: Resolver = resolve,
         ca_file: Path | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self._sandboxes = sandboxes
+        self._rules = rules or NoRules()
         self._min_isolation = min_isolation
         self._internal = internal
         self._resolver = resolver
@@ -112,7 +115,9 @@ class CodeExecutor:
         refused = await self.refusal(step)
         if refused is not None:
             raise refused
-        return await self._result(step, _job(step, call.inputs, self._network(step)), call)
+        ceilings = await self._rules.ceilings(call.workspace)
+        job = _job(step, call.inputs, self._network(step, ceilings, call.workspace))
+        return await self._result(step, held_to(job, ceilings), call)
 
     async def _result(self, step: SandboxConfig, job: Job, call: StepCall) -> StepResult:
         """Execute a job with the step's files, and hold its result against the step's ``returns``."""
@@ -141,18 +146,29 @@ class CodeExecutor:
             return unreadable
         return None
 
-    def _network(self, step: SandboxConfig) -> Network | None:
-        """What the step may reach; None: nothing.
+    def _network(
+        self, step: SandboxConfig, ceilings: Ceilings = NO_CEILINGS, workspace: str | None = None
+    ) -> Network | None:
+        """What the step may reach, in a workspace with these ceilings; None: nothing.
 
         Raises:
             AuthoritiesUnreadableError: the file of certificate authorities can't be read.
         """
         if isinstance(step.network, str) or not step.network.allow:
             return None
-        allow = Allowlist(tuple(step.network.allow))
-        return Network(
-            allow=allow, internal=self._internal, resolver=self._resolver, authorities=_authorities(self._ca_file)
+        network = Network(
+            allow=Allowlist(tuple(step.network.allow)),
+            internal=self._internal | ceilings.internal,
+            resolver=self._resolver,
+            authorities=_authorities(self._ca_file),
         )
+        if workspace is None:
+            return network
+
+        async def denied_by(host: str) -> str | None:
+            return (await self._rules.ceilings(workspace)).denied.denied_by(host)
+
+        return replace(network, denied_by=denied_by)
 
 
 def _code_step(config: StepConfig) -> CodeStep:
@@ -187,6 +203,16 @@ def _job(step: CodeStep, inputs: Mapping[str, Json], network: Network | None) ->
         network=network,
         runtime=step.runtime,
     )
+
+
+def held_to(job: Job, ceilings: Ceilings) -> Job:
+    """The job with no more of what steps can't set themselves than the ceilings have: its code and its result."""
+    lowered = {
+        name: int(min(getattr(job.limits, name), ceilings.limits[name]))
+        for name in ("code", "result")
+        if name in ceilings.limits
+    }
+    return replace(job, limits=replace(job.limits, **lowered)) if lowered else job
 
 
 def limits_of(step: SandboxConfig, language: Language) -> Limits:

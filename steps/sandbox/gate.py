@@ -62,6 +62,13 @@ class Gate:
             fix = f'add it to the step: network: {{allow: ["{entry}"]}}'
             raise _not_allowed(f"network.allow of this step has port {listed} of it only", fix)
 
+    async def deny(self, endpoint: Endpoint) -> None:
+        """Hold a request against the domains that are denied now, whatever the step's allowlist has."""
+        pattern = await self._network.denied_by(endpoint.host)
+        if pattern is not None:
+            fix = f"an admin of the workspace denies `{pattern}`: stepbox policy show"
+            raise NotMadeError(403, "denied_domain", "denied by the policy of the workspace", fix=fix)
+
     async def connect(self, endpoint: Endpoint) -> tuple[Server, Address]:
         """Resolve the host once, and connect to one of the addresses that were judged."""
         addresses = (await self._addresses(endpoint))[:MAX_ADDRESSES]

@@ -8,9 +8,9 @@ from flows.errors import RefusedError
 from flows.model import StepConfig
 from flows.values import Json
 from steps.image import ImageStep
-from steps.sandbox.executor import CodeExecutor, isolation_refusal, limits_of
+from steps.sandbox.executor import CodeExecutor, held_to, isolation_refusal, limits_of
 from steps.sandbox.pool import Sandboxes, profile_of
-from steps.sandbox.protocol import ContainerCommand, Job
+from steps.sandbox.protocol import ContainerCommand, Job, Network
 
 if TYPE_CHECKING:
     from steps.sandbox.docker.runner import DockerRunner
@@ -53,7 +53,8 @@ class ImageExecutor(CodeExecutor):
         return refused
 
     def expect(self, config: StepConfig, count: int) -> None:
-        self._sandboxes.expect(profile_of(self._job(_image_step(config), {}, _UNKNOWN)), count)
+        step = _image_step(config)
+        self._sandboxes.expect(profile_of(self._job(step, {}, _UNKNOWN, self._network(step))), count)
 
     async def execute(self, config: StepConfig, call: StepCall) -> StepResult:
         step = _image_step(config)
@@ -68,16 +69,24 @@ class ImageExecutor(CodeExecutor):
 
         found = await self._containers.images.get(step.image, step.pull, run=call.run_id, note=note)
         command = command_of(step.image, found, script=step.run, entrypoint=step.entrypoint, arguments=step.args)
-        return await self._result(step, self._job(step, call.inputs, command), call)
+        ceilings = await self._rules.ceilings(call.workspace)
+        network = self._network(step, ceilings, call.workspace)
+        return await self._result(step, held_to(self._job(step, call.inputs, command, network), ceilings), call)
 
-    def _job(self, step: ImageStep, inputs: Mapping[str, Json], command: ContainerCommand) -> Job:
+    def _job(
+        self,
+        step: ImageStep,
+        inputs: Mapping[str, Json],
+        command: ContainerCommand,
+        network: Network | None = None,
+    ) -> Job:
         return Job(
             language="shell",
             code="",
             inputs=inputs,
             limits=limits_of(step, "shell"),
             filename=step.image,
-            network=self._network(step),
+            network=network,
             runtime=step.runtime,
             container=command,
         )

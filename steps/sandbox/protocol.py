@@ -4,7 +4,7 @@ A :class:`Runner` starts sandboxes; a :class:`Sandbox` takes one :class:`Job`, o
 guest says is hostile: the outcome's status, durations and counts are the host's own observations.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -64,18 +64,24 @@ class Timeouts:
     """With nothing moving in either direction."""
 
 
+async def _nothing(host: str) -> str | None:  # noqa: ARG001 - whatever it is
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """What a job may reach and how.
 
     ``internal`` are the destinations that may be reached though not public, where ``allow`` has them too;
-    ``authorities`` certificates (PEM) that the code should trust besides the usual ones.
+    ``authorities`` certificates (PEM) that the code should trust besides the usual ones. ``denied_by`` is asked for
+    each request: what denies its host, whatever ``allow`` has; None: nothing does.
     """
 
     allow: Allowlist
     internal: frozenset[Endpoint] = frozenset()
     resolver: Resolver = resolve
     authorities: bytes = b""
+    denied_by: Callable[[str], Awaitable[str | None]] = _nothing
     timeouts: Timeouts = Timeouts()
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 from flows.contracts import ToolSpec
 from flows.errors import StepboxError
 from flows.values import Json
-from steps.addresses import Endpoint, Resolver, resolve
+from steps.addresses import Address, Endpoint, Resolver, permitted_addresses, resolve
+from steps.ceilings import NO_CEILINGS, Ceilings
 from steps.tools.content import WorkspaceContent
 from steps.tools.events import EventOutlet
 
@@ -93,7 +94,7 @@ class ToolContext:
 
     ``idempotency_key`` is the same when the same call is made again after a crash. ``host_directories`` are the
     directories of this machine from which the call may import files: empty for code in a sandbox, the flow's own
-    directory for a flow's tool steps.
+    directory for a flow's tool steps. ``ceilings`` are those of the workspace now.
     """
 
     services: ToolServices
@@ -104,6 +105,25 @@ class ToolContext:
     attempt: int = 1
     idempotency_key: str
     host_directories: tuple[Path, ...] = field(default=())
+    ceilings: Ceilings = NO_CEILINGS
+
+    async def addresses(self, host: str, port: int) -> tuple[Address, ...]:
+        """The addresses of a host that the call may connect to; see :func:`steps.addresses.permitted_addresses`.
+
+        Every tool that reaches a host which its caller names asks here, for each host anew.
+
+        Raises:
+            EgressDeniedError: the policy of the workspace denies the domain.
+            StepboxError: as there.
+        """
+        pattern = self.ceilings.denied.denied_by(host)
+        if pattern is not None:
+            raise EgressDeniedError(
+                f"the policy of the workspace denies {host}",
+                fix=f"an admin of the workspace denies `{pattern}`: stepbox policy show",
+            )
+        internal = self.services.internal | self.ceilings.internal
+        return await permitted_addresses(host, port, internal=internal, resolver=self.services.resolver)
 
 
 class Tool(Protocol):

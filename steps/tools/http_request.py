@@ -18,7 +18,7 @@ from typing import Final
 import httpx
 
 from flows.values import Json
-from steps.addresses import MAX_PORT, Endpoint, normal_host, permitted_addresses
+from steps.addresses import MAX_PORT, Endpoint, normal_host
 from steps.tools.contract import EgressDeniedError, InvalidArgumentsError, TooLargeError, ToolContext, ToolError
 
 MAX_RESPONSE: Final = 1_000_000
@@ -154,13 +154,13 @@ async def _send(
 ) -> tuple[int, httpx.Headers, bytes]:
     host = normal_host(url.host)
     port = url.port or _DEFAULT_PORTS[url.scheme]
-    services = context.services
-    addresses = await permitted_addresses(host, port, internal=services.internal, resolver=services.resolver)
+    addresses = await context.addresses(host, port)
     authority = f"[{host}]" if ":" in host else host
     if port != _DEFAULT_PORTS[url.scheme]:
         authority = str(Endpoint(host, port))
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-    async with httpx.AsyncClient(verify=_tls(services.ca_file), trust_env=False, limits=limits, timeout=None) as client:  # noqa: S113
+    tls = _tls(context.services.ca_file)
+    async with httpx.AsyncClient(verify=tls, trust_env=False, limits=limits, timeout=None) as client:  # noqa: S113
         for number, address in enumerate(addresses, 1):
             outgoing = client.build_request(
                 method,

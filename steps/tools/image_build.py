@@ -8,6 +8,7 @@ from typing import Final
 
 from flows.errors import RefusedError
 from flows.values import Json
+from steps.ceilings import WHO
 from steps.sandbox.docker import builds, dockerfile
 from steps.sandbox.docker.endpoint import DockerUnavailableError, find
 from steps.sandbox.docker.engine import Engine
@@ -29,6 +30,9 @@ async def build(arguments: Mapping[str, Json], context: ToolContext) -> Json:
         raise TooLargeError(f"a Dockerfile may have {MAX_DOCKERFILE:,} bytes", fix="split it, or start from an image")
     build_args: dict[str, str] = arguments.get("args", {})
     parsed = dockerfile.parse(text, build_args)
+    for base in parsed.bases:
+        if (why := context.ceilings.image_problem(base)) is not None:
+            raise InvalidArgumentsError(f"the image {base} {why}", fix=f"start from another one; {WHO}")
     files = dict(_files(arguments.get("files", {})))
     engine = Engine(find(context.services.docker))
     try:

@@ -110,6 +110,14 @@ _TOKEN: Final[dict[str, Json]] = {
 _GRANTS: Final[dict[str, Json]] = {"tools": ["workspace.*"], "flows": ["reports_*"]}
 _WORKSPACE: Final[dict[str, Json]] = {"name": "ops", "created_at": _CAME}
 
+_POLICY: Final[dict[str, Json]] = {
+    "workspace": "default",
+    "number": 2,
+    "policy": {"limits": {"memory": "1GB"}, "networks": ["none", "allow"]},
+    "set_by": "ann",
+    "set_at": _CAME,
+}
+
 EXAMPLES: Final[Mapping[str, Json]] = {
     "FlowIn": {"text": FLOW_TEXT, "files": {}},
     "ApplyIn": {"flows": [{"text": FLOW_TEXT}], "dry_run": True},
@@ -143,6 +151,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "egress": 0,
         "image": None,
         "peak_memory": 9_437_184,
+        "policy": 2,
+        "queued": False,
         "started_at": _BEGAN,
         "ended_at": _ENDED,
     },
@@ -211,6 +221,14 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "key_id": "0123456789abcdef",
         "resealed": 3,
         "kept": ["/var/lib/stepbox/secret.key.fedcba9876543210"],
+    },
+    "PolicyIn": {"policy": {"limits": {"memory": "1GB"}, "networks": ["none", "allow"]}, "dry_run": False},
+    "PolicyOut": _POLICY,
+    "PolicyChangeOut": {
+        **_POLICY,
+        "previous": 1,
+        "change": "updated",
+        "diff": "--- a/policy 1\n+++ b/policy 2\n@@ -1,2 +1,4 @@\n limits:\n   memory: 1GB\n+networks:\n+  - none",
     },
     "DeletedOut": {"deleted": 1},
     "PrincipalOut": {

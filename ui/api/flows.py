@@ -46,7 +46,7 @@ class MisnamedFlowError(InvalidCallError):
 
 def text_of(flow: FlowIn, path: str = "flow.yaml") -> FlowText:
     """A flow of a request as the service takes it."""
-    return FlowText(text=flow.text.encode(), path=path, directory=None, files=flow.files)
+    return FlowText(text=flow.text.encode(), path=flow.path or path, directory=None, files=flow.files)
 
 
 @router.get("", operation_id="listFlows", response_model=PageOut[FlowOut], responses=refusals())

@@ -40,6 +40,8 @@ class FlowIn(_In):
     """The YAML."""
     files: dict[FilePath, Text] = Field(default_factory=dict, examples=[{"step.py": "return 1"}], max_length=200)
     """The texts of the files that its steps name by `file:`, by path."""
+    path: str | None = Field(default=None, min_length=1, max_length=1000, examples=["flows/greet.yaml"])
+    """What messages about it call it."""
 
 
 class ApplyIn(_In):
@@ -305,6 +307,8 @@ class StepOut(_Out):
     tool_calls: int
     egress: int
     artifacts: list[ArtifactOut]
+    queued: int = 0
+    """Attempts, one or those of items, whose code waits for one of the workspace's slots."""
 
 
 class AttemptOut(_Out):
@@ -325,6 +329,10 @@ class AttemptOut(_Out):
     egress: int
     image: str | None
     peak_memory: int | None
+    policy: int | None
+    """The number of the workspace's policy that it began under; null where nothing was executed."""
+    queued: bool
+    """Whether its code waits for one of the workspace's slots."""
     started_at: datetime
     ended_at: datetime | None
 

@@ -24,7 +24,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     403: "The role of the token's principal, its grants or the token's scope don't allow it.",
     404: "There is no such thing.",
     409: "What there is doesn't allow it in its state.",
-    412: "The flow isn't as the precondition says.",
+    412: "It isn't as the precondition says.",
     413: "The body is too large.",
     415: "The content type isn't taken.",
     422: "What is asked for is wrong, or can't be had here.",

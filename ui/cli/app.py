@@ -10,6 +10,7 @@ from ui.cli import (
     flows,
     images,
     init,
+    policy,
     principals,
     run,
     runs,
@@ -44,6 +45,7 @@ app.command("approve")(approvals.approve)
 app.command("reject")(approvals.reject)
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(policy.app, name="policy")
 app.add_typer(principals.app, name="principals")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(images.app, name="images")

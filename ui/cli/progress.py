@@ -15,6 +15,7 @@ from engine.progress import (
     AttemptEnded,
     AttemptStarted,
     CallEnded,
+    CodeAdmitted,
     LineLogged,
     NoObserver,
     Notice,
@@ -31,6 +32,8 @@ from ui.cli.show import duration, err, plain, styled, write
 from ui.cli.streams import OutputError
 
 _log = logging.getLogger(__name__)
+
+QUEUED = "queued for a code slot"
 
 
 @contextmanager
@@ -117,6 +120,8 @@ class LiveView:
         match progress:
             case AttemptStarted(attempt=attempt):
                 self._row(attempt).started(attempt)
+            case CodeAdmitted(attempt=attempt):
+                self._row(attempt).admitted(attempt)
             case AttemptEnded(attempt=attempt, retrying=retrying):
                 self._row(attempt).ended(attempt, retrying=retrying)
             case StepEnded(attempt=attempt):
@@ -176,6 +181,7 @@ class _Row:
         self._items_done = 0
         self._retrying: str | None = None
         self._waits: str | None = None
+        self._queued: set[str] = set()
         self._spinner = Spinner("dots", style="cyan")
 
     def started(self, attempt: StepRun) -> None:
@@ -184,8 +190,14 @@ class _Row:
         self._retrying = self._waits = None
         if attempt.item is not None and attempt.attempt == 1:
             self._items += 1
+        if attempt.queued:
+            self._queued.add(attempt.id)
+
+    def admitted(self, attempt: StepRun) -> None:
+        self._queued.discard(attempt.id)
 
     def ended(self, attempt: StepRun, *, retrying: bool) -> None:
+        self._queued.discard(attempt.id)
         if retrying:
             self._retrying = attempt.error.message if attempt.error else attempt.status.value
         elif attempt.status is StepStatus.WAITING:
@@ -219,11 +231,14 @@ class _Row:
         if self._waits is not None:
             return Text(_first_line(self._waits), style="yellow")
         if self._items:
-            return Text(f"{self._items_done} items done", style="dim")
+            queued = f", {len(self._queued)} queued for a code slot" if self._queued else ""
+            return Text(f"{self._items_done} items done{queued}", style="dim")
+        if self._queued:
+            return Text(QUEUED, style="yellow")
         return Text(f"attempt {self._attempt}", style="yellow") if self._attempt > 1 else Text("")
 
 
-def describe(progress: Progress) -> Text | None:
+def describe(progress: Progress) -> Text | None:  # noqa: PLR0911 - one for each kind of progress
     """Progress as one line of text, None where it isn't worth one."""
     match progress:
         case LineLogged(line=line):
@@ -236,6 +251,8 @@ def describe(progress: Progress) -> Text | None:
         case AttemptEnded(attempt=attempt) if attempt.status is StepStatus.WAITING:
             cause = _first_line(attempt.error.message) if attempt.error else ""
             return Text.assemble(styled(attempt.status), f" {attempt.label} ", (cause, "yellow"))
+        case AttemptStarted(attempt=attempt) if attempt.queued:
+            return Text(f"… {attempt.label} {QUEUED}", style="yellow")
         case StepEnded(attempt=attempt):
             return Text.assemble(
                 styled(attempt.status),
@@ -246,7 +263,7 @@ def describe(progress: Progress) -> Text | None:
             )
         case Notice(message=message):
             return Text(plain(message), style="dim")
-        case RunStarted() | RunEnded() | AttemptStarted() | AttemptEnded() | CallEnded():
+        case RunStarted() | RunEnded() | AttemptStarted() | CodeAdmitted() | AttemptEnded() | CallEnded():
             return None
 
 

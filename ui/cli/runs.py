@@ -369,6 +369,9 @@ def _show(report: "RunReport") -> None:
             line = f"line {final.error.line}: " if final.error.line else ""
             style = "yellow" if final.status == "waiting" else "red"
             result = Text(plain(line + final.error.message), style=style)
+        elif step.queued:
+            items = "" if final.queued else f"{_count(step.queued, 'item')} "
+            result = Text(f"{items}queued for a code slot", style="yellow")
         else:
             result = Text(plain(_short(final.result)))
         grid.add_row(

@@ -13,6 +13,7 @@ import steps
 import triggers
 from engine.language import Language
 from engine.orchestrator.environment import prepare
+from engine.policies import Policies
 from engine.principal import LOCAL_ADMIN, Principal
 from engine.progress import Progress
 from engine.records import StepRun
@@ -164,9 +165,17 @@ async def open_engine(
             }
             catalogue = ToolCatalogue(plug_ins)
             services = ToolServices(content=store.content, shared=str(directory / "shared"))
-            tools = ToolCaller(catalogue=catalogue, services=services, store=store)
+            policies = Policies.of(store)
+            tools = ToolCaller(catalogue=catalogue, services=services, store=store, policies=policies)
             secrets = Secrets(store.secrets, KeyFile(directory / "secret.key"))
-            runs = Runs(store=store, executors=executors, tools=tools, secrets=secrets, driver=orchestrator)
+            runs = Runs(
+                store=store,
+                executors=executors,
+                tools=tools,
+                secrets=secrets,
+                driver=orchestrator,
+                policies=policies,
+            )
             return Engine(
                 secrets=secrets,
                 runs=runs,

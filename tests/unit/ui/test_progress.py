@@ -1,6 +1,7 @@
 """What a run looks like while it goes on, on a terminal and elsewhere."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -9,11 +10,20 @@ import pytest
 from rich.console import Console
 
 from engine.bootstrap import language
-from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Progress, RunEnded, RunStarted, StepEnded
+from engine.progress import (
+    AttemptEnded,
+    AttemptStarted,
+    CodeAdmitted,
+    LineLogged,
+    Progress,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+)
 from engine.records import LogLine, Run, StepRun
 from flows.contracts import StepError
 from flows.values import RunStatus, StepStatus
-from ui.cli.progress import CodeView, LiveView, PlainView, Watch
+from ui.cli.progress import CodeView, LiveView, PlainView, Watch, describe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = Run(
@@ -175,3 +185,13 @@ def test_what_commands_a_terminal_is_written_out(capsys: pytest.CaptureFixture[s
     assert r"load │ \x1b[2J\x9b" in stream.getvalue()
     assert r"line 3: \x1b]0;x\x07" in stream.getvalue()
     assert capsys.readouterr().err == "\\x1b[2J\tx\n"
+
+
+def test_code_that_queues_says_so_until_it_has_its_slot() -> None:
+    waits = replace(attempt("load", RUNNING), code_workspace="default")
+    begun = replace(waits, code_began_at=NOW)
+    assert "queued for a code slot" in shown(AttemptStarted(attempt=waits))
+    assert "queued" not in shown(AttemptStarted(attempt=waits), CodeAdmitted(attempt=begun))
+    line = describe(AttemptStarted(attempt=waits))
+    assert line is not None
+    assert line.plain == "… load queued for a code slot"

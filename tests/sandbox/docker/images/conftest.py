@@ -33,6 +33,7 @@ class Call(Journal, Shelf):
     """One attempt, as the engine would hand it over, which keeps the log."""
 
     inputs: Mapping[str, Json] = field(default_factory=dict)
+    workspace: str = "default"
     run_id: str = "run"
     step_id: str = "step"
     attempt: int = 1
