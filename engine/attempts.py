@@ -15,6 +15,7 @@ from ulid import ULID
 from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of, of_event
 from engine.asking import Asking
 from engine.cancellation import Interruption
+from engine.full_network import Admission
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
 from engine.progress import AttemptEnded, AttemptStarted, LineLogged, Observer
@@ -67,7 +68,8 @@ class Attempts:
     """Makes and records the attempts of one run's steps.
 
     ``host_directories`` are those from which its tool steps, not its code, may import files: the flow's own.
-    ``subflow_digests`` are those of every flow that it can start. ``past`` is what another engine has left of the run.
+    ``subflow_digests`` are those of every flow that it can start. ``admission`` says which steps may have the whole
+    network. ``past`` is what another engine has left of the run.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Attempts:
         children: Children,
         host_directories: tuple[Path, ...],
         subflow_digests: tuple[str, ...],
+        admission: Admission,
         past: Past = NOTHING,
     ) -> None:
         self.run = run
@@ -94,6 +97,7 @@ class Attempts:
         self.host_directories = host_directories
         self.subflow_digests = subflow_digests
         self.artifacts = RunArtifacts(of_event(run.trigger))
+        self.admission = admission
         self.past = past
         self.begun: dict[str, Work] = {}
         """By step id, the work last begun of each step that has no end yet."""
@@ -238,6 +242,8 @@ class Work:
         try:
             async with deadline:
                 call.asking.stop = lambda: deadline.reschedule(asyncio.get_running_loop().time())
+                if (refused := await self._attempts.admission.refusal(step)) is not None:
+                    return refused
                 return await executor.execute(step, call)
         except LeaseLostError:
             raise

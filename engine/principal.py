@@ -8,12 +8,15 @@ from engine.records import Role
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks for something, in which workspace. ``token`` is the id of its token; None on this machine."""
+    """Who asks for something, in which workspace.
+
+    ``token`` is the id of its token; None on this machine, and for a signed link, which opens one question only.
+    """
 
     name: str
     workspace: str
     role: Role
-    kind: Literal["local", "token"]
+    kind: Literal["local", "token", "link"]
     token: str | None = None
 
 

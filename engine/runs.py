@@ -14,6 +14,7 @@ from engine.attempts import Attempts, Origin
 from engine.cancellation import Interruption
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
+from engine.full_network import Admission
 from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
@@ -399,6 +400,7 @@ class Runs:
             host_directories=host_directories,
             subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
             past=past,
+            admission=Admission(self._store, run, plan.definition),
         )
         return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
 

@@ -189,6 +189,25 @@ class ServeSettings(_Settings):
         return token
 
 
+class ApprovalSettings(_Settings):
+    """How people are asked."""
+
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^?#\s]+$")
+    """``STEPBOX_PUBLIC_URL``: where people reach the service, such as ``https://stepbox.example.com``; for links."""
+    link_expires: Duration = Field(default=7 * 86400.0, gt=0)
+    """``STEPBOX_LINK_EXPIRES``: how long a signed link holds, at most until the question's own time is over."""
+    notify: Annotated[tuple[str, ...], NoDecode] = ()
+    """``STEPBOX_NOTIFY``: names of secrets that hold apprise URLs, separated by commas, to tell of each approval."""
+    own_approvals: Literal["allow", "refuse"] | None = None
+    """``STEPBOX_OWN_APPROVALS``: whether who asks for something may decide it; left out: as the kind of approval has
+    it."""
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
 class KeepSettings(_Settings):
     """How long things are kept; ``forever`` for no end."""
 
@@ -246,11 +265,12 @@ class Settings:
         client, keep = _read(ClientSettings, problems), _read(KeepSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
-        if not (serve and client and keep):
+        approvals = _read(ApprovalSettings, problems)
+        if not (serve and client and keep and approvals):
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
-        self.serve, self.client, self.keep = serve, client, keep
+        self.serve, self.client, self.keep, self.approvals = serve, client, keep, approvals
 
     @property
     def database_url(self) -> str:
@@ -287,6 +307,7 @@ _CONCERNS = (
     PrefectSettings,
     ServeSettings,
     KeepSettings,
+    ApprovalSettings,
     ClientSettings,
 )
 _SECRET = {"admin_token", "token", "database_url"}

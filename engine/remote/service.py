@@ -16,10 +16,9 @@ from engine import flow_changes
 from engine.cancellation import Interruption
 from engine.language import Language
 from engine.progress import LineLogged, NoObserver, Observer, RunStarted
+from engine.questions import Approval, Decision
 from engine.records import (
-    Approval,
     ArtifactRecord,
-    Decision,
     EgressRecord,
     FlowDetail,
     FlowSummary,
@@ -40,6 +39,7 @@ from engine.remote.following import follow
 from engine.report import RunReport
 from engine.service import (
     AppliedFlow,
+    ApprovalDetail,
     FlowText,
     ImageSnippet,
     Precondition,
@@ -57,6 +57,7 @@ from flows.values import Json, RunStatus
 if TYPE_CHECKING:
     from engine.deliveries import Accepted, Delivery, DeliveryStatus
     from engine.diagnosis import Diagnosis, Tried
+    from engine.links import SignedLink
     from engine.retention import Pruned
     from engine.tokens import IssuedToken
     from engine.upcoming import Upcoming
@@ -320,13 +321,29 @@ class RemoteService:
         pairs: Mapping[str, str],
         comment: str | None,
         values: Mapping[str, Json] | None = None,
-    ) -> tuple[Approval, str]:
+    ) -> tuple[Approval, str | None]:
         action = "approve" if decision == "approved" else "reject"
         body = {"comment": comment, "texts": dict(pairs), "values": dict(values or {})}
         decided = await self._client.call("POST", f"/approvals/{quote(target, safe='')}/{action}", body=body)
-        run = str(decided["resumes"])
-        self._decided.add(run)
+        run: str | None = decided["resumes"]
+        if run is not None:
+            self._decided.add(run)
         return records.approval(decided), run
+
+    async def approval(self, target: str) -> ApprovalDetail:
+        return records.approval_detail(await self._client.call("GET", f"/approvals/{quote(target, safe='')}"))
+
+    async def revoke_approval(self, target: str) -> Approval:
+        return records.approval(await self._client.call("POST", f"/approvals/{quote(target, safe='')}/revoke"))
+
+    async def approval_link(self, target: str, principal: str, *, lasts: float | None = None) -> "SignedLink":
+        from engine.links import SignedLink  # noqa: PLC0415 - few commands need it
+
+        body = {"principal": principal, "lasts": lasts}
+        made = await self._client.call("POST", f"/approvals/{quote(target, safe='')}/links", body=body)
+        return SignedLink(
+            url=made["url"], principal=made["principal"], expires_at=datetime.fromisoformat(made["expires_at"])
+        )
 
     async def set_secret(self, name: str, value: str, *, keep_old: bool) -> SecretSummary:
         body = {"value": value, "keep_old": keep_old}

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select, text
 
-from engine.store import approval_table, wait_table  # noqa: F401 - their tables are the metadata's
+from engine.store import approval_table, notice_table, wait_table  # noqa: F401 - their tables are the metadata's
 from engine.store.database import Database
 from engine.store.errors import StoreNewerError
 from engine.store.tables import DEFAULT_WORKSPACE, WorkspaceTable
@@ -29,6 +29,7 @@ REVISIONS: Final = (
     "0011",
     "0012",
     "0013",
+    "0021",
 )
 HEAD: Final = REVISIONS[-1]
 

@@ -17,8 +17,10 @@ from engine.store.database import Database
 from engine.store.egress import Egress
 from engine.store.events import Events
 from engine.store.flows import Flows
+from engine.store.full_network import FullNetwork
 from engine.store.leases import Leases
 from engine.store.logs import Logs
+from engine.store.notices import Notices
 from engine.store.retention import Retention
 from engine.store.runs import Runs
 from engine.store.secrets import Secrets
@@ -34,10 +36,11 @@ class Store:
     """An open database, by noun.
 
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``start_keys``, ``steps`` (attempts), ``logs``,
-    ``calls`` (of tools), ``approvals`` (questions to people), ``waits`` (for times and events), ``egress`` (requests
-    over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what
-    became of it), ``tokens`` (with their principals), ``content`` (the workspaces' documents, tasks and files) and
-    ``retention`` (what removes the old).
+    ``calls`` (of tools), ``approvals`` (questions to people), ``full_network`` (those about flow versions),
+    ``notices`` (of questions), ``waits`` (for times and events), ``egress`` (requests over the network),
+    ``artifacts`` (what steps left), ``secrets`` (encrypted), ``events`` (what came in, and what became of it),
+    ``tokens`` (with their principals), ``content`` (the workspaces' documents, tasks and files) and ``retention``
+    (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -51,6 +54,8 @@ class Store:
         self.logs = Logs(database, self.engine)
         self.calls = Calls(database, self.engine)
         self.approvals = Approvals(database, self.engine)
+        self.full_network = FullNetwork(database, self.approvals)
+        self.notices = Notices(database)
         self.waits = Waits(database, self.engine)
         self.egress = Egress(database, self.engine)
         self.artifacts = Artifacts(database, contents)

@@ -1,5 +1,6 @@
 """Principals and their tokens."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,6 +80,13 @@ class Tokens:
             return record
 
         return await self._database.write(create)
+
+    async def principals(self, workspace: str) -> Mapping[str, Role]:
+        """The roles of the principals of a workspace who may act, by name."""
+        query = select(col(PrincipalTable.name), col(PrincipalTable.role)).where(
+            col(PrincipalTable.workspace) == workspace
+        )
+        return {row.name: row.role for row in await self._database.rows(query)}
 
     async def find(self, token_id: str) -> TokenRecord | None:
         """The token of that id, valid or not."""

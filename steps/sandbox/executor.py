@@ -12,7 +12,7 @@ from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.values import Json, StepStatus
 from steps.addresses import Endpoint, Resolver, resolve
-from steps.allowlist import Allowlist
+from steps.allowlist import EVERYWHERE, Allowlist
 from steps.code import CodeStep, SandboxConfig
 from steps.sandbox import interpreter
 from steps.sandbox.limits import Language, Limits, default_limits
@@ -22,12 +22,6 @@ from steps.sandbox.protocol import Job, Network, Outcome
 _STRENGTH: Mapping[Isolation, int] = {"jail": 1, "container": 2}
 _SCRIPT_BLOCK = "# /// script"
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
-
-
-class NetworkUnavailableError(RefusedError):
-    """A step asks for a network that can't be given to it here."""
-
-    code = "network_unavailable"
 
 
 class AuthoritiesUnreadableError(RefusedError):
@@ -44,12 +38,6 @@ class IsolationUnavailableError(RefusedError):
 
 def refusal(config: SandboxConfig) -> RefusedError | None:
     """What the step asks for that can't be had or enforced here; None: nothing."""
-    if config.network == "full":
-        return NetworkUnavailableError(
-            "`network: full` needs a workspace admin's approval of this version of the flow, for which this version of "
-            "Stepbox can't ask yet",
-            fix='name the hosts: network: {allow: ["api.example.com"]}',
-        )
     if config.secrets:
         return FeatureUnavailableError("this version can't give secrets to code", fix="leave `secrets` out")
     return None
@@ -143,12 +131,14 @@ class CodeExecutor:
         Raises:
             AuthoritiesUnreadableError: the file of certificate authorities can't be read.
         """
-        if isinstance(step.network, str) or not step.network.allow:
+        if step.network == "none" or (step.network != "full" and not step.network.allow):
             return None
+        authorities = _authorities(self._ca_file)
+        if step.network == "full":
+            # No internal destination: these are for steps that name them.
+            return Network(allow=EVERYWHERE, resolver=self._resolver, authorities=authorities)
         allow = Allowlist(tuple(step.network.allow))
-        return Network(
-            allow=allow, internal=self._internal, resolver=self._resolver, authorities=_authorities(self._ca_file)
-        )
+        return Network(allow=allow, internal=self._internal, resolver=self._resolver, authorities=authorities)
 
 
 def _code_step(config: StepConfig) -> CodeStep:

@@ -114,7 +114,6 @@ async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executo
 @pytest.mark.parametrize(
     ("more", "code"),
     [
-        ({"network": "full"}, "network_unavailable"),
         ({"secrets": ["key"]}, "feature_unavailable"),
     ],
 )
@@ -128,6 +127,14 @@ async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
     assert refused.fix
     with pytest.raises(RefusedError):
         await executor.execute(step, Call())
+
+
+async def test_the_whole_network_is_given_but_for_what_is_internal(executor: CodeExecutor) -> None:
+    code = "import urllib.request\nurllib.request.urlopen('https://localhost/')"
+    host = Call()
+    result = await executor.execute(python(code, network="full"), host)
+    assert result.egress == 1
+    assert "not on the public Internet" in result.stderr
 
 
 async def test_a_network_of_listed_hosts_is_given(executor: CodeExecutor) -> None:

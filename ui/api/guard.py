@@ -16,6 +16,8 @@ _log = logging.getLogger("stepbox.http")
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
+LINKS: Final = "/decide/"
+"""What the paths of signed links begin with. Their tokens are the authority: they need no other; no log has them."""
 SELF_VERIFYING: Final = "/hooks/"
 """What the paths of requests begin with that prove by themselves who they are from, and limit their bodies."""
 
@@ -50,7 +52,7 @@ class Guard:
         try:
             await self._pass(scope, receive, answer)
         except Exception:
-            _log.exception("a request failed inside Stepbox", extra={"path": scope["path"]})
+            _log.exception("a request failed inside Stepbox", extra={"path": _shown_path(scope)})
             if answer.status is not None:
                 raise
             failed = problems.problem(500, "internal_error", "Stepbox failed", fix="report this as a bug")
@@ -61,7 +63,8 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: "_Answer") -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         verifies_itself = scope["path"].startswith(SELF_VERIFYING)
-        if not verifies_itself and scope["path"] not in self._open:
+        is_open = scope["path"] in self._open or scope["path"].startswith(LINKS)
+        if not verifies_itself and not is_open:
             try:
                 scope.setdefault("state", {})["principal"] = await self._principal(headers.get(b"authorization"))
             except StepboxError as error:
@@ -91,12 +94,18 @@ class Guard:
             "request",
             extra={
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": _shown_path(scope),
                 "status": status,
                 "ms": round(seconds * 1000, 1),
                 "principal": getattr(principal, "name", None),
             },
         )
+
+
+def _shown_path(scope: Scope) -> str:
+    """The path of a request as a log may have it."""
+    path: str = scope["path"]
+    return f"{LINKS}…" if path.startswith(LINKS) else path
 
 
 class _Answer:
