@@ -101,9 +101,14 @@ class Outbox:
         """Send a notice to an address; why it didn't arrive, None where it did."""
         try:
             address = (await self._secrets(asked.workspace, target))[0]
+            text = await self._text(asked)
+            return await asyncio.to_thread(deliver, address, f"Approval: {asked.message}"[:200], text)
         except StepboxError as problem:
             return problem.message
-        return await asyncio.to_thread(deliver, address, f"Approval: {asked.message}"[:200], await self._text(asked))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is why the notice did not arrive
+            # Of apprise, or of one of its hundred services.
+            _log.exception("a notice could not be sent", extra={"approval": asked.id, "to": target})
+            return f"sending it failed: {type(problem).__name__}"
 
     async def _text(self, asked: Approval) -> str:
         own = self._rules.own_approvals(asked.workspace)
