@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from getpass import getuser
 
 from engine.principal import Principal
+from engine.questions import Approval, Decision
 from engine.reach import ALL, Reach
-from engine.records import Approval, Decision, Page
+from engine.records import Page
 from engine.store import Store
 from engine.store.errors import AmbiguousIdError, UnknownRecordError
 from flows.errors import InvalidCallError
@@ -67,7 +68,7 @@ class Approvals:
         raise AmbiguousIdError("approval", target, [f"{one.id} ({one.label})" for one in found])
 
     async def decide(
-        self, target: str, decision: Decision, *, by: str, comment: str | None, values: Mapping[str, Json]
+        self, target: str, decision: Decision, *, by: Principal, comment: str | None, values: Mapping[str, Json]
     ) -> Approval:
         """Decide a question that :meth:`find` finds.
 
@@ -78,10 +79,17 @@ class Approvals:
         """
         asked = await self.find(target)
         given = check_form(asked, values) if decision == "approved" else None
-        return await self._store.approvals.decide(asked.id, decision, by=by, comment=comment, values=given)
+        return await self._store.approvals.decide(
+            asked.id, decision, by=decider(by), via=by.kind, comment=comment, values=given
+        )
 
-    async def resumable(self, approval: Approval) -> str:
-        """The id of the run to resume for it: that of the approval, or the one that this is a part of."""
+    async def resumable(self, approval: Approval) -> str | None:
+        """The id of the run to resume for it: that of the approval, or the one that this is a part of.
+
+        None for a question about a flow version.
+        """
+        if approval.run_id is None:
+            return None
         return (await self._store.runs.root(approval.run_id)).id
 
     async def _of_run(self, target: str) -> Sequence[Approval]:

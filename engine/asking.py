@@ -87,7 +87,9 @@ class Asking:
             UndecidedError: nobody has decided; the question is put.
         """
         question = Question(message=f"Call {spec.name}?", details={"tool": spec.name, "arguments": arguments})
-        asked = await self._store.approvals.ask(self._run_id, self._step_id, question, item=self._item, subject=subject)
+        asked = await self._store.approvals.ask(
+            self._run_id, self._step_id, question, item=self._item, subject=subject, kind="tool"
+        )
         if asked.decision is None:
             raise UndecidedError(waiting(f"waits for an approval: call {spec.name}", fix=f"stepbox approve {asked.id}"))
         if asked.decision != "approved":

@@ -17,6 +17,7 @@ from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of, of_eve
 from engine.asking import Asking
 from engine.cancellation import Interruption
 from engine.code_slots import CodeSlots
+from engine.full_network import Admission
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
 from engine.policies import InForce, Policies
@@ -45,6 +46,7 @@ from flows.contracts import (
     Awaited,
     CollectedFile,
     EgressDecision,
+    Isolation,
     Question,
     StepError,
     StepExecutor,
@@ -96,7 +98,8 @@ class Attempts:
     """Makes and records the attempts of one run's steps.
 
     ``host_directories`` are those from which its tool steps, not its code, may import files: the flow's own.
-    ``subflow_digests`` are those of every flow that it can start. ``past`` is what another engine has left of the run.
+    ``subflow_digests`` are those of every flow that it can start. ``admission`` says which steps may have the whole
+    network. ``past`` is what another engine has left of the run.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Attempts:
         host_directories: tuple[Path, ...],
         subflow_digests: tuple[str, ...],
         secrets: RunSecrets,
+        admission: Admission,
         past: Past = NOTHING,
     ) -> None:
         self.run = run
@@ -129,6 +133,7 @@ class Attempts:
         self.subflow_digests = subflow_digests
         self.secrets = secrets
         self.artifacts = RunArtifacts(of_event(run.trigger))
+        self.admission = admission
         self.past = past
         self.begun: dict[str, Work] = {}
         """By step id, the work last begun of each step that has no end yet."""
@@ -311,8 +316,8 @@ class Work:
                 if row.queued:
                     ceilings = await self._admitted(row)
                 await self._attempts.require_acting()
-                if (refusal := ceilings.refusal(step, executor.isolation)) is not None:
-                    return replace(unsuccessful(refusal), isolation=executor.isolation)
+                if (refused := await self._refused(ceilings, executor.isolation)) is not None:
+                    return refused
                 call.asking.stop = lambda: deadline.reschedule(asyncio.get_running_loop().time())
                 return await executor.execute(ceilings.bounded(step), call)
         except LeaseLostError:
@@ -331,6 +336,12 @@ class Work:
         finally:
             call.asking.stop = None
             call.artifacts.close()
+
+    async def _refused(self, ceilings: Ceilings, isolation: Isolation) -> StepResult | None:
+        """What the attempt comes to where the step may not be executed, or not yet; None: it may."""
+        if (refusal := ceilings.refusal(self.step, isolation)) is not None:
+            return replace(unsuccessful(refusal), isolation=isolation)
+        return await self._attempts.admission.refusal(self.step)
 
     async def _admitted(self, row: StepRun) -> Ceilings:
         """Wait for a slot for the attempt's code; gives the ceilings that hold then."""

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from engine.questions import Approval
 from engine.records import (
-    Approval,
     ArtifactRecord,
     EgressRecord,
     FlowDetail,
@@ -19,7 +19,7 @@ from engine.records import (
     ToolCall,
 )
 from engine.report import RunReport, error_document, step_document
-from engine.service import AppliedFlow
+from engine.service import AppliedFlow, ApprovalDetail
 from flows.contracts import StepResult
 from flows.errors import Problem
 from flows.values import Json
@@ -56,22 +56,45 @@ def approval_document(one: Approval) -> dict[str, Json]:
     """A question and its decision: ``decision`` is null while nobody has decided; times are ISO 8601 in UTC."""
     return {
         "id": one.id,
+        "kind": one.kind,
+        "flow": one.flow,
         "run_id": one.run_id,
-        "step": one.step_id,
+        "step": one.step_id or None,
         "item": one.item,
         "message": one.message,
         "details": one.details,
         "form": None if one.form is None else dict(one.form),
         "approvers": list(one.approvers),
+        "own": one.own,
+        "requesters": list(one.requesters),
         "requested_at": one.requested_at.isoformat(),
         "expires_at": _time(one.expires_at),
         "on_timeout": one.on_timeout,
         "decision": one.decision,
         "decided_at": _time(one.decided_at),
         "by": one.decided_by,
+        "via": one.decided_via,
         "comment": one.comment,
         "values": one.form_values,
+        "revoked_at": _time(one.revoked_at),
+        "revoked_by": one.revoked_by,
     }
+
+
+def approval_detail_document(detail: ApprovalDetail) -> dict[str, Json]:
+    """A question with its notices; ``refusal`` says why who asks may not decide it."""
+    notices = [
+        {
+            "to": one.target,
+            "attempts": one.attempts,
+            "sent_at": _time(one.sent_at),
+            "next_at": _time(one.due_at),
+            "dropped": one.dropped,
+            "error": one.error,
+        }
+        for one in detail.notices
+    ]
+    return {**approval_document(detail.approval), "notices": notices, "refusal": detail.refusal}
 
 
 def report_document(report: RunReport) -> dict[str, Json]:
@@ -180,6 +203,7 @@ def applied_document(applied: AppliedFlow) -> dict[str, Json]:
         "previous": applied.previous,
         "digest": applied.digest,
         "diff": applied.diff,
+        "approval": applied.approval,
     }
 
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-from engine.flow_sources import SiblingFlows
+from engine.flow_sources import NO_FLOWS, SiblingFlows
 from engine.language import Language
 from engine.plans import UnknownFlowError
 from engine.records import FlowDetail, FlowVersion
@@ -44,7 +44,7 @@ async def gather(flows: Sequence[FlowText], language: Language) -> dict[str, Def
         raise InvalidFlowError(problems)
     for name, flow in places.items():
         if flow.directory is not None:
-            await _add_siblings(found, found[name], SiblingFlows(flow.directory, language, _Nowhere()))
+            await _add_siblings(found, found[name], SiblingFlows(flow.directory, language, NO_FLOWS))
     return found
 
 
@@ -84,7 +84,9 @@ async def refuse_unknown(definitions: Mapping[str, Definition], is_known: Callab
                 )
 
 
-def change(definition: Definition, before: FlowDetail | None, *, version: int | None) -> AppliedFlow:
+def change(
+    definition: Definition, before: FlowDetail | None, *, version: int | None, approval: str | None = None
+) -> AppliedFlow:
     """What applying a flow does. A draft that is applied as it is counts as created."""
     previous = None if before is None else before.version
     created = before is None or before.state == "draft"
@@ -95,13 +97,9 @@ def change(definition: Definition, before: FlowDetail | None, *, version: int | 
         version=version,
         previous=None if previous is None else previous.number,
         digest=definition.digest,
-        diff="" if previous is None or unchanged else _diff(previous.flow, _texts(previous), _texts(definition)),
+        approval=approval,
+        diff="" if previous is None or unchanged else difference(previous, definition),
     )
-
-
-class _Nowhere:
-    async def find(self, name: str) -> Definition | None:  # noqa: ARG002 - a FlowSource that has none
-        return None
 
 
 async def _add_siblings(found: dict[str, Definition], definition: Definition, siblings: SiblingFlows) -> None:
@@ -109,6 +107,11 @@ async def _add_siblings(found: dict[str, Definition], definition: Definition, si
         if name not in found and (subflow := await siblings.find(name)) is not None:
             found[name] = subflow
             await _add_siblings(found, subflow, siblings)
+
+
+def difference(before: FlowVersion, after: Definition) -> str:
+    """What changed in text and files, in the unified format."""
+    return _diff(before.flow, _texts(before), _texts(after))
 
 
 def _texts(of: Definition | FlowVersion) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Where a run finds the flows that its subflow steps name."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.language import Language
 from engine.records import Run
@@ -48,6 +48,15 @@ class StoredFlows:
             raise disabled(name)
         version = detail.version
         return self._language.load_stored(version.text, dict(version.files), path=f"{name} v{version.number}")
+
+
+class _NoFlows:
+    async def find(self, name: str) -> Definition | None:  # noqa: ARG002 - a FlowSource that has none
+        return None
+
+
+NO_FLOWS: Final[FlowSource] = _NoFlows()
+"""Finds nothing."""
 
 
 def disabled(name: str) -> FlowDisabledError:

@@ -16,8 +16,10 @@ from engine.intake.hooks import HookAnswer, Hooks, take_events
 from engine.intake.intake import Intake
 from engine.intake.sources import consumer_of
 from engine.intake.starting import QueuedRuns
+from engine.links import InvalidLinkError
 from engine.local_service import LocalService
 from engine.metrics import Metrics
+from engine.notices import Outbox
 from engine.policy import require
 from engine.principal import LOCAL_ADMIN, Principal, local_admin
 from engine.progress import Observers
@@ -87,6 +89,8 @@ class LocalServing:
         self.intake.receiver.waits.append(EventWaits(store, self._dispatcher.wake))
         parts.receiver = self.intake.receiver
         self._pruning: asyncio.Task[None] | None = None
+        self.outbox = Outbox(store, parts, self._secret)
+        self._telling: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
 
@@ -98,6 +102,7 @@ class LocalServing:
             await parts.orchestrator.open(interruption)
         await serving.intake.start()
         serving._dispatcher.start()
+        serving._telling = asyncio.create_task(serving.outbox.run())
         serving._pruning = asyncio.create_task(keep_pruned(serving._store, parts.settings.keep))
         return serving
 
@@ -125,6 +130,19 @@ class LocalServing:
 
     async def authenticate(self, token: str) -> Principal:
         return await self._authenticator.authenticate(token)
+
+    async def open_link(self, approval: str, token: str) -> Principal:
+        holder = await self._parts.links.open(approval, token)
+        record = await self._store.principals.current(holder.workspace, holder.principal)
+        if record is None or not record.is_enabled:
+            raise InvalidLinkError(f"{holder.principal} may not act any more", fix="ask an admin")
+        return Principal(
+            name=holder.principal,
+            workspace=holder.workspace,
+            role=record.role,
+            kind="link",
+            granted_flows=record.patterns("flow"),
+        )
 
     def service(self, principal: Principal = LOCAL_ADMIN) -> Service:
         return LocalService(
@@ -196,11 +214,12 @@ class LocalServing:
         return await self._dispatcher.stop(0 if at_once else self._parts.settings.serve.shutdown_grace)
 
     async def _end_intake(self) -> None:
-        """Take no more events, and remove nothing more of what is old."""
+        """Take no more events, tell nobody any more, and remove nothing more of what is old."""
         await self.intake.stop()
-        if self._pruning is not None:
-            self._pruning.cancel()
-            await asyncio.gather(self._pruning, return_exceptions=True)
+        besides = [task for task in (self._pruning, self._telling) if task is not None]
+        for task in besides:
+            task.cancel()
+        await asyncio.gather(*besides, return_exceptions=True)
 
     async def _secret(self, workspace: str, name: str) -> Sequence[str]:
         return await (await self._parts.secrets()).values(workspace, name)

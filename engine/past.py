@@ -28,7 +28,9 @@ _RETRY_REASON: Final = {
     StepStatus.LIMIT_EXCEEDED: "limit_exceeded",
     StepStatus.KILLED: "killed",
 }
-_FUTILE: Final = frozenset({"journal_mismatch", "tool_outcome_unknown", "approval_rejected", "approval_timed_out"})
+_FUTILE: Final = frozenset(
+    {"journal_mismatch", "tool_outcome_unknown", "approval_rejected", "approval_timed_out", "network_unapproved"}
+)
 """Errors that a further attempt can only meet again."""
 
 Key = tuple[str, int | None]

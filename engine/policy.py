@@ -21,6 +21,8 @@ Action: TypeAlias = Literal[
     "runs.cancel",
     "runs.remove",
     "approvals.decide",
+    "approvals.link",
+    "network.open",
     "code.execute",
     "events.read",
     "events.redrive",

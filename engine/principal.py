@@ -9,8 +9,9 @@ from engine.records import DEFAULT_WORKSPACE, LOCAL, Role
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks for something, in which workspace. ``token`` is the id of its token; None on this machine.
+    """Who asks for something, in which workspace.
 
+    ``token`` is the id of its token; None on this machine, and for a signed link, which opens one question only.
     ``scopes`` are patterns of the actions that the token is for, ``only_flows`` of the flows, and ``granted_flows`` of
     those that the principal is granted.
     """
@@ -18,7 +19,7 @@ class Principal:
     name: str
     workspace: str
     role: Role
-    kind: Literal["local", "token"]
+    kind: Literal["local", "token", "link"]
     token: str | None = None
     scopes: tuple[str, ...] = (EVERYTHING,)
     only_flows: tuple[str, ...] = (EVERYTHING,)

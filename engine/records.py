@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, Self, TypeVar
 
 from flows.contracts import Artifact, Isolation, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
@@ -335,43 +335,6 @@ class ArtifactRecord:
 def step_label(step_id: str, item: int | None) -> str:
     """A step by its id, with the item's index where it is one item's: ``load[3]``."""
     return step_id if item is None else f"{step_id}[{item}]"
-
-
-Decision: TypeAlias = Literal["approved", "rejected"]
-"""What a person decides."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Approval:
-    """A question that a step (or one of its items) asks, and its decision; see :class:`flows.contracts.Question`.
-
-    ``subject`` tells the questions of one step apart: empty for that of an approval step. ``decided_by`` is None for a
-    decision that nobody made: its time was over, or the run ended before.
-    """
-
-    id: str
-    workspace: str
-    run_id: str
-    step_id: str
-    item: int | None = None
-    subject: str = ""
-    message: str
-    details: Json = None
-    form: Mapping[str, Json] | None = None
-    approvers: tuple[str, ...] = ()
-    on_timeout: Literal["fail", "reject"] = "fail"
-    requested_at: datetime
-    expires_at: datetime | None = None
-    decision: Literal["approved", "rejected", "timed_out", "withdrawn"] | None = None
-    decided_at: datetime | None = None
-    decided_by: str | None = None
-    comment: str | None = None
-    form_values: Json = None
-
-    @property
-    def label(self) -> str:
-        """The step, with its item: see :func:`step_label`."""
-        return step_label(self.step_id, self.item)
 
 
 @dataclass(frozen=True, kw_only=True)

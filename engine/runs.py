@@ -16,6 +16,7 @@ from engine.cancellation import Interruption
 from engine.code_slots import CodeSlots
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
+from engine.full_network import Admission
 from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
@@ -468,6 +469,7 @@ class Runs:
             subflow_digests=tuple(sorted(subflow.digest for subflow in plan.subflows.values())),
             past=past,
             secrets=RunSecrets(self._secrets, run.workspace, plan.definition),
+            admission=Admission(self._store, self.policies, run, plan.definition),
         )
         return Execution(definition=plan.definition, run=run, attempts=attempts, observer=observer)
 

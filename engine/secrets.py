@@ -204,6 +204,18 @@ class Secrets:
             await self._read()
         return KeyRotation(key_id=key.id, resealed=resealed, kept=tuple(map(str, kept)))
 
+    async def derived_key(self, purpose: str) -> bytes:
+        """A key of 32 bytes for something else (HKDF, RFC 5869), which tells nothing of that of the secrets.
+
+        Raises:
+            StepboxError: the key can't be used, or is not the one of the secrets that are there.
+        """
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - few processes need it
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415 - the same
+
+        key = await self._key_for_writing()
+        return HKDF(SHA256(), 32, salt=None, info=f"stepbox {purpose}".encode()).derive(key.material)
+
     async def _key_for_writing(self) -> SecretKey:
         """The key that the secrets are encrypted by; made where there is none yet and no secret needs another one."""
         present = await self._stored.key_id()

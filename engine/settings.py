@@ -240,6 +240,25 @@ class ServeSettings(_Settings):
         return token
 
 
+class ApprovalSettings(_Settings):
+    """How people are asked."""
+
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^?#\s]+$")
+    """``STEPBOX_PUBLIC_URL``: where people reach the service, such as ``https://stepbox.example.com``; for links."""
+    link_expires: Duration = Field(default=7 * 86400.0, gt=0)
+    """``STEPBOX_LINK_EXPIRES``: how long a signed link holds, at most until the question's own time is over."""
+    notify: Annotated[tuple[str, ...], NoDecode] = ()
+    """``STEPBOX_NOTIFY``: names of secrets that hold apprise URLs, separated by commas, to tell of each approval."""
+    own_approvals: Literal["allow", "refuse"] | None = None
+    """``STEPBOX_OWN_APPROVALS``: whether who asks for something may decide it; left out: as the kind of approval has
+    it."""
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
 class KeepSettings(_Settings):
     """How long things are kept; ``forever`` for no end."""
 
@@ -298,13 +317,15 @@ class Settings:
         traces, secrets = _read(TraceSettings, problems), _read(SecretSettings, problems)
         if not (home and store and artifacts and runner and network and prefect and docker) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
+        approvals = _read(ApprovalSettings, problems)
         if client is not None and client.url is not None and home.workspace != DEFAULT_WORKSPACE:
             problems.append("STEPBOX_WORKSPACE is for the home: with STEPBOX_URL, the token is of one workspace")
-        if not (serve and client and keep and traces and secrets) or problems:
+        if not (serve and client and keep and approvals and traces and secrets) or problems:
             raise InvalidSettingsError("\n".join(problems), fix="change or unset these variables")
         self.home, self.store, self.artifacts, self.runner = home, store, artifacts, runner
         self.network, self.prefect, self.docker = network, prefect, docker
-        self.serve, self.client, self.keep, self.traces, self.secrets = serve, client, keep, traces, secrets
+        self.serve, self.client, self.keep, self.approvals = serve, client, keep, approvals
+        self.traces, self.secrets = traces, secrets
 
     @property
     def database_url(self) -> str:
@@ -344,6 +365,7 @@ _CONCERNS = (
     PrefectSettings,
     ServeSettings,
     KeepSettings,
+    ApprovalSettings,
     ClientSettings,
     SecretSettings,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from engine import flow_changes, trace_context
+from engine import flow_changes, full_network, trace_context
 from engine.bootstrap.parts import Parts
 from engine.flow_sources import FlowSource, StoredFlows
 from engine.plans import Plan, UnknownFlowError
@@ -40,6 +40,10 @@ async def start(
 
     async def record() -> Run:
         (version,) = await store.flows.put_versions(workspace, [plan.definition])
+        if not isinstance(target, str) and full_network.needs_approval(plan.definition):
+            # Who hands a flow over has put this version, and is one who asks for it.
+            requester = () if principal.kind == "local" else (principal.name,)
+            await full_network.ask(store, version, plan.definition, requesters=requester)
         return await queue(store, version, plan, {"trigger": by}, principal=principal.name)
 
     return await _once(store, workspace, key, asked, record)

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from flows.contracts import Finding, Isolation
-from flows.errors import FeatureUnavailableError, InvalidCallError, InvalidFlowError, Problem
+from flows.errors import InvalidCallError, InvalidFlowError, Problem
 from flows.kinds import parse_model
 from flows.model import Config
 from flows.reader import read_document
@@ -83,15 +83,12 @@ class WorkspacePolicy(Config):
     """Patterns of the tools that a person is asked for before each call."""
     concurrent_code: int = Field(default=CONCURRENT_CODE, ge=1, le=1000)
     """Runs of code at once; further ones queue."""
-    full_network: Literal["approval", "refuse", "allow"] = "approval"
-    """What becomes of a flow with ``network: full``."""
+    full_network: Literal["approval", "allow"] = "approval"
+    """Whether a version of a flow with ``network: full``, where ``networks`` has that, waits for an admin's yes."""
     own_approvals: Literal["allow", "refuse"] | None = None
     """Whether who asks may decide; left out: by what is asked for."""
     notify: list[str] = Field(default_factory=list)
     """Names of the secrets that hold the URLs which are told of questions."""
-
-    unenforced: ClassVar[tuple[str, ...]] = ("full_network", "own_approvals", "notify")
-    """Keys that nothing acts on yet, so that they are refused rather than believed."""
 
     def ceilings(self) -> Ceilings:
         """What it means for steps."""
@@ -131,7 +128,6 @@ def parse(document: Json) -> WorkspacePolicy:
 
     Raises:
         InvalidPolicyError: something is wrong with it; the message names everything.
-        FeatureUnavailableError: it asks for what this version can't enforce.
     """
     policy, findings = _check(document)
     if policy is None or findings:
@@ -139,7 +135,6 @@ def parse(document: Json) -> WorkspacePolicy:
             "\n".join(f"{_dotted(one.path)}: {one.message} ({one.fix})" for one in findings),
             fix="see docs/policy.md for all that a policy can say",
         )
-    _refuse_unenforced(policy)
     return policy
 
 
@@ -148,7 +143,6 @@ def read(text: bytes | str, *, path: str) -> dict[str, Json]:
 
     Raises:
         InvalidPolicyTextError: something is wrong with it; every problem, with its place.
-        FeatureUnavailableError: it asks for what this version can't enforce.
     """
     if not text.strip():
         raise InvalidPolicyError("the policy is empty", fix="write `{}` for the default one")
@@ -167,7 +161,6 @@ def read(text: bytes | str, *, path: str) -> dict[str, Json]:
         )
     if policy is None or problems:
         raise InvalidPolicyTextError(problems)
-    _refuse_unenforced(policy)
     return dict(document.value)
 
 
@@ -232,14 +225,6 @@ def _entries(policy: WorkspacePolicy) -> Iterator[Finding]:
 
 def _invalid(path: tuple[str | int, ...], message: str, fix: str) -> Finding:
     return Finding(path=path, code="invalid_value", message=message, fix=fix)
-
-
-def _refuse_unenforced(policy: WorkspacePolicy) -> None:
-    asked = [name for name in policy.unenforced if getattr(policy, name) != getattr(DEFAULT, name)]
-    if asked:
-        raise FeatureUnavailableError(
-            f"this version can't enforce `{asked[0]}` of a policy yet", fix=f"leave `{asked[0]}` out"
-        )
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:

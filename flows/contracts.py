@@ -16,6 +16,8 @@ from flows.model import Config, StepConfig, TriggerConfig
 from flows.values import Json, StepStatus
 
 Effect = Literal["read", "write"]
+OwnApprovals = Literal["allow", "refuse"]
+"""Whether who asks for something may decide it."""
 Isolation = Literal["container", "jail"]
 
 
@@ -247,13 +249,17 @@ class Question:
     """What a step asks a person, who says yes or no.
 
     ``details`` is exactly what will happen; ``form`` the JSON Schema of the values that a yes comes with; ``approvers``
-    who may decide, by principal or role (empty: whoever may approve); ``timeout`` in seconds, None: for ever.
+    who may decide, by principal or role (empty: whoever may approve); ``own`` whether who asks may be one of them
+    (None: as the workspace has it); ``notify`` the names of secrets with the addresses to tell of it; ``timeout`` in
+    seconds, None: for ever.
     """
 
     message: str
     details: Json = None
     form: Mapping[str, Json] | None = None
     approvers: tuple[str, ...] = ()
+    own: OwnApprovals | None = None
+    notify: tuple[str, ...] = ()
     timeout: float | None = None
     on_timeout: Literal["fail", "reject"] = "fail"
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Start the services that tests need, run a command beside them, and stop them.
 
-    python scripts/services.py run [--only postgres] [--only redis] [--only docker] [--early] -- pytest -q
+    python scripts/services.py run [--only postgres|redis|docker|chromium]… [--early] -- pytest -q
 
 Each service is this machine's own program, started for this command alone: its data in a temporary directory, on a free
 loopback port, as an unprivileged user where we are root. The command finds them by ``STEPBOX_TEST_POSTGRES_URL``,
-``STEPBOX_TEST_REDIS_URL`` and ``STEPBOX_TEST_DOCKER_HOST``. With ``--early`` it runs while the guest image is being
+``STEPBOX_TEST_REDIS_URL`` and ``STEPBOX_TEST_DOCKER_HOST``; Chromium, which each test starts by itself, by
+``STEPBOX_TEST_CHROMIUM``. With ``--early`` it runs while the guest image is being
 built, and waits, where it needs that, for the file ``STEPBOX_TEST_DOCKER_IMAGE`` (empty, or why there is no image). On
 Debian, as root, missing packages are installed; anywhere else they are named, and docker, which needs root, is left
 out. The exit status is the command's, or 3 where a service can't be had.
@@ -32,7 +33,15 @@ from scripts import docker_engine
 UNPRIVILEGED = "nobody"
 START_DEADLINE = 60.0
 STOP_DEADLINE = 15.0
-PACKAGES = {"postgres": ["postgresql"], "redis": ["redis-server"], "docker": [*docker_engine.PACKAGES]}
+PACKAGES = {
+    "postgres": ["postgresql"],
+    "redis": ["redis-server"],
+    "docker": [*docker_engine.PACKAGES],
+    "chromium": ["chromium"],
+}
+
+
+_PROGRAMS = {"redis": "redis-server", "chromium": "chromium"}
 
 
 class UnavailableError(Exception):
@@ -108,8 +117,8 @@ def is_installed(name: str) -> bool:
 
 def find_program(name: str) -> Path | None:
     """The program of a service. Debian keeps PostgreSQL's beside its version, not on the path."""
-    if name == "redis":
-        found = shutil.which("redis-server")
+    if name in _PROGRAMS:
+        found = shutil.which(_PROGRAMS[name])
         return Path(found) if found else None
     versions = Path("/usr/lib/postgresql")
     candidates = sorted(versions.glob("*/bin/postgres"), key=lambda path: int(path.parts[4]), reverse=True)
@@ -213,10 +222,20 @@ def docker() -> Iterator[Mapping[str, str]]:
         yield variables
 
 
+@contextmanager
+def chromium() -> Iterator[Mapping[str, str]]:
+    """The browser's program; nothing runs until a test starts it."""
+    program = find_program("chromium")
+    if program is None:
+        raise UnavailableError("chromium can't be found, though its package is installed")
+    yield {"STEPBOX_TEST_CHROMIUM": str(program)}
+
+
 STARTERS: dict[str, Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]]] = {
     "postgres": postgres,
     "redis": redis,
     "docker": docker,
+    "chromium": chromium,
 }
 
 

@@ -17,9 +17,13 @@ _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 @dataclass(frozen=True)
 class Allowlist:
-    """The entries of a step's ``network.allow``, each of which has no :func:`host_problem`."""
+    """The entries of a step's ``network.allow``, each of which has no :func:`host_problem`.
+
+    ``everywhere`` is ``network: full``: any host, at the port of https.
+    """
 
     entries: tuple[str, ...]
+    everywhere: bool = False
 
     def allows(self, host: str, port: int) -> bool:
         """Whether an entry has this host and port. ``host`` is as :func:`steps.addresses.normal_host` gives it."""
@@ -27,11 +31,17 @@ class Allowlist:
 
     def ports(self, host: str) -> frozenset[int]:
         """The ports at which the host may be reached."""
+        if self.everywhere:
+            return frozenset({HTTPS_PORT})
         parts = (entry.partition(":") for entry in self.entries)
         return frozenset(int(port or HTTPS_PORT) for name, _, port in parts if _covers(name, host))
 
     def __str__(self) -> str:
-        return ", ".join(self.entries) or "empty"
+        return "every public host" if self.everywhere else ", ".join(self.entries) or "empty"
+
+
+EVERYWHERE: Final = Allowlist((), everywhere=True)
+"""That of ``network: full``."""
 
 
 def _covers(name: str, host: str) -> bool:

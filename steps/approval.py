@@ -5,11 +5,24 @@ from typing import Literal
 
 from pydantic import Field
 
-from flows.contracts import Asked, Catalogue, Finding, Question, StepCall, StepError, StepResult, waiting
+from flows.contracts import (
+    Asked,
+    Catalogue,
+    Finding,
+    OwnApprovals,
+    Question,
+    StepCall,
+    StepError,
+    StepResult,
+    waiting,
+)
 from flows.errors import RefusedError
 from flows.model import Config, StepConfig
+from flows.names import name_finding
 from flows.schemas import check_schema
 from flows.values import Duration, Json, StepStatus
+
+_ROLES = frozenset({"approver", "admin"})
 
 
 class Approval(Config):
@@ -20,7 +33,11 @@ class Approval(Config):
     form: dict[str, Json] | None = None
     """A JSON Schema of what the approver fills in; it becomes the ``values`` of the step's result."""
     approvers: list[str] = Field(default_factory=list)
-    """Who may decide, by principal or role; left out: whoever may approve in the workspace."""
+    """Who may decide: names of principals, ``role:approver`` or ``role:admin``; left out: whoever may approve."""
+    own: OwnApprovals | None = None
+    """Whether the principal for whom the run acts may decide; left out: yes, unless the workspace says no."""
+    notify: list[str] = Field(default_factory=list)
+    """Names of secrets that hold the addresses (apprise URLs) to tell of it, besides those of the workspace."""
     timeout: Duration | None = None
     """How long to wait for a decision; left out: for ever."""
     on_timeout: Literal["fail", "reject"] = "fail"
@@ -45,10 +62,26 @@ def check_approval(config: StepConfig, _catalogue: Catalogue) -> Iterator[Findin
         message = "`on_timeout` means nothing without `timeout`"
         path = ("approval", "on_timeout")
         yield Finding(path=path, code="conflicting_keys", message=message, fix="add `timeout:`", at="key")
+    yield from _approvers(approval.approvers)
+    for position, name in enumerate(approval.notify):
+        if (finding := name_finding(name, ("approval", "notify", position), "a secret")) is not None:
+            yield finding
     for each in check_schema(approval.form) if approval.form is not None else ():
         path = ("approval", "form", *each.path)  # type: ignore[assignment]
         at: Literal["key", "value"] = "key" if each.key else "value"
         yield Finding(path=path, code="invalid_schema", message=each.message, fix=each.fix, at=at)
+
+
+def _approvers(approvers: list[str]) -> Iterator[Finding]:
+    for position, name in enumerate(approvers):
+        path = ("approval", "approvers", position)
+        prefix, colon, role = name.partition(":")
+        if colon and (prefix != "role" or role not in _ROLES):
+            message = f"`{name[:80]}` is no role that may approve"
+            yield Finding(path=path, code="invalid_value", message=message, fix="write role:approver or role:admin")
+        elif not name or any(character.isspace() for character in name):
+            message = f"`{name[:80]}` is no name of a principal"
+            yield Finding(path=path, code="invalid_value", message=message, fix="write a name, or role:approver")
 
 
 class ApprovalExecutor:
@@ -72,6 +105,8 @@ class ApprovalExecutor:
             details=dict(call.inputs) or None,
             form=approval.form,
             approvers=tuple(approval.approvers),
+            own=approval.own,
+            notify=tuple(approval.notify),
             timeout=approval.timeout,
             on_timeout=approval.on_timeout,
         )

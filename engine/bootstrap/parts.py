@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.cancellation import Interruption
@@ -11,9 +13,11 @@ from engine.emission import Emission
 from engine.execution import Execution, RunOutcome
 from engine.intake.receiver import Receiver
 from engine.language import Language
+from engine.links import PURPOSE, LinkHolder, Links, NoPublicUrlError, SignedLink
 from engine.orchestrator.environment import prepare
 from engine.policies import Policies
 from engine.progress import NoObserver, Observer
+from engine.questions import Approval
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
 from engine.secret_key import KeyFile, KeySource
@@ -23,7 +27,7 @@ from engine.settings import Settings
 from engine.store import Store
 from engine.tool_calls import ToolCaller
 from engine.trace_context import Traces, Untraced
-from flows.contracts import StepExecutor
+from flows.contracts import OwnApprovals, StepExecutor
 from flows.model import StepConfig
 from steps.approval import ApprovalExecutor, ApprovalStep
 from steps.code import JavaScriptStep, PythonStep, ShellStep
@@ -58,6 +62,8 @@ class Parts:
         self._secrets: Secrets | None = None
         self.policies = Policies(self.store)
         self._code_slots: CodeSlots | None = None
+        self._derived: bytes | None = None
+        self._links = Links(self._link_key)
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
     async def close(self) -> None:
@@ -95,6 +101,52 @@ class Parts:
     @property
     def settings(self) -> Settings:
         return self._settings
+
+    async def own_approvals(self, workspace: str) -> OwnApprovals | None:
+        """What the installation and the policy of a workspace say of requesters who decide; None: nothing."""
+        said = {self._settings.approvals.own_approvals, (await self.policies.current(workspace)).own_approvals}
+        if "refuse" in said:
+            return "refuse"
+        return "allow" if "allow" in said else None
+
+    async def notified(self, workspace: str) -> Sequence[str]:
+        """Names of a workspace's secrets with the addresses to tell of each approval."""
+        policy = await self.policies.current(workspace)
+        return tuple(dict.fromkeys((*self._settings.approvals.notify, *policy.notify)))
+
+    @property
+    def links(self) -> Links:
+        """What signs and opens links."""
+        return self._links
+
+    @property
+    def has_links(self) -> bool:
+        """Whether links can be made: whether it is known where people reach the service."""
+        return self._settings.approvals.public_url is not None
+
+    async def link_to(self, asked: Approval, principal: str, *, until: datetime | None = None) -> SignedLink:
+        """A link by which a principal decides a question, until then at most.
+
+        Raises:
+            NoPublicUrlError: it isn't known under which address the service is reached.
+        """
+        settings = self._settings.approvals
+        if settings.public_url is None:
+            raise NoPublicUrlError(
+                "it isn't known under which address people reach the service",
+                fix="set STEPBOX_PUBLIC_URL, such as https://stepbox.example.com",
+            )
+        latest = datetime.now(UTC) + timedelta(seconds=settings.link_expires)
+        expires_at = min(time for time in (latest, until, asked.expires_at) if time is not None).replace(microsecond=0)
+        holder = LinkHolder(workspace=asked.workspace, principal=principal, expires_at=expires_at)
+        token = await self._links.token(asked.id, holder)
+        url = f"{settings.public_url.rstrip('/')}/decide/{asked.id}/{token}"
+        return SignedLink(url=url, principal=principal, expires_at=expires_at)
+
+    async def _link_key(self) -> bytes:
+        if self._derived is None:
+            self._derived = await (await self.secrets()).derived_key(PURPOSE)
+        return self._derived
 
     async def runner(self, setting: RunnerSetting) -> Runner:
         """The runner of that setting; see :func:`steps.sandbox.select.choose`. Whoever asks for it closes it."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from engine.deliveries import Delivery, KeptEvent
 from engine.intake.receiver import Receiver
-from engine.records import Approval
+from engine.questions import Approval
 from engine.snippets import BY_ITSELF
 from engine.store.run_ends import EndedRun, Interest
 from flows.contracts import StepError
@@ -57,11 +57,12 @@ class OwnEvents:
 
     async def asked(self, question: Approval, flow: str, trigger: Mapping[str, Json]) -> None:
         """See there."""
-        causes = caused_by(causes_in(trigger), flow=flow, run=question.run_id)
+        # A question about a flow version stands in the chain for the run that it has not.
+        causes = caused_by(causes_in(trigger), flow=flow, run=question.run_id or question.id)
         event = approval_requested(
             Origin(workspace=question.workspace, flow=flow, causes=causes),
             run=question.run_id,
-            step=question.step_id,
+            step=question.step_id or None,
             approval=question.id,
             message=question.message,
             at=question.requested_at,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 from engine.deliveries import Accepted, Delivery, DeliveryStatus, KeptEvent
+from engine.questions import Approval, Notice
 from engine.records import (
-    Approval,
     ArtifactRecord,
     EgressRecord,
     FlowDetail,
@@ -23,7 +23,7 @@ from engine.records import (
     ToolCall,
 )
 from engine.report import RunReport
-from engine.service import AppliedFlow
+from engine.service import AppliedFlow, ApprovalDetail
 from flows.contracts import Artifact, StepError, StepResult
 from flows.values import Json, RunStatus, StepStatus
 
@@ -155,6 +155,7 @@ def applied(one: Document) -> AppliedFlow:
         previous=one["previous"],
         digest=one["digest"],
         diff=one["diff"],
+        approval=one["approval"],
     )
 
 
@@ -162,9 +163,13 @@ def approval(one: Document) -> Approval:
     return Approval(
         id=one["id"],
         workspace=_WORKSPACE,
+        kind=one["kind"],
+        flow=one["flow"],
         run_id=one["run_id"],
-        step_id=one["step"],
+        step_id=one["step"] or "",
         item=one["item"],
+        own=one["own"],
+        requesters=tuple(one["requesters"]),
         message=one["message"],
         details=one["details"],
         form=one["form"],
@@ -175,9 +180,30 @@ def approval(one: Document) -> Approval:
         decision=one["decision"],
         decided_at=_time(one["decided_at"]),
         decided_by=one["by"],
+        decided_via=one["via"],
         comment=one["comment"],
         form_values=one["values"],
+        revoked_at=_time(one["revoked_at"]),
+        revoked_by=one["revoked_by"],
     )
+
+
+def approval_detail(one: Document) -> ApprovalDetail:
+    notices = [
+        Notice(
+            id=str(number),
+            approval_id=one["id"],
+            target=notice["to"],
+            attempts=notice["attempts"],
+            created_at=_at(one["requested_at"]),
+            due_at=_time(notice["next_at"]),
+            sent_at=_time(notice["sent_at"]),
+            dropped=notice["dropped"],
+            error=notice["error"],
+        )
+        for number, notice in enumerate(one["notices"])
+    ]
+    return ApprovalDetail(approval=approval(one), notices=notices, refusal=one["refusal"])
 
 
 def artifact(run_id: str, one: Document) -> ArtifactRecord:

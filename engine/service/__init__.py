@@ -18,6 +18,7 @@ from engine.service.protocol import Service
 from engine.service.serving import Serving
 from engine.service.values import (
     AppliedFlow,
+    ApprovalDetail,
     FlowText,
     ImageSnippet,
     Precondition,
@@ -33,6 +34,7 @@ from engine.service.values import (
 __all__ = [
     "AllDrivenError",
     "AppliedFlow",
+    "ApprovalDetail",
     "FlowDisabledError",
     "FlowText",
     "ImageSnippet",

@@ -42,6 +42,5 @@ class PolicyUseCases(Protocol):
 
         Raises:
             InvalidPolicyError: something is wrong with it; everything is named.
-            FeatureUnavailableError: it asks for what this version can't enforce.
             PreconditionFailedError: another version is in force.
         """

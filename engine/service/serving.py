@@ -20,6 +20,14 @@ class Serving(Protocol):
     async def authenticate(self, token: str) -> "Principal":
         """Who is behind a token. Raises :class:`engine.tokens.UnauthenticatedError`."""
 
+    async def open_link(self, approval: str, token: str) -> "Principal":
+        """For whom a signed link to a question is.
+
+        Raises:
+            InvalidLinkError: it is none of this service, or its principal is gone.
+            ExpiredLinkError: its time is over.
+        """
+
     def service(self, principal: "Principal") -> Service:
         """The service, acting for a principal."""
 

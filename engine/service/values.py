@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from engine.questions import Approval, Notice
 from engine.records import LogLine, Run, RunSummary, StepRun
 from flows.values import Json
 from steps.sandbox.limits import Language as CodeLanguage
@@ -58,6 +59,15 @@ class ImageSnippet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApprovalDetail:
+    """A question with the notices of it. ``refusal`` is why the principal that asks may not decide it; None: may."""
+
+    approval: Approval
+    notices: Sequence[Notice] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Precondition:
     """What must hold for a flow to be applied: its current :attr:`FlowDetail.tag`, or, for None, that there is none."""
 
@@ -69,6 +79,7 @@ class AppliedFlow:
     """What applying a flow does, or would do: ``version`` is the number that it has then, None where only asked.
 
     ``previous`` is the number of the version before. ``diff`` is that of its text and files, in the unified format.
+    ``approval`` is the question that an admin has to decide before its steps get ``network: full``.
     """
 
     flow: str
@@ -77,6 +88,7 @@ class AppliedFlow:
     previous: int | None
     digest: str
     diff: str
+    approval: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, Text, UniqueConstraint, text
+from sqlalchemy import Index, Text, UniqueConstraint, text, true
 from sqlmodel import Field
 
 from engine.store.tables import Table
@@ -11,7 +11,11 @@ from engine.store.types import Payload, UtcDateTime
 
 
 class ApprovalTable(Table, table=True):
-    """A question to a person, and its decision. ``subject`` tells the questions of one step (or item) apart."""
+    """A question to a person, and its decision. ``subject`` tells the questions of one step (or item) apart.
+
+    One of a flow version has ``flow_version_id`` instead of a run; a version has one that isn't revoked at most.
+    ``announced`` says that it is known who is to be told of it (:mod:`engine.store.notices`).
+    """
 
     __tablename__ = "approval"
     __table_args__ = (
@@ -23,10 +27,23 @@ class ApprovalTable(Table, table=True):
             sqlite_where=text("decided_at IS NULL"),
             postgresql_where=text("decided_at IS NULL"),
         ),
+        Index(
+            "ix_approval_of_version",
+            "flow_version_id",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+        Index(
+            "ix_approval_unannounced", "id", sqlite_where=text("NOT announced"), postgresql_where=text("NOT announced")
+        ),
     )
     id: str = Field(primary_key=True)
     workspace: str = Field(foreign_key="workspace.id")
-    run_id: str = Field(foreign_key="run.id")
+    kind: str = Field(sa_column_kwargs={"server_default": "step"})
+    flow: str = Field(sa_column_kwargs={"server_default": ""})
+    run_id: str | None = Field(default=None, foreign_key="run.id")
+    flow_version_id: str | None = Field(default=None, foreign_key="flow_version.id")
     step_id: str
     item: int
     subject: str
@@ -34,6 +51,10 @@ class ApprovalTable(Table, table=True):
     details: Any = Field(default=None, sa_type=Payload, nullable=True)
     form: dict[str, Any] | None = Field(default=None, sa_type=Payload)
     approvers: list[str] = Field(sa_type=Payload)
+    own: str | None = None
+    requesters: list[str] | None = Field(default=None, sa_type=Payload)
+    notify: list[str] | None = Field(default=None, sa_type=Payload)
+    announced: bool = Field(default=False, sa_column_kwargs={"server_default": true()})
     on_timeout: str
     requested_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -42,3 +63,6 @@ class ApprovalTable(Table, table=True):
     decided_by: str | None = None
     comment: str | None = Field(default=None, sa_type=Text)
     form_values: Any = Field(default=None, sa_type=Payload, nullable=True)
+    decided_via: str | None = None
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_by: str | None = None

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, up
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
+from engine.questions import Approval, Decision, Kind, Way
 from engine.reach import ALL, Reach
-from engine.records import DEFAULT_WORKSPACE, Approval, Decision, Page
+from engine.records import DEFAULT_WORKSPACE, LOCAL, Page
 from engine.store import fence
 from engine.store.approval_table import ApprovalTable
 from engine.store.clock import now_of
@@ -34,9 +35,10 @@ _AT_PLACE = (
     & (_TABLE.c.subject == bindparam("about"))
 )
 _ASKED = select(_TABLE).where(_AT_PLACE)
-_RUN_OF = select(_TABLE.c.run_id).where(_THIS)
+_ABOUT = select(_TABLE.c.run_id, _TABLE.c.flow_version_id).where(_THIS)
 _RUN = RunTable.__table__
-_OF_RUN = select(_RUN.c.workspace, _RUN.c.flow, _RUN.c.trigger).where(_RUN.c.id == bindparam("run"))
+_OF_RUN = select(_RUN.c.workspace, _RUN.c.flow, _RUN.c.trigger, _RUN.c.principal).where(_RUN.c.id == bindparam("run"))
+_RUNS_OF_VERSION = select(_RUN.c.id).where(_RUN.c.flow_version_id == bindparam("version"), _RUN.c.ended_at.is_(None))
 _INSERT = insert(_TABLE)
 _OPEN = _TABLE.c.decided_at.is_(None)
 _DECIDE = update(_TABLE).where(_THIS, _OPEN, or_(_TABLE.c.expires_at.is_(None), _TABLE.c.expires_at > _NOW))
@@ -72,7 +74,14 @@ class Approvals:
         self.witness: AskWitness | None = None
 
     async def ask(
-        self, run_id: str, step_id: str, question: Question, *, item: int | None = None, subject: str = ""
+        self,
+        run_id: str,
+        step_id: str,
+        question: Question,
+        *,
+        item: int | None = None,
+        subject: str = "",
+        kind: Kind = "step",
     ) -> Asked:
         """How the question of a step (or item) stands, which is put where it has not been. It is put once a run.
 
@@ -89,7 +98,12 @@ class Approvals:
             if known is not None:
                 return known, None
             run = connection.execute(_OF_RUN, {"run": run_id}).one()
-            connection.execute(_INSERT, {**_values(question, now), **_place(key), "workspace": run.workspace})
+            first = connection.execute(_OF_RUN, {"run": root_of(connection, run_id)}).one()
+            about = {"workspace": run.workspace, "flow": run.flow, "kind": kind}
+            requesters = [] if first.principal == LOCAL else [first.principal]
+            connection.execute(
+                _INSERT, {**question_values(question, now), **_place(key), **about, "requesters": requesters}
+            )
             return connection.execute(_ASKED, key).one(), run
 
         try:
@@ -97,14 +111,7 @@ class Approvals:
         except IntegrityError:
             # Another call of the run's has just put it.
             row = await self._put(put)
-        return Asked(
-            id=row.id,
-            decision=row.decision,
-            by=row.decided_by,
-            at=row.decided_at,
-            comment=row.comment,
-            values=row.form_values,
-        )
+        return asked_of(row)
 
     async def _put(self, put: Callable[[Connection], tuple[Row[Any], Any]]) -> Row[Any]:
         if self.witness is None or not self.witness.cares_for_questions():
@@ -112,24 +119,33 @@ class Approvals:
         async with self._database.transaction():
             row, run = await self._database.write(put)
             if run is not None:
-                await self.witness.asked(_approval(row), run.flow, run.trigger)
+                await self.witness.asked(approval_of(row), run.flow, run.trigger)
         return row
 
     async def decide(
-        self, approval_id: str, decision: Decision, *, by: str, comment: str | None = None, values: Json = None
+        self,
+        approval_id: str,
+        decision: Decision,
+        *,
+        by: str,
+        via: Way = "local",
+        comment: str | None = None,
+        values: Json = None,
     ) -> Approval:
         """Decide a question: once, and before its time is over. The run that waits for it is due.
+
+        Of a question about a flow version, all its runs are.
 
         Raises:
             UnknownRecordError: there is no such question.
             DecidedError: it has been decided, its time is over, or its run has ended.
         """
-        given = {"decision": decision, "decided_by": by, "comment": comment, "form_values": values}
+        given = {"decision": decision, "decided_by": by, "decided_via": via, "comment": comment, "form_values": values}
 
         def decide(connection: Connection) -> Row[Any]:
             now = now_of(connection)
-            run_id = connection.scalar(_RUN_OF, {"this": approval_id})
-            if run_id is not None:
+            about = connection.execute(_ABOUT, {"this": approval_id}).one_or_none()
+            for run_id in () if about is None else _waiting_for(connection, about):
                 wake(connection, root_of(connection, run_id), now)
             connection.execute(_EXPIRE_THIS, {"this": approval_id, "now": now})
             decided = connection.execute(_DECIDE.values(**given, decided_at=now), {"this": approval_id, "now": now})
@@ -140,7 +156,16 @@ class Approvals:
                 raise DecidedError(approval_id, _how(row))
             return row
 
-        return _approval(await self._database.write(decide))
+        return approval_of(await self._database.write(decide))
+
+    async def get(self, approval_id: str) -> Approval | None:
+        """The question of that id, None where there is none; one whose time is over counts as decided."""
+
+        def read(connection: Connection) -> Approval | None:
+            row = connection.execute(_GET, {"this": approval_id}).one_or_none()
+            return None if row is None else approval_of(row, now_of(connection))
+
+        return await self._database.read(read)
 
     async def list(
         self,
@@ -167,25 +192,28 @@ class Approvals:
     ) -> Page[Approval]:
         """The questions, the newest first, all of them without a limit; one whose time is over counts as decided.
 
-        ``runs`` keeps those of these runs, ``prefix`` those whose id begins so, ``reach`` those of runs of these flows.
-        ``cursor`` is the ``next`` of the page before. A page can have fewer than ``limit``, and others after it.
+        ``runs`` keeps those of these runs and of their versions, ``prefix`` those whose id begins so, ``reach`` those
+        of these flows. ``cursor`` is the ``next`` of the page before. A page can have fewer than ``limit``, and others
+        after it.
         """
         query = select(_TABLE).where(_TABLE.c.workspace == workspace)
         if runs is not None:
-            query = query.where(_TABLE.c.run_id.in_(list(runs)))
+            of = list(runs)
+            versions = select(_RUN.c.flow_version_id).where(_RUN.c.id.in_(of))
+            query = query.where(or_(_TABLE.c.run_id.in_(of), _TABLE.c.flow_version_id.in_(versions)))
         if prefix:
             query = query.where(func.substr(_TABLE.c.id, 1, len(prefix)) == prefix)
         if undecided:
             query = query.where(_OPEN)
         if not reach.is_all:
-            query = query.join(_RUN, _RUN.c.id == _TABLE.c.run_id).where(*within(reach, _RUN.c.flow))
+            query = query.where(*within(reach, _TABLE.c.flow))
         if cursor is not None:
             query = query.where(_TABLE.c.id < cursor)
         query = query.order_by(_TABLE.c.id.desc()).limit(None if limit is None else limit + 1)
 
         def read(connection: Connection) -> Page[Approval]:
             now = now_of(connection)
-            found = [_approval(row, now) for row in connection.execute(query)]
+            found = [approval_of(row, now) for row in connection.execute(query)]
             here = found[:limit]
             items = tuple(one for one in here if not (undecided and one.decision is not None))
             return Page(items=items, next=here[-1].id if len(found) > len(here) else None)
@@ -203,13 +231,17 @@ def withdraw(connection: Connection, run_id: str, now: datetime) -> None:
     connection.execute(_WITHDRAW, {"run": run_id, "now": now})
 
 
-def _values(question: Question, now: datetime) -> dict[str, Any]:
+def question_values(question: Question, now: datetime) -> dict[str, Any]:
+    """The columns of a new question that say what it is, but for what it is about."""
     return {
         "id": str(ULID()),
         "message": question.message,
         "details": question.details,
         "form": None if question.form is None else dict(question.form),
         "approvers": list(question.approvers),
+        "own": question.own,
+        "notify": list(question.notify),
+        "announced": False,
         "on_timeout": question.on_timeout,
         "requested_at": now,
         "expires_at": None if question.timeout is None else now + timedelta(seconds=question.timeout),
@@ -228,9 +260,31 @@ def _how(row: Row[Any]) -> str:
     return f"{row.decision} by {row.decided_by} at {row.decided_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _approval(row: Row[Any], now: datetime | None = None) -> Approval:
+def _waiting_for(connection: Connection, about: Row[*tuple[Any, ...]]) -> Iterable[str]:
+    """The runs that go on with a decision."""
+    if about.run_id is not None:
+        return (about.run_id,)
+    return list(connection.scalars(_RUNS_OF_VERSION, {"version": about.flow_version_id}))
+
+
+def asked_of(row: Row[Any]) -> Asked:
+    """A row as who asks sees it."""
+    return Asked(
+        id=row.id,
+        decision=row.decision,
+        by=row.decided_by,
+        at=row.decided_at,
+        comment=row.comment,
+        values=row.form_values,
+    )
+
+
+def approval_of(row: Row[Any], now: datetime | None = None) -> Approval:
+    """A row as a value; with ``now``, one whose time is over counts as decided."""
     values = dict(row._mapping)  # noqa: SLF001 - its public name for attributes that could clash with columns
-    values |= {"item": None if row.item == NO_ITEM else row.item, "approvers": tuple(row.approvers)}
+    del values["announced"]
+    values |= {"item": None if row.item == NO_ITEM else row.item}
+    values |= {name: tuple(values[name] or ()) for name in ("approvers", "requesters", "notify")}
     if now is not None and row.decided_at is None and row.expires_at is not None and row.expires_at <= now:
         values |= {"decision": "timed_out", "decided_at": row.expires_at}
     return Approval(**values)

@@ -84,6 +84,18 @@ class DecidedError(InvalidCallError):
         super().__init__(f"approval {approval_id} can't be decided any more: {how}", fix="see: stepbox approvals list")
 
 
+class NotRevocableError(InvalidCallError):
+    """Only a decision on a flow version can be taken back, once."""
+
+    code = "not_revocable"
+
+    def __init__(self, approval_id: str) -> None:
+        super().__init__(
+            f"approval {approval_id} can't be taken back: only a decision on `network: full` can, once",
+            fix="see: stepbox approvals list --all",
+        )
+
+
 class LeaseLostError(Exception):
     """This engine doesn't drive the run that it writes on: another one has taken it over, or it never did.
 

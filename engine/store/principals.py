@@ -1,7 +1,7 @@
 """Principals, and what they are granted."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from sqlmodel import col
 from ulid import ULID
 
 from engine.principals import Grant, GrantKind, GrantPatterns, PrincipalKind, PrincipalRecord
+from engine.reach import fits
 from engine.records import DEFAULT_WORKSPACE, Page, Role
 from engine.store.database import Body, Database, Result, upsert_into
 from engine.store.errors import LastAdminError, NameTakenError, UnknownRecordError
@@ -104,6 +105,13 @@ class Principals:
         found = await self._database.read(read)
         items = found[:limit]
         return Page(items=items, next=items[-1].name if len(found) > len(items) else None)
+
+    async def roles(self, workspace: str, *, flow: str | None = None) -> Mapping[str, Role]:
+        """The roles of those who may act, by name: enabled, and with a ``flow`` granted that one."""
+        found = (await self.list(workspace=workspace)).items
+        return {
+            one.name: one.role for one in found if one.is_enabled and (flow is None or fits(one.patterns("flow"), flow))
+        }
 
     async def set_role(self, name: str, role: Role, *, workspace: str = DEFAULT_WORKSPACE) -> PrincipalRecord:
         """Give a principal another role. Raises as :meth:`enable`."""

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
+from engine.store.approval_table import ApprovalTable
 from engine.store.contents import ArtifactContents
 from engine.store.database import Database
 from engine.store.lineage import family_of
+from engine.store.notice_table import NoticeTable
 from engine.store.tables import UNFINISHED, ArtifactTable, DeliveryTable, EventTable, LogLineTable, RunTable
 from engine.store.tables import Table as StoreTable
 
@@ -26,6 +28,8 @@ _EVENT = EventTable.__table__
 _DELIVERY = DeliveryTable.__table__
 _LOG = LogLineTable.__table__
 _ARTIFACT = ArtifactTable.__table__
+_APPROVAL = ApprovalTable.__table__
+_NOTICE = NoticeTable.__table__
 _MAIN = _RUN.c.parent_id.is_(None) & _RUN.c.status.not_in(UNFINISHED)
 
 
@@ -113,6 +117,9 @@ def _remove_runs(connection: Connection, ids: list[str]) -> None:
     if not ids:
         return
     family = family_of(connection, ids)
+    asked = select(_APPROVAL.c.id).where(_APPROVAL.c.run_id.in_(family))
+    connection.execute(delete(_NOTICE).where(_NOTICE.c.approval_id.in_(asked)))
+    connection.execute(delete(_APPROVAL).where(_APPROVAL.c.run_id.in_(family)))
     for table in StoreTable.metadata.tables.values():
         if table is not _RUN:
             _forget(connection, table, family)

@@ -18,9 +18,11 @@ from engine.store.database import Database
 from engine.store.egress import Egress
 from engine.store.events import Events
 from engine.store.flows import Flows
+from engine.store.full_network import FullNetwork
 from engine.store.held import Held
 from engine.store.leases import Leases
 from engine.store.logs import Logs
+from engine.store.notices import Notices
 from engine.store.policies import StoredPolicies
 from engine.store.principals import Principals
 from engine.store.retention import Retention
@@ -40,11 +42,12 @@ class Store:
     """An open database, by noun.
 
     ``flows``, ``runs``, ``leases`` (which engine drives which run), ``undriven`` (those that none does),
-    ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people), ``waits``
-    (for times and events), ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets``
-    (encrypted), ``policies`` (of workspaces), ``code_slots`` (which code may begin), ``events`` (what came in, and what
-    became of it), ``held`` (what of that waits to be released), ``workspaces``, ``principals`` (with their grants),
-    ``tokens``, ``content`` (the workspaces' documents, tasks and files) and ``retention`` (what removes the old).
+    ``start_keys``, ``steps`` (attempts), ``logs``, ``calls`` (of tools), ``approvals`` (questions to people),
+    ``full_network`` (those about flow versions), ``notices`` (of questions), ``waits`` (for times and events),
+    ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``policies`` (of
+    workspaces), ``code_slots`` (which code may begin), ``events`` (what came in, and what became of it), ``held`` (what
+    of that waits to be released), ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the
+    workspaces' documents, tasks and files) and ``retention`` (what removes the old).
     """
 
     def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
@@ -59,6 +62,8 @@ class Store:
         self.logs = Logs(database, self.engine)
         self.calls = Calls(database, self.engine)
         self.approvals = Approvals(database, self.engine)
+        self.full_network = FullNetwork(database, self.approvals)
+        self.notices = Notices(database)
         self.waits = Waits(database, self.engine)
         self.egress = Egress(database, self.engine)
         self.artifacts = Artifacts(database, contents)

@@ -4,17 +4,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from engine import flow_ceilings, flow_changes, snippets, starts
+from engine import deciders, flow_ceilings, flow_changes, full_network, snippets, starts
 from engine.plans import UnknownFlowError
 from engine.records import FlowDetail, FlowSummary, FlowVersion, Page
 from engine.run_secrets import secrets_named
 from engine.service import AppliedFlow, FlowText, Precondition, PreconditionFailedError
 from engine.starts import unknown_flow
+from engine.store import Store
 from engine.use_cases.acting import Acting
 from engine.use_cases.cursors import no_cursor, number
 from flows.definition import Definition
 from flows.errors import InvalidCallError
 from flows.names import NAME
+from steps.approval import ApprovalStep
 
 if TYPE_CHECKING:
     from engine.upcoming import Upcoming
@@ -55,15 +57,34 @@ class FlowUseCases(Acting):
                 if precondition is not None:
                     _require(precondition, name, before)
                 number: int | None = None
+                await self._refuse_unknown_approvers(one)
+                approval: str | None = None
                 if not dry_run:
                     version = await store.flows.put_version(
                         self._workspace, name, one.text, one.files, one.digest, apply=True, by=self._principal.name
                     )
                     number = version.number
-                changes.append(flow_changes.change(one, before, version=number))
+                    approval = await self._ask_for_network(store, version, one)
+                changes.append(flow_changes.change(one, before, version=number, approval=approval))
         if not dry_run:
             await self._tell_changed()
         return changes
+
+    async def _refuse_unknown_approvers(self, definition: Definition) -> None:
+        asking = [step for step in definition.steps.values() if isinstance(step, ApprovalStep)]
+        if any(step.approval.approvers for step in asking):
+            store = await self._parts.store()
+            principals = await store.principals.roles(self._workspace, flow=definition.flow.flow)
+            for step in asking:
+                deciders.refuse_unknown(definition.flow.flow, step.id, step.approval.approvers, principals)
+
+    async def _ask_for_network(self, store: Store, version: FlowVersion, definition: Definition) -> str | None:
+        """The id of the question about a version that nobody has decided yet; None where there is nothing to ask."""
+        if not full_network.needs_approval(definition):
+            return None
+        by = () if self._principal.kind == "local" else (self._principal.name,)
+        asked = await full_network.ask(store, version, definition, requesters=by)
+        return asked.id if asked.decision is None else None
 
     async def flows(self, *, limit: int | None = None, cursor: str | None = None) -> Page[FlowSummary]:
         self._may("flows.read")

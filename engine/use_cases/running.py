@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from engine import snippets, starts
+from engine import full_network, snippets, starts
 from engine.continuation import drive_again
-from engine.flow_sources import SiblingFlows
+from engine.flow_sources import NO_FLOWS, SiblingFlows
 from engine.following import FINAL, Position, follow
 from engine.heartbeat import is_abandoned
-from engine.progress import Observer, Observers
+from engine.plans import Plan
+from engine.progress import Notice, Observer, Observers
 from engine.records import Run, RunSummary
 from engine.report import RunReport
 from engine.resumption import abandoned_runs, plan_again, prepare_interpreter, refuse_part, refuse_to_resume
@@ -43,10 +44,24 @@ class RunUseCases(Acting):
         plan = await runs.plan(definition, inputs, source, workspace=self._workspace)
         starts.require_subflows(self._principal, plan)
         await prepare_interpreter(plan, observer)
+        await self._approve_own(plan, directory, observer)
         own = await asyncio.to_thread(directory.resolve)
         return await runs.run(
             plan, observer=observer, trigger=_BY_HAND, principal=self._principal, host_directories=(own,)
         )
+
+    async def _approve_own(self, plan: Plan, directory: Path, observer: Observer) -> None:
+        """Whoever runs a file on this machine decides by that on the `network: full` of it and of those beside it."""
+        if self._principal.kind != "local":
+            return
+        beside = SiblingFlows(directory, self._language, NO_FLOWS)
+        store = await self._parts.store()
+        for one in (plan.definition, *plan.subflows.values()):
+            file = one if one is plan.definition else await beside.find(one.flow.flow)
+            is_here = file is not None and file.digest == one.digest
+            if is_here and await full_network.approve_own(store, one, self._principal, act="run from a file"):
+                message = f"`network: full` of flow '{one.flow.flow}' is approved, since you run it from its file"
+                observer.notice(Notice(kind="setup", message=message))
 
     async def run_known(self, flow: str, inputs: Mapping[str, Json], observer: Observer) -> RunReport:
         self._may("runs.start", flow=flow)
@@ -140,11 +155,14 @@ class RunUseCases(Acting):
 
     async def execute(self, snippet: Snippet | ImageSnippet, observer: Observer) -> StepResult:
         self._may("code.execute", flow=snippets.FLOW)
+        if snippet.network == "full":
+            self._may("network.open")
         definition = snippet_definition(snippet, self._language)
         driver = DirectDriver()
         runs = await self._parts.runs(driver)
         plan = await runs.plan(definition, snippet.inputs, await self._stored(), workspace=self._workspace)
         await prepare_interpreter(plan, observer)
+        await full_network.approve_own(await self._parts.store(), definition, self._principal, act="executed by itself")
         outcome = await runs.run(
             plan,
             observer=Observers(observer, self._observer),

@@ -183,7 +183,7 @@ class Egress:
     def _told(self) -> bytes:
         """What the proxy tells the code about its network."""
         told = {
-            "allow": list(self._network.allow.entries),
+            "allow": ["*"] if self._network.allow.everywhere else list(self._network.allow.entries),
             "requests": self.requests,
             "limit": self._limits.requests,
             "not_made": list(self._not_made),

@@ -12,7 +12,7 @@ from flows.model import StepConfig
 from flows.schemas import mismatches
 from flows.values import Json, StepStatus
 from steps.addresses import Endpoint, Resolver, resolve
-from steps.allowlist import Allowlist
+from steps.allowlist import EVERYWHERE, Allowlist
 from steps.ceilings import NO_CEILINGS, STRENGTH, Ceilings, NoRules, Rules
 from steps.code import CodeStep, SandboxConfig
 from steps.sandbox import interpreter
@@ -22,12 +22,6 @@ from steps.sandbox.protocol import Job, Network, Outcome
 
 _SCRIPT_BLOCK = "# /// script"
 _FILENAMES = {"python": "step.py", "javascript": "step.ts", "shell": "step"}
-
-
-class NetworkUnavailableError(RefusedError):
-    """A step asks for a network that can't be given to it here."""
-
-    code = "network_unavailable"
 
 
 class AuthoritiesUnreadableError(RefusedError):
@@ -40,17 +34,6 @@ class IsolationUnavailableError(RefusedError):
     """The runner isolates less than the installation demands."""
 
     code = "isolation_unavailable"
-
-
-def refusal(config: SandboxConfig) -> RefusedError | None:
-    """What the step asks for that can't be had or enforced here; None: nothing."""
-    if config.network == "full":
-        return NetworkUnavailableError(
-            "`network: full` needs a workspace admin's approval of this version of the flow, for which this version of "
-            "Stepbox can't ask yet",
-            fix='name the hosts: network: {allow: ["api.example.com"]}',
-        )
-    return None
 
 
 def isolation_refusal(isolation: Isolation, minimum: Isolation | None) -> RefusedError | None:
@@ -138,8 +121,6 @@ class CodeExecutor:
 
     def _unavailable(self, step: SandboxConfig) -> RefusedError | None:
         """What no runner can give the step."""
-        if (refused := refusal(step)) is not None:
-            return refused
         try:
             self._network(step)
         except AuthoritiesUnreadableError as unreadable:
@@ -154,11 +135,13 @@ class CodeExecutor:
         Raises:
             AuthoritiesUnreadableError: the file of certificate authorities can't be read.
         """
-        if isinstance(step.network, str) or not step.network.allow:
+        if step.network == "none" or (step.network != "full" and not step.network.allow):
             return None
+        whole = step.network == "full"
         network = Network(
-            allow=Allowlist(tuple(step.network.allow)),
-            internal=self._internal | ceilings.internal,
+            allow=EVERYWHERE if isinstance(step.network, str) else Allowlist(tuple(step.network.allow)),
+            # No internal destination for the whole network: these are for steps that name them.
+            internal=frozenset() if whole else self._internal | ceilings.internal,
             resolver=self._resolver,
             authorities=_authorities(self._ca_file),
         )

@@ -54,6 +54,9 @@ class Gate:
                 fix += "; servers of the step itself are at 127.0.0.1"
             raise _not_allowed("not in network.allow of this step", fix)
         closed = endpoint.port not in ports
+        if closed and self._network.allow.everywhere:
+            fix = f'use https://{endpoint.host}, or name the host: network: {{allow: ["{entry}"]}}'
+            raise _not_allowed("`network: full` is https at port 443 only", fix)
         if isinstance(asked, Plain) and (endpoint.port == HTTPS_PORT or (endpoint.port == HTTP_PORT and closed)):
             fix = f"use https://{endpoint.host}, or allow {endpoint.host}:80"
             raise _not_allowed("http:// is without encryption", fix)

@@ -130,13 +130,26 @@ def test_a_missing_file_exits_2(stepbox: Stepbox) -> None:
     assert "absent.yaml" in outcome.stderr
 
 
-def test_a_network_that_can_not_be_had_yet_exits_3_and_says_so(stepbox: Stepbox) -> None:
-    flow = stepbox.flow("net", "flow: net\nsteps: [{id: a, shell: 'true'}, {id: b, shell: 'true', network: full}]")
-    outcome = stepbox("run", flow, "--output", "json")
-    assert outcome.status == 3
-    assert outcome.json()["error"]["code"] == "network_unavailable"
-    assert "'b'" in outcome.json()["error"]["message"]
-    assert stepbox("runs", "list", "--output", "json").json() == []
+def test_the_whole_network_waits_for_an_admin_once_a_version(stepbox: Stepbox) -> None:
+    text = "flow: net\nsteps: [{id: a, shell: 'true'}, {id: b, shell: 'true', network: full}]"
+    flow = stepbox.flow("net", text)
+    (applied,) = stepbox("flows", "apply", flow, "--output", "json").json()
+    waits = stepbox("run", "net")
+    assert waits.status == 4
+    assert f"stepbox approve {applied['approval']}" in waits.stderr
+    shown = stepbox("approvals", "show", applied["approval"]).stdout
+    assert "step b" in shown
+    assert stepbox("approve", applied["approval"], "--resume").status == 0
+    assert stepbox("run", "net").status == 0
+    edited = stepbox.flow("net", text.replace("{id: b, shell: 'true'", "{id: b, shell: 'exit 0'"))
+    (anew,) = stepbox("flows", "apply", edited, "--output", "json").json()
+    assert stepbox("run", "net").status == 4
+    assert (
+        "+steps: [{id: a, shell: 'true'}, {id: b, shell: 'exit 0'"
+        in stepbox("approvals", "show", anew["approval"]).stdout
+    )
+    # Who runs a file on the machine decides by that.
+    assert stepbox("run", edited).status == 0
 
 
 def test_an_isolation_that_can_not_be_had_exits_3(stepbox: Stepbox) -> None:
@@ -301,7 +314,7 @@ def test_exec_exit_statuses(stepbox: Stepbox) -> None:
     assert stepbox("exec", "-l", "python", "--tool", "absent.tool", stdin="return 1").status == 2
     assert stepbox("exec", "-l", "python", "--timeout", "soon", stdin="return 1").status == 2
     assert stepbox("exec", "-l", "python", "-f", "absent.py").status == 2
-    assert stepbox("exec", "-l", "python", "--network", "full", stdin="return 1").status == 3
+    assert stepbox("exec", "-l", "python", "--network", "full", stdin="return 1").status == 0
     assert stepbox("exec", "-l", "python", "--network", "allow=example.com", stdin="return 1").status == 0
     assert stepbox("exec", "-l", "python", "--network", "allow=10.0.0.1", stdin="return 1").status == 2
     slow = stepbox("exec", "-l", "shell", "--timeout", "500ms", "--output", "json", stdin="sleep 60")

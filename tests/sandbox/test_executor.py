@@ -115,22 +115,12 @@ async def test_code_of_exactly_the_limit_runs_and_one_byte_more_does_not(executo
     assert (beyond.status, beyond.error.code) == (StepStatus.LIMIT_EXCEEDED, "code_too_large")
 
 
-@pytest.mark.parametrize(
-    ("more", "code"),
-    [
-        ({"network": "full"}, "network_unavailable"),
-    ],
-)
-async def test_what_cannot_be_enforced_is_refused_before_anything_runs(
-    executor: CodeExecutor, more: dict[str, Json], code: str
-) -> None:
-    step = python("return 1", **more)
-    refused = await executor.refusal(step)
-    assert refused is not None
-    assert (refused.code, refused.exit_status) == (code, 3)
-    assert refused.fix
-    with pytest.raises(RefusedError):
-        await executor.execute(step, Call())
+async def test_the_whole_network_is_given_but_for_what_is_internal(executor: CodeExecutor) -> None:
+    code = "import urllib.request\nurllib.request.urlopen('https://localhost/')"
+    host = Call()
+    result = await executor.execute(python(code, network="full"), host)
+    assert result.egress == 1
+    assert "not on the public Internet" in result.stderr
 
 
 async def test_a_network_of_listed_hosts_is_given(executor: CodeExecutor) -> None:

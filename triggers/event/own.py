@@ -113,9 +113,16 @@ def run_ended(
 
 
 def approval_requested(
-    origin: Origin, *, run: str, step: str, approval: str, message: str, at: datetime, expires_at: datetime | None
+    origin: Origin,
+    *,
+    run: str | None,
+    step: str | None,
+    approval: str,
+    message: str,
+    at: datetime,
+    expires_at: datetime | None,
 ) -> Event:
-    """A step waits for a person."""
+    """A step waits for a person; or a flow version does, which has neither run nor step."""
     data = {
         "run": run,
         "step": step,
@@ -123,7 +130,7 @@ def approval_requested(
         "message": message,
         "expires_at": None if expires_at is None else expires_at.isoformat(),
     }
-    return _event(origin, "stepbox.approval.requested", subject=run, key=approval, at=at, data=data)
+    return _event(origin, "stepbox.approval.requested", subject=run or approval, key=approval, at=at, data=data)
 
 
 def trigger_dead(

@@ -9,6 +9,7 @@ from ui.api import (
     approvals,
     artifacts,
     continuing,
+    decide,
     events,
     flows,
     hooks,
@@ -67,5 +68,6 @@ def create_app(serving: Serving, *, max_body: int) -> FastAPI:
     app.include_router(metrics, dependencies=guarded)
     app.include_router(health)
     app.include_router(hooks.router)
+    app.include_router(decide.router)
     describe(app)
     return app

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from engine.documents import approval_document
-from engine.records import Decision
+from engine.documents import approval_detail_document, approval_document
+from engine.questions import Decision
 from engine.service import Service
 from flows.values import Json
+from ui.api.approval_models import ApprovalDetailOut, ApprovalOut, DecidedOut, DecideIn, LinkIn, LinkOut
 from ui.api.bodies import ExactRoute
-from ui.api.models import APPROVAL_ID, RUN_ID, ApprovalOut, DecidedOut, DecideIn, PageOut
+from ui.api.models import APPROVAL_ID, RUN_ID, PageOut
 from ui.api.openapi import refusals
 from ui.api.requests import Paging, TheService
 
@@ -41,6 +42,29 @@ async def list_approvals(service: TheService, query: Annotated[ApprovalsQuery, Q
     """What runs wait for people to decide, the newest first. A page may have fewer than `limit` and a `next`."""
     page = await service.approvals(run=query.run, undecided=not query.decided, limit=query.limit, cursor=query.cursor)
     return {"items": [approval_document(one) for one in page.items], "next": page.next}
+
+
+@router.get("/{approval}", operation_id="getApproval", response_model=ApprovalDetailOut, responses=refusals(404, 409))
+async def get_approval(service: TheService, approval: _Approval) -> Json:
+    """One question, who was told of it, and whether you may decide it."""
+    return approval_detail_document(await service.approval(approval))
+
+
+@router.post(
+    "/{approval}/revoke", operation_id="revokeApproval", response_model=ApprovalOut, responses=refusals(404, 409)
+)
+async def revoke(service: TheService, approval: _Approval) -> Json:
+    """Take back a decision on `network: full` of a flow version, which is then asked for anew."""
+    return approval_document(await service.revoke_approval(approval))
+
+
+@router.post(
+    "/{approval}/links", operation_id="linkApproval", response_model=LinkOut, responses=refusals(400, 404, 409)
+)
+async def link(service: TheService, approval: _Approval, body: LinkIn) -> Json:
+    """Make a signed link by which a principal decides without a token. Whoever has it may decide in their name."""
+    made = await service.approval_link(approval, body.principal, lasts=body.lasts)
+    return {"url": made.url, "principal": made.principal, "expires_at": made.expires_at.isoformat()}
 
 
 @router.post(

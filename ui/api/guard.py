@@ -23,6 +23,8 @@ PREFIX: Final = "/api/v1"
 """What the paths of the API begin with."""
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
+LINKS: Final = "/decide/"
+"""What the paths of signed links begin with. Their tokens are the authority: they need no other; no log has them."""
 SELF_VERIFYING: Final = "/hooks/"
 """What the paths of requests begin with that prove by themselves who they are from, and limit their bodies."""
 
@@ -70,7 +72,7 @@ class Guard:
         try:
             await self._pass(scope, receive, answer, headers)
         except Exception:
-            _log.exception("a request failed inside Stepbox", extra={"path": scope["path"]})
+            _log.exception("a request failed inside Stepbox", extra={"path": _shown_path(scope)})
             if answer.status is not None:
                 raise
             failed = problems.problem(500, "internal_error", "Stepbox failed", fix="report this as a bug")
@@ -80,7 +82,7 @@ class Guard:
                 id=answer.request_id,
                 method=scope["method"],
                 scheme=scope.get("scheme", "http"),
-                path=scope["path"],
+                path=_shown_path(scope),
                 route=_route(scope),
                 status=answer.status or 0,
                 came_at=came_at,
@@ -91,7 +93,8 @@ class Guard:
 
     async def _pass(self, scope: Scope, receive: Receive, send: "_Answer", headers: Mapping[bytes, str]) -> None:
         verifies_itself = scope["path"].startswith(SELF_VERIFYING)
-        if not verifies_itself and scope["path"] not in self._open:
+        is_open = scope["path"] in self._open or scope["path"].startswith(LINKS)
+        if not verifies_itself and not is_open:
             try:
                 scope.setdefault("state", {})["principal"] = await self._principal(headers.get(b"authorization"))
             except StepboxError as error:
@@ -126,6 +129,12 @@ class Guard:
                 "principal": getattr(principal, "name", None),
             },
         )
+
+
+def _shown_path(scope: Scope) -> str:
+    """The path of a request as a log may have it."""
+    path: str = scope["path"]
+    return f"{LINKS}…" if path.startswith(LINKS) else path
 
 
 class _Answer:

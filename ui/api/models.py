@@ -111,17 +111,6 @@ class PruneIn(_In):
     """Only count the runs."""
 
 
-class DecideIn(_In):
-    """A decision."""
-
-    comment: str | None = Field(default=None, max_length=10_000, examples=["looks good"])
-    """Why; a no shows it to the run."""
-    values: dict[str, Json] = Field(default_factory=dict, examples=[{}])
-    """What the approval's form asks for."""
-    texts: dict[str, str] = Field(default_factory=dict, examples=[{}])
-    """The same as texts, which are read by the types that the form declares."""
-
-
 class SecretIn(_In):
     """A secret to set."""
 
@@ -189,37 +178,6 @@ class ArtifactAboutOut(ArtifactRecordOut):
     """A file that an attempt of a step left, and in which run."""
 
     run_id: str = Field(examples=[RUN_ID])
-
-
-class ApprovalOut(_Out):
-    """A question that a run waits for a person to decide."""
-
-    id: str
-    run_id: str
-    step: str
-    item: int | None
-    message: str
-    details: Json
-    """Exactly what will happen."""
-    form: dict[str, Json] | None
-    """The JSON Schema of the values that a yes comes with."""
-    approvers: list[str]
-    requested_at: datetime
-    expires_at: datetime | None
-    on_timeout: Literal["fail", "reject"]
-    decision: Literal["approved", "rejected", "timed_out", "withdrawn"] | None
-    """Null while nobody has decided."""
-    decided_at: datetime | None
-    by: str | None
-    comment: str | None
-    values: Json
-
-
-class DecidedOut(ApprovalOut):
-    """The decision."""
-
-    resumes: str
-    """The run that goes on."""
 
 
 class DeliveryOut(_Out):
@@ -486,6 +444,8 @@ class AppliedOut(_Out):
     digest: str
     diff: str
     """Unified, of the text and the files."""
+    approval: str | None
+    """The question that an admin has to decide before its steps get `network: full`."""
 
 
 class AppliedListOut(_Out):

@@ -26,6 +26,11 @@ RETRY_AFTER: Final = 5
 _STATUS: Final[Mapping[str, int]] = {
     "unauthenticated": 401,
     "forbidden": 403,
+    "not_an_approver": 403,
+    "own_approval": 403,
+    "invalid_link": 404,
+    "link_expired": 410,
+    "not_revocable": 409,
     "unknown_flow": 404,
     "unknown_record": 404,
     "unknown_secret": 404,

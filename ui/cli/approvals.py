@@ -6,12 +6,13 @@ import typer
 
 from ui.cli.doors import leave
 from ui.cli.options import Output, OutputOption
-from ui.cli.show import literal, out, plain, print_json, styled, table
+from ui.cli.questions import show_detail, show_question
+from ui.cli.show import err, literal, out, print_json, styled, write
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from engine.records import Approval, Decision
+    from engine.questions import Decision
 
 app = typer.Typer(help="What runs wait for people to decide.", no_args_is_help=True)
 
@@ -46,10 +47,92 @@ def list_(
         if not found:
             out().print("[dim]nothing waits for a decision[/]")
         for one in found:
-            _show(one)
+            show_question(one)
         return 0
 
     leave(work, output)
+
+
+@app.command()
+def show(target: TargetArgument, output: OutputOption = Output.TEXT) -> None:
+    """Show exactly what will happen, who may decide it, and who was told.
+
+    Example: `stepbox approvals show 01JD`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+        from engine.documents import approval_detail_document
+
+        async with open_service() as service:
+            detail = await service.approval(target)
+        if output is Output.JSON:
+            print_json(approval_detail_document(detail))
+        else:
+            show_detail(detail)
+        return 0
+
+    leave(work, output)
+
+
+@app.command()
+def link(
+    target: TargetArgument,
+    for_: Annotated[str, typer.Option("--for", metavar="PRINCIPAL", help="Who may decide by it.")],
+    expires: Annotated[str | None, typer.Option(help="After how long it opens nothing, such as 1h.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print a signed link by which somebody decides without a token. Whoever has it may decide in their name.
+
+    Example: `stepbox approvals link 01JD --for ann --expires 1h`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+
+        lasts = None if expires is None else _seconds(expires)
+        async with open_service() as service:
+            made = await service.approval_link(target, for_, lasts=lasts)
+        if output is Output.JSON:
+            print_json({"url": made.url, "principal": made.principal, "expires_at": made.expires_at.isoformat()})
+        else:
+            err().print(f"for [bold]{literal(made.principal)}[/] alone, until {made.expires_at:%Y-%m-%d %H:%M} UTC:")
+            write(f"{made.url}\n")
+        return 0
+
+    leave(work, output)
+
+
+@app.command()
+def revoke(target: TargetArgument, output: OutputOption = Output.TEXT) -> None:
+    """Take back a decision on `network: full` of a flow: its next step asks for it anew.
+
+    Example: `stepbox approvals revoke 01JD`
+    """
+
+    async def work() -> int:
+        from engine.bootstrap import open_service
+        from engine.documents import approval_document
+
+        async with open_service() as service:
+            revoked = await service.revoke_approval(target)
+        if output is Output.JSON:
+            print_json(approval_document(revoked))
+        else:
+            out().print(f"[yellow]■[/] taken back: [bold]{literal(revoked.message)}[/] [dim]{revoked.id}[/]")
+        return 0
+
+    leave(work, output)
+
+
+def _seconds(text: str) -> float:
+    from flows.errors import InvalidCallError
+    from flows.values import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as problem:
+        raise InvalidCallError(f"--expires {text}: {problem}", fix="write it such as 90d or 12h") from problem
 
 
 def approve(
@@ -96,7 +179,7 @@ async def _decide(
 ) -> int:
     from engine.bootstrap import open_service
     from engine.documents import approval_document
-    from ui.cli.runs import resume_one
+    from ui.cli.runs import resume_all, resume_one
 
     async with open_service() as service:
         decided, run = await service.decide(target, decision, pairs=pairs, comment=comment)
@@ -105,33 +188,10 @@ async def _decide(
         if output is Output.TEXT:
             out().print(styled(decision), f"[bold]{literal(decided.message)}[/] [dim]{decided.label}, {decided.id}[/]")
             if not resume:
-                out().print(f"  [green]continue:[/] stepbox runs resume {run}")
-        return await resume_one(service, run, output, quiet=False) if resume else 0
-
-
-def _show(one: "Approval") -> None:
-    import json
-
-    from rich.text import Text
-
-    console = out()
-    console.print(styled(one.decision or "waiting"), f"[bold]{literal(one.message)}[/] [dim]{one.id}[/]")
-    grid = table("", "")
-    grid.show_header = False
-    grid.add_row("run", f"{one.run_id}, step {one.label}")
-    grid.add_row("asked", f"{one.requested_at:%Y-%m-%d %H:%M:%S} UTC")
-    if one.details is not None:
-        grid.add_row("what", Text(plain(json.dumps(one.details, ensure_ascii=False, indent=2))))
-    if one.form is not None:
-        grid.add_row("values", Text(plain(json.dumps(one.form, ensure_ascii=False))))
-    if one.approvers:
-        grid.add_row("by", Text(plain(", ".join(one.approvers))))
-    if one.decided_at is not None:
-        by = f" by {one.decided_by}" if one.decided_by else ""
-        grid.add_row("decided", Text(plain(f"{one.decided_at:%Y-%m-%d %H:%M:%S} UTC{by}")))
-        if one.comment:
-            grid.add_row("comment", Text(plain(one.comment)))
-    elif one.expires_at is not None:
-        outcome = "it counts as a no" if one.on_timeout == "reject" else "the step times out"
-        grid.add_row("until", f"{one.expires_at:%Y-%m-%d %H:%M:%S} UTC, then {outcome}")
-    console.print(grid)
+                out().print(f"  [green]continue:[/] stepbox runs resume {run or ''}")
+        if not resume:
+            return 0
+        if run is None:
+            waiting = [one.id for one in await service.abandoned()]
+            return await resume_all(service, waiting, output, quiet=False)
+        return await resume_one(service, run, output, quiet=False)

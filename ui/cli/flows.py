@@ -295,6 +295,10 @@ def _show_applied(applied: "AppliedFlow") -> None:
     line = Text.assemble((f"{mark} {plain(applied.flow)}", f"bold {style}"), f" {applied.change} ", (version, "dim"))
     console = out()
     console.print(line)
+    if applied.approval is not None:
+        console.print(
+            "    [yellow]its `network: full` waits for an admin:[/]", f"stepbox approvals show {applied.approval}"
+        )
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for text in applied.diff.splitlines():
         console.print(Text(f"    {plain(text)}", style=styles.get(text[:1], "dim")))

@@ -128,7 +128,7 @@ def resume(
             if runs and len(runs) == 1:
                 return await resume_one(service, runs[0], output, quiet=quiet)
             wanted = runs or [run.id for run in await service.abandoned()]
-            return await _resume_all(service, wanted, output, quiet=quiet)
+            return await resume_all(service, wanted, output, quiet=quiet)
 
     leave(work, output)
 
@@ -168,7 +168,7 @@ async def _see_one(
     return status or 0
 
 
-async def _resume_all(service: "Service", runs: "Sequence[str]", output: Output, *, quiet: bool) -> int:
+async def resume_all(service: "Service", runs: "Sequence[str]", output: Output, *, quiet: bool) -> int:
     """Resume one after the other; what goes wrong with one is none of the others' business."""
     statuses: list[int] = []
     documents: list[Json] = []

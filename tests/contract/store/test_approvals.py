@@ -63,6 +63,28 @@ async def test_a_decision_is_made_once_and_heard(store: Store, run: Run) -> None
         await store.approvals.decide("0" * 26, "approved", by="ann")
 
 
+async def test_it_says_for_whom_it_is_asked_and_how_it_was_decided(store: Store) -> None:
+    version = await store.flows.put_version("default", "f", "flow: f", {}, "digest")
+    started = {"trigger": {"kind": "api", "principal": "bob"}}
+    run = await store.runs.create(version, {}, running=True, trigger=started)
+    child = await store.runs.create(
+        version, {}, running=True, parent_id=run.id, trigger={"trigger": {"kind": "flow", "run": run.id}}
+    )
+    question = Question(message="Go?", own="refuse", notify=("ops",))
+    asked = await store.approvals.ask(child.id, "ask", question, subject="call", kind="tool")
+    await store.approvals.decide(asked.id, "approved", by="ann", via="link")
+    found = await store.approvals.get(asked.id)
+    assert found is not None
+    assert (found.kind, found.flow, found.requesters, found.own, found.notify) == (
+        "tool",
+        "f",
+        ("bob",),
+        "refuse",
+        ("ops",),
+    )
+    assert found.decided_via == "link"
+
+
 async def test_time_is_over_without_anybody_doing_anything(store: Store, run: Run) -> None:
     await store.approvals.ask(run.id, "ask", Question(message="Go?", timeout=0))
     assert await store.approvals.list(undecided=True) == ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.records import Decision
+from engine.questions import Decision
 from engine.report import RunReport
 from flows.contracts import ToolSpec
 from flows.values import Json, RunStatus, StepStatus

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from engine.records import Approval, Run
+from engine.questions import Approval
+from engine.records import Run
 from engine.report import RunReport
 from engine.store.errors import AlreadyFinishedError, DecidedError, UnknownRecordError
 from flows.contracts import StepCall

@@ -4,7 +4,6 @@ import pytest
 
 from engine.workspace_policy import DEFAULT, InvalidPolicyError, InvalidPolicyTextError, as_text, parse, read
 from flows.contracts import Isolation
-from flows.errors import FeatureUnavailableError
 from flows.model import StepConfig
 from flows.values import Json
 from steps.ceilings import NO_CEILINGS, Ceilings
@@ -113,12 +112,6 @@ def test_document_without_text_tells_every_problem_by_its_path() -> None:
 def test_document_beyond_all_bounds_is_refused() -> None:
     with pytest.raises(InvalidPolicyError, match="more than 100,000"):
         parse({"denied_domains": [f"host{number}.example" for number in range(10_000)]})
-
-
-@pytest.mark.parametrize("key", [{"notify": ["x"]}, {"own_approvals": "allow"}, {"full_network": "allow"}])
-def test_what_nothing_enforces_yet_is_refused_rather_than_believed(key: dict[str, Json]) -> None:
-    with pytest.raises(FeatureUnavailableError):
-        parse(key)
 
 
 def python(**more: Json) -> PythonStep:
