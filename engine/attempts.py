@@ -337,7 +337,7 @@ class Work:
             call.asking.stop = None
             call.artifacts.close()
 
-    async def _refused(self, ceilings: Ceilings, isolation: Isolation) -> StepResult | None:
+    async def _refused(self, ceilings: Ceilings, isolation: Isolation | None) -> StepResult | None:
         """What the attempt comes to where the step may not be executed, or not yet; None: it may."""
         if (refusal := ceilings.refusal(self.step, isolation)) is not None:
             return replace(unsuccessful(refusal), isolation=isolation)
