@@ -12,7 +12,8 @@ class Principal:
     """Who asks for something, in which workspace. ``token`` is the id of its token; None on this machine.
 
     ``scopes`` are patterns of the actions that the token is for, ``only_flows`` of the flows, and ``granted_flows`` of
-    those that the principal is granted.
+    those that the principal is granted. ``door`` is what it came through, and ``address`` from where, where that
+    is known: the audit tells them.
     """
 
     name: str
@@ -23,6 +24,8 @@ class Principal:
     scopes: tuple[str, ...] = (EVERYTHING,)
     only_flows: tuple[str, ...] = (EVERYTHING,)
     granted_flows: tuple[str, ...] = (EVERYTHING,)
+    door: str | None = None
+    address: str | None = None
 
     @property
     def flows(self) -> Reach:
@@ -32,7 +35,7 @@ class Principal:
 
 def local_admin(workspace: str) -> Principal:
     """Whoever may use the home directory of an installation by its command line, in one of its workspaces."""
-    return Principal(name=LOCAL, workspace=workspace, role="admin", kind="local")
+    return Principal(name=LOCAL, workspace=workspace, role="admin", kind="local", door="cli")
 
 
 LOCAL_ADMIN: Final = local_admin(DEFAULT_WORKSPACE)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Serving(Protocol):
     """A service that goes on, as the doors that it serves see it."""
 
-    async def authenticate(self, token: str) -> "Principal":
-        """Who is behind a token. Raises :class:`engine.tokens.UnauthenticatedError`."""
+    async def authenticate(self, token: str, address: str | None = None) -> "Principal":
+        """Who is behind a token that came from an address. Raises :class:`engine.tokens.UnauthenticatedError`."""
 
     def service(self, principal: "Principal") -> Service:
         """The service, acting for a principal."""

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from engine.store import (  # noqa: F401 - their tables are the metadata's
     approval_table,
+    audit_table,
     policy_table,
     principal_tables,
     secret_tables,
@@ -40,6 +41,7 @@ REVISIONS: Final = (
     "0017",
     "0018",
     "0019",
+    "0020",
 )
 HEAD: Final = REVISIONS[-1]
 

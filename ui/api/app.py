@@ -8,6 +8,7 @@ from engine.service import Serving
 from ui.api import (
     approvals,
     artifacts,
+    audit,
     continuing,
     events,
     flows,
@@ -41,6 +42,7 @@ ROUTERS = (
     policy.router,
     principals.router,
     workspaces.router,
+    audit.router,
     hooks.events,
     maintenance.router,
 )
