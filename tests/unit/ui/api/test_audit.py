@@ -164,9 +164,11 @@ async def test_every_use_case_that_changes_something_leaves_an_entry(api: Api, t
     await leaves("revoke_token", token.record.id)  # type: ignore[attr-defined]
     await leaves("create_principal", "ann", role="viewer")
     await leaves("set_role", "ann", "editor")
-    await leaves("enable_principal", "ann", enabled=False)
+    await service.enable_principal("ann", enabled=False)
+    await leaves("enable_principal", "ann", enabled=True)
     await leaves("grant", "ann", GrantPatterns(tools=("http.*",)))
     await leaves("ungrant", "ann", GrantPatterns(tools=("http.*",)))
+    await leaves("set_policy", {"concurrent_code": 5})
     await leaves("create_workspace", "ops")
     await leaves("delete_workspace", "ops")
     await leaves("delete_principal", "ann")
