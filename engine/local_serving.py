@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from engine.bootstrap.parts import Parts
 from engine.cancellation import Interruption
@@ -20,16 +22,18 @@ from engine.links import InvalidLinkError
 from engine.local_service import LocalService
 from engine.metrics import Metrics
 from engine.notices import Outbox
-from engine.policy import require
+from engine.policy import ForbiddenError, require
 from engine.principal import LOCAL_ADMIN, Principal, local_admin
 from engine.progress import Observers
 from engine.reach import EVERYTHING
 from engine.records import Run
+from engine.refusals import Refusals
 from engine.requests import AnsweredRequest
 from engine.resumption import abandoned_runs, plan_again
 from engine.retention import keep_pruned
 from engine.runs import Runs
-from engine.service import Readiness, SentRequest, Service
+from engine.service import Readiness, RejectedError, SentRequest, Service
+from engine.sign_ins import SignIns
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTakenError, StoreUnavailableError
 from engine.tokens import PRESET, Authenticator, first_admin, issue
@@ -53,7 +57,9 @@ ANSWER_WITHIN = 5.0
 class LocalServing:
     """Implements :class:`engine.service.Serving`. :meth:`open` makes it ready, :meth:`stop` ends it."""
 
-    def __init__(self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes, traces: Traces) -> None:
+    def __init__(  # noqa: PLR0917 - the parts that are open
+        self, parts: Parts, store: Store, runs: Runs, sandboxes: Sandboxes, traces: Traces, refusals: Refusals
+    ) -> None:
         self._traces = traces
         self._parts = parts
         self._store = store
@@ -93,17 +99,22 @@ class LocalServing:
         self._telling: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
+        self._refusals = refusals
+        self._sign_ins = SignIns(store, self._authenticator, refusals)
+        self._flushing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, parts: Parts) -> "LocalServing":
         """Open what runs need, and begin with those that are queued."""
-        serving = cls(parts, await parts.store(), await parts.runs(), await parts.sandboxes(), await parts.traces())
+        runs, sandboxes, traces = await parts.runs(), await parts.sandboxes(), await parts.traces()
+        serving = cls(parts, await parts.store(), runs, sandboxes, traces, await parts.refusals())
         with Interruption() as interruption:
             await parts.orchestrator.open(interruption)
         await serving.intake.start()
         serving._dispatcher.start()
         serving._telling = asyncio.create_task(serving.outbox.run())
         serving._pruning = asyncio.create_task(keep_pruned(serving._store, parts.settings.keep))
+        serving._flushing = asyncio.create_task(serving._refusals.keep_flushed())
         return serving
 
     async def first_token(self) -> str | None:
@@ -128,8 +139,8 @@ class LocalServing:
             return
         await issue(self._store, await first_admin(self._store), preset=text)
 
-    async def authenticate(self, token: str) -> Principal:
-        return await self._authenticator.authenticate(token)
+    async def authenticate(self, token: str, address: str | None = None) -> Principal:
+        return await self._sign_ins.authenticate(token, address)
 
     async def open_link(self, approval: str, token: str) -> Principal:
         holder = await self._parts.links.open(approval, token)
@@ -158,11 +169,22 @@ class LocalServing:
         return self._hooks.max_body(hook)
 
     async def take_hook(self, hook: str, request: SentRequest) -> HookAnswer:
-        return await self._hooks.take(hook, _as_request(request))
+        try:
+            return await self._hooks.take(hook, _as_request(request))
+        except RejectedError as rejected:
+            if rejected.status == HTTPStatus.UNAUTHORIZED:
+                await self._sign_ins.unverified(hook)
+            raise
 
     async def take_events(self, principal: Principal, request: SentRequest) -> Sequence[Accepted]:
-        require(principal, "events.send")
-        require(principal, "events.send", flow=EVERYTHING)
+        try:
+            require(principal, "events.send")
+            require(principal, "events.send", flow=EVERYTHING)
+        except ForbiddenError as forbidden:
+            # It is forbidden all the same where it can't be recorded.
+            with suppress(StepboxError):
+                await self._sign_ins.forbidden(principal, "event.send", forbidden)
+            raise
         return await take_events(self.intake, principal.workspace, _as_request(request))
 
     async def _wait(self, workspace: str, run: str, seconds: float) -> Run:
@@ -214,12 +236,16 @@ class LocalServing:
         return await self._dispatcher.stop(0 if at_once else self._parts.settings.serve.shutdown_grace)
 
     async def _end_intake(self) -> None:
-        """Take no more events, tell nobody any more, and remove nothing more of what is old."""
+        """Take no more events, tell nobody any more, remove nothing more that is old, and record what was counted."""
         await self.intake.stop()
-        besides = [task for task in (self._pruning, self._telling) if task is not None]
-        for task in besides:
+        beside = [task for task in (self._pruning, self._telling, self._flushing) if task is not None]
+        for task in beside:
             task.cancel()
-        await asyncio.gather(*besides, return_exceptions=True)
+        await asyncio.gather(*beside, return_exceptions=True)
+        try:
+            await self._refusals.flush(all_of_them=True)
+        except StepboxError:
+            _log.warning("what was refused last can't be recorded", exc_info=True)
 
     async def _secret(self, workspace: str, name: str) -> Sequence[str]:
         return await (await self._parts.secrets()).values(workspace, name)

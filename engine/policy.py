@@ -41,6 +41,8 @@ Action: TypeAlias = Literal[
     "policy.read",
     "policy.change",
     "installation.examine",
+    "audit.read",
+    "audit.change",
 ]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
@@ -67,6 +69,7 @@ OF_INSTALLATION: Final[frozenset[Action]] = frozenset(
     {
         "runs.remove",
         "secrets.rotate",
+        "audit.change",
         "workspaces.read",
         "workspaces.change",
         "installation.watch",

@@ -13,7 +13,8 @@ class Principal:
 
     ``token`` is the id of its token; None on this machine, and for a signed link, which opens one question only.
     ``scopes`` are patterns of the actions that the token is for, ``only_flows`` of the flows, and ``granted_flows`` of
-    those that the principal is granted.
+    those that the principal is granted. ``door`` is what it came through, and ``address`` from where, where that
+    is known: the audit tells them.
     """
 
     name: str
@@ -24,6 +25,8 @@ class Principal:
     scopes: tuple[str, ...] = (EVERYTHING,)
     only_flows: tuple[str, ...] = (EVERYTHING,)
     granted_flows: tuple[str, ...] = (EVERYTHING,)
+    door: str | None = None
+    address: str | None = None
 
     @property
     def flows(self) -> Reach:
@@ -33,7 +36,7 @@ class Principal:
 
 def local_admin(workspace: str) -> Principal:
     """Whoever may use the home directory of an installation by its command line, in one of its workspaces."""
-    return Principal(name=LOCAL, workspace=workspace, role="admin", kind="local")
+    return Principal(name=LOCAL, workspace=workspace, role="admin", kind="local", door="cli")
 
 
 LOCAL_ADMIN: Final = local_admin(DEFAULT_WORKSPACE)

@@ -51,7 +51,14 @@ async def prune(store: Store, keep: KeepSettings) -> Pruned:
         events = await _all(lambda: retention.remove_events(came))
     # A file that came with an event is named by nothing else until a run has it.
     contents = 0 if came is None else await retention.sweep(min(came, now - LEAST_AGE))
-    return Pruned(runs=runs, lines=lines, artifacts=artifacts, events=events, contents=contents)
+    pruned = Pruned(runs=runs, lines=lines, artifacts=artifacts, events=events, contents=contents)
+    if pruned != Pruned():
+        await store.audit.append(action="prune", details=vars(pruned))
+    # Last, so that what is removed with it is told of.
+    if (told := _ago(now, keep.keep_audit)) is not None:
+        for workspace in await store.audit.chains():
+            await store.audit.cut(workspace, before=told)
+    return pruned
 
 
 async def count(store: Store, keep: KeepSettings) -> Pruned:

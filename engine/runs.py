@@ -17,6 +17,7 @@ from engine.code_slots import CodeSlots
 from engine.execution import Execution, RunOutcome, why_ended
 from engine.flow_sources import FlowSource
 from engine.full_network import Admission
+from engine.grants import granted
 from engine.heartbeat import HandedOverError, Heartbeat, TakenOverError
 from engine.logbook import Logbook
 from engine.past import NOTHING, Past
@@ -487,7 +488,13 @@ class Runs:
                     await interruption.after(execution.abandon(outcome.error))
                 await interruption.after(execution.attempts.logbook.close())
             finally:
-                finish = self._store.runs.finish(run.id, outcome.status, output=outcome.output, error=outcome.error)
+                finish = self._store.runs.finish(
+                    run.id,
+                    outcome.status,
+                    output=outcome.output,
+                    error=outcome.error,
+                    granted=granted(execution.definition),
+                )
                 try:
                     await interruption.after(finish)
                 except AlreadyFinishedError:

@@ -273,10 +273,13 @@ class KeepSettings(_Settings):
     keep_events: Duration | None = 90 * 86400.0
     """``STEPBOX_KEEP_EVENTS``: since they came, and for as long one that comes again is known."""
 
+    keep_audit: Duration | None = None
+    """``STEPBOX_KEEP_AUDIT``: entries of the audit since they were made; left out: forever."""
+
     def only_runs(self, age: float) -> "KeepSettings":
         """With nothing removed but runs that ended ``age`` seconds ago, and what belongs to them."""
         changes = {"keep_runs": age, "keep_runs_per_flow": None, "keep_logs": None, "keep_artifacts": None}
-        return self.model_copy(update={**changes, "keep_events": None})
+        return self.model_copy(update={**changes, "keep_events": None, "keep_audit": None})
 
     @field_validator("*", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
+from engine.audit import Target
 from engine.principal import Principal
 from engine.principals import GrantPatterns, PrincipalRecord, TokenRecord, TokenScope
 from engine.reach import EVERYTHING
@@ -66,14 +67,28 @@ async def issue(
     else:
         token_id, text = id_of(preset), preset
     digest = await asyncio.to_thread(_HASHER.hash, text)
-    record = await store.tokens.create(
-        token_id,
-        digest,
-        principal=principal,
-        scopes=scope.actions,
-        only_flows=scope.only_flows,
-        expires_at=scope.expires_at,
-    )
+    async with store.transaction():
+        record = await store.tokens.create(
+            token_id,
+            digest,
+            principal=principal,
+            scopes=scope.actions,
+            only_flows=scope.only_flows,
+            expires_at=scope.expires_at,
+        )
+        await store.audit.append(
+            workspace=principal.workspace,
+            action="token.create",
+            target=Target(kind="token", id=token_id),
+            details={
+                "principal": principal.name,
+                "role": principal.role,
+                "scopes": list(scope.actions),
+                "only_flows": list(scope.only_flows),
+                "expires_at": None if scope.expires_at is None else scope.expires_at.isoformat(),
+                "preset": preset is not None,
+            },
+        )
     return IssuedToken(record=record, text=text)
 
 

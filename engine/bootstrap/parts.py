@@ -18,6 +18,7 @@ from engine.orchestrator.environment import prepare
 from engine.policies import Policies
 from engine.progress import NoObserver, Observer
 from engine.questions import Approval
+from engine.refusals import Refusals
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
 from engine.secret_key import KeyFile, KeySource
@@ -52,6 +53,7 @@ class Parts:
         self._open_sandboxes: Sandboxes | None = None
         self._runs: Runs | None = None
         self._traces: Traces | None = None
+        self._refusals: Refusals | None = None
         self.receiver: Receiver | None = None
         """What takes events in this process; None where it is no service."""
         self._settings = settings
@@ -80,9 +82,18 @@ class Parts:
                     files=home.files,
                     artifacts=self._settings.artifacts_url,
                     spool=home.spool,
+                    keys=self._key_source(),
+                    marks=home.home / "audit",
                 )
                 self._open_store = await self._stack.enter_async_context(store)
             return self._open_store
+
+    async def refusals(self) -> Refusals:
+        """What records refusals, of which there is one, since it counts them."""
+        store = await self.store()
+        if self._refusals is None:
+            self._refusals = Refusals(store)
+        return self._refusals
 
     async def secrets(self) -> Secrets:
         store = await self.store()

@@ -8,7 +8,8 @@ from engine.deliveries import Delivery, KeptEvent
 from engine.intake.receiver import Receiver
 from engine.questions import Approval
 from engine.snippets import BY_ITSELF
-from engine.store.run_ends import EndedRun, Interest
+from engine.store.run_audit import EndedRun
+from engine.store.run_ends import Interest
 from flows.contracts import StepError
 from flows.values import Json, RunStatus
 from triggers.event.causes import caused_by

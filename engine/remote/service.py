@@ -5,6 +5,7 @@ from shutil import rmtree
 
 from engine.remote.approvals import ApprovalCalls
 from engine.remote.artifacts import ArtifactCalls
+from engine.remote.audit import AuditCalls
 from engine.remote.kept_events import EventCalls
 from engine.remote.maintenance import MaintenanceCalls
 from engine.remote.policy import PolicyCalls
@@ -22,6 +23,7 @@ class RemoteService(
     EventCalls,
     SecretCalls,
     TokenCalls,
+    AuditCalls,
     PrincipalCalls,
     PolicyCalls,
     WorkspaceCalls,

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from engine.service.approvals import ApprovalUseCases
 from engine.service.artifacts import ArtifactUseCases
+from engine.service.audit import AuditUseCases
 from engine.service.events import EventUseCases
 from engine.service.flows import FlowUseCases
 from engine.service.maintenance import MaintenanceUseCases
@@ -28,6 +29,7 @@ class Service(
     PolicyUseCases,
     PrincipalUseCases,
     WorkspaceUseCases,
+    AuditUseCases,
     MaintenanceUseCases,
     Protocol,
 ):

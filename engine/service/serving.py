@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Serving(Protocol):
     """A service that goes on, as the doors that it serves see it."""
 
-    async def authenticate(self, token: str) -> "Principal":
-        """Who is behind a token. Raises :class:`engine.tokens.UnauthenticatedError`."""
+    async def authenticate(self, token: str, address: str | None = None) -> "Principal":
+        """Who is behind a token that came from an address. Raises :class:`engine.tokens.UnauthenticatedError`."""
 
     async def open_link(self, approval: str, token: str) -> "Principal":
         """For whom a signed link to a question is.

@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
+from engine.audit import STEPBOX, Actor, Target, acting
 from engine.questions import Approval, Decision, Kind, Way
 from engine.reach import ALL, Reach
 from engine.records import DEFAULT_WORKSPACE, LOCAL, Page
 from engine.store import fence
 from engine.store.approval_table import ApprovalTable
+from engine.store.audit_record import record
 from engine.store.clock import now_of
 from engine.store.database import Database
 from engine.store.errors import DecidedError, UnknownRecordError
@@ -93,7 +95,7 @@ class Approvals:
         def put(connection: Connection) -> tuple[Row[Any], Any]:
             fence.hold(connection, run_id, self._engine)
             now = now_of(connection)
-            connection.execute(_EXPIRE_ASKED, {**key, "now": now})
+            _expire(connection, _EXPIRE_ASKED, {**key, "now": now})
             known = connection.execute(_ASKED, key).one_or_none()
             if known is not None:
                 return known, None
@@ -147,13 +149,14 @@ class Approvals:
             about = connection.execute(_ABOUT, {"this": approval_id}).one_or_none()
             for run_id in () if about is None else _waiting_for(connection, about):
                 wake(connection, root_of(connection, run_id), now)
-            connection.execute(_EXPIRE_THIS, {"this": approval_id, "now": now})
+            _expire(connection, _EXPIRE_THIS, {"this": approval_id, "now": now})
             decided = connection.execute(_DECIDE.values(**given, decided_at=now), {"this": approval_id, "now": now})
             row = connection.execute(_GET, {"this": approval_id}).one_or_none()
             if row is None:
                 raise UnknownRecordError(f"there is no approval {approval_id!r}", fix="see: stepbox approvals list")
             if decided.rowcount != 1:
                 raise DecidedError(approval_id, _how(row))
+            _record(connection, row, actor=acting() or Actor(name=by, kind="person"))
             return row
 
         return approval_of(await self._database.write(decide))
@@ -223,7 +226,25 @@ class Approvals:
 
 def expire(connection: Connection, run_id: str, now: datetime) -> None:
     """Note which questions of a run nobody has decided in time."""
-    connection.execute(_EXPIRE_OF_RUN, {"run": run_id, "now": now})
+    _expire(connection, _EXPIRE_OF_RUN, {"run": run_id, "now": now})
+
+
+def _expire(connection: Connection, statement: Update, values: Mapping[str, Any]) -> None:
+    for row in connection.execute(statement.returning(*_TABLE.c), values).all():
+        _record(connection, row, actor=STEPBOX)
+
+
+def _record(connection: Connection, row: Row[*tuple[Any, ...]], *, actor: Actor) -> None:
+    details = {"step": row.step_id, "subject": row.subject, "decision": row.decision, "comment": row.comment}
+    record(
+        connection,
+        workspace=row.workspace,
+        actor=actor,
+        action="approval.expire" if row.decision == "timed_out" else "approval.decide",
+        target=Target(kind="approval", id=row.id),
+        run=row.run_id,
+        details={name: one for name, one in details.items() if one},
+    )
 
 
 def withdraw(connection: Connection, run_id: str, now: datetime) -> None:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -33,6 +34,7 @@ _READERS: Final = 4
 """SQLite connections of one process that read beside the one that writes."""
 
 _WRITES: Final = "stepbox_writes"
+_ENDING: Final = "stepbox_ending"
 
 _BEHALF: Final[ContextVar["Behalf | None"]] = ContextVar("behalf", default=None)
 
@@ -68,7 +70,7 @@ class Database:
         with _losing_the_run():
             if (transaction := self._joined()) is not None:
                 return await transaction.run(body)
-            return await asyncio.wrap_future(self._readers.submit(_transact, self._engine, body))
+            return await asyncio.wrap_future(self._readers.submit(copy_context().run, _transact, self._engine, body))
 
     async def write(self, body: Body[Result]) -> Result:
         """Run ``body`` and commit, or roll back if it raises; inside :meth:`transaction`, leave both to that.
@@ -79,7 +81,8 @@ class Database:
         with _losing_the_run():
             if (transaction := self._joined()) is not None:
                 return await transaction.run(body)
-            return await settled(asyncio.wrap_future(self._writers.submit(_transact, self._writing_engine, body)))
+            writing = self._writers.submit(copy_context().run, _transact, self._writing_engine, body)
+            return await settled(asyncio.wrap_future(writing))
 
     async def rows(
         self, query: Select[*tuple[Any, ...]], parameters: Mapping[str, Any] | None = None
@@ -108,7 +111,7 @@ class Database:
     @asynccontextmanager
     async def _begun_here(self) -> AsyncIterator[None]:
         transaction = _Transaction()
-        done = self._writers.submit(transaction.occupy, self._writing_engine)
+        done = self._writers.submit(copy_context().run, transaction.occupy, self._writing_engine)
         token = self._open.set((transaction, asyncio.current_task()))
         try:
             await asyncio.wrap_future(transaction.begun)
@@ -143,6 +146,11 @@ class Database:
             transaction.calls.append(call)
         else:
             call()
+
+    def equip(self, name: str, value: object) -> None:
+        """Let what runs in transactions find this: ``connection.get_execution_options()[name]``."""
+        for engine in (self._engine, self._writing_engine):
+            engine.update_execution_options(**{name: value})
 
     @property
     def in_transaction(self) -> bool:
@@ -247,6 +255,7 @@ class _Transaction:
             except BaseException as error:  # noqa: BLE001 - it belongs to who asked, in the other thread
                 future.set_exception(error)
         if not entry:
+            connection.info[_ENDING].before.clear()
             connection.rollback()
 
 
@@ -255,10 +264,36 @@ def upsert_into(connection: Connection, table: type[Table]) -> SqliteInsert | Po
     return sqlite_insert(table) if connection.dialect.name == "sqlite" else postgresql_insert(table)
 
 
+def before_commit(connection: Connection, body: Body[object], *, order: str = "") -> None:
+    """Run ``body`` as one of the last things of the transaction: what takes locks that others wait for.
+
+    By ``order``, so that transactions take such locks in one order.
+    """
+    connection.info[_ENDING].before.append((order, body))
+
+
+def after_commit(connection: Connection, call: Callable[[], None]) -> None:
+    """Make this call in the thread of the transaction, once it is committed. It is to be quick, and not to fail."""
+    connection.info[_ENDING].after.append(call)
+
+
+@dataclass
+class _Ending:
+    """What belongs to the end of a transaction."""
+
+    before: list[tuple[str, Body[object]]] = field(default_factory=list)
+    after: list[Callable[[], None]] = field(default_factory=list)
+
+
 def _transact(engine: Engine, body: Body[Result]) -> Result:
     with _unavailable_as_such(engine), engine.connect() as connection:
+        ending = connection.info[_ENDING] = _Ending()
         result = body(connection)
+        for _order, last in sorted(ending.before, key=itemgetter(0)):
+            last(connection)
         connection.commit()
+        for call in ending.after:
+            call()
         return result
 
 

@@ -1,18 +1,16 @@
 """The ends of runs, and who is told of each one in the transaction that makes it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from sqlalchemy import Connection, bindparam, select
 
 from engine.cancellation import Interruption
 from engine.store.database import Database
+from engine.store.run_audit import EndedRun, record_end
 from engine.store.tables import FlowVersionTable, RunTable
 from engine.store.types import error_from_json
 from engine.store.waits import awaits_events
-from flows.contracts import StepError
 from flows.values import Json, RunStatus
 
 _RUN = RunTable.__table__
@@ -23,6 +21,7 @@ _ENDED = (
         _RUN.c.workspace,
         _RUN.c.flow,
         _VERSION.c.number.label("version"),
+        _VERSION.c.digest,
         _RUN.c.status,
         _RUN.c.trigger,
         _RUN.c.parent_id,
@@ -37,22 +36,6 @@ _ENDED = (
 
 Interest = Literal["each", "awaited", "none"]
 """Of which ends to be told: ``awaited`` are those that come while a run of the workspace waits for an event."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndedRun:
-    """A run as it has ended; ``version`` is the number of its flow's."""
-
-    id: str
-    workspace: str
-    flow: str
-    version: int
-    status: RunStatus
-    trigger: Mapping[str, Json]
-    parent_id: str | None
-    error: StepError | None
-    started_at: datetime | None
-    ended_at: datetime
 
 
 class EndWitness(Protocol):
@@ -76,40 +59,54 @@ class RunEnds:
         self._database = database
         self.witness: EndWitness | None = None
 
-    async def make(self, run_id: str, status: RunStatus, body: Callable[[Connection], bool]) -> bool:
+    async def make(
+        self,
+        run_id: str,
+        status: RunStatus,
+        body: Callable[[Connection], bool],
+        granted: Sequence[Mapping[str, Json]] = (),
+    ) -> bool:
         """Write the end of a run by ``body``, which says whether it is one; what it said.
 
-        As any write of the store, it is made where it raises :class:`asyncio.CancelledError`.
+        ``granted`` is what the audit tells of its steps (:func:`engine.grants.granted`). As any write of the store, it
+        is made where it raises :class:`asyncio.CancelledError`.
         """
+
+        def end(connection: Connection) -> EndedRun | None:
+            if not body(connection):
+                return None
+            ended = _ended(connection, run_id)
+            record_end(connection, ended, granted)
+            return ended
+
         witness = self.witness
         interest = "none" if witness is None else witness.cares(status)
         if witness is None or interest == "none":
-            return await self._database.write(body)
+            return await self._database.write(end) is not None
         if self._database.in_transaction:
-            return await self._told(witness, run_id, body)
+            return await self._told(witness, end)
         with Interruption() as interruption:
             if interest == "each":
-                return await interruption.outlast(self._told(witness, run_id, body))
-            return await interruption.outlast(self._told_where_awaited(witness, run_id, body))
+                return await interruption.outlast(self._told(witness, end))
+            return await interruption.outlast(self._told_where_awaited(witness, run_id, end))
 
-    async def _told_where_awaited(self, witness: EndWitness, run_id: str, body: Callable[[Connection], bool]) -> bool:
+    async def _told_where_awaited(
+        self, witness: EndWitness, run_id: str, end: Callable[[Connection], EndedRun | None]
+    ) -> bool:
         """Ask in the statement that makes the end whether a run waits, since mostly none does."""
 
-        def end(connection: Connection) -> bool:
-            ended = body(connection)
-            if ended and awaits_events(connection, run_id):
+        def end_unless_awaited(connection: Connection) -> EndedRun | None:
+            ended = end(connection)
+            if ended is not None and awaits_events(connection, run_id):
                 raise _AwaitedError
             return ended
 
         try:
-            return await self._database.write(end)
+            return await self._database.write(end_unless_awaited) is not None
         except _AwaitedError:
-            return await self._told(witness, run_id, body)
+            return await self._told(witness, end)
 
-    async def _told(self, witness: EndWitness, run_id: str, body: Callable[[Connection], bool]) -> bool:
-        def end(connection: Connection) -> EndedRun | None:
-            return _ended(connection, run_id) if body(connection) else None
-
+    async def _told(self, witness: EndWitness, end: Callable[[Connection], EndedRun | None]) -> bool:
         async with self._database.transaction():
             ended = await self._database.write(end)
             if ended is not None:

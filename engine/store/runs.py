@@ -35,6 +35,7 @@ from engine.store.errors import AlreadyFinishedError, AmbiguousIdError, LeaseLos
 from engine.store.leases import LEASE
 from engine.store.lineage import root_of
 from engine.store.reach import within
+from engine.store.run_audit import record_start
 from engine.store.run_ends import RunEnds
 from engine.store.steps import attempts_of, end_attempts
 from engine.store.tables import DEFAULT_WORKSPACE, UNFINISHED, RunTable, WorkspaceTable
@@ -182,6 +183,8 @@ class Runs:
                 slots.check_room(connection, run.workspace, run.flow, slot, starts=slot.policy != "skip")
             until = now_of(connection) + LEASE if running else None
             connection.execute(_INSERT, {**values, "lease_until": until})
+            if parent_id is None:
+                record_start(connection, run, version)
             return until
 
         try:
@@ -229,9 +232,17 @@ class Runs:
         )
 
     async def finish(
-        self, run_id: str, status: RunStatus, *, output: Json = None, error: StepError | None = None
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        output: Json = None,
+        error: StepError | None = None,
+        granted: Sequence[Mapping[str, Json]] = (),
     ) -> None:
         """End a run for good. Attempts and tool calls of it that have no end get one with it: they were cut off.
+
+        ``granted`` is what the audit tells of its steps (:func:`engine.grants.granted`).
 
         Raises:
             UnknownRecordError: there is no such run.
@@ -250,7 +261,7 @@ class Runs:
             withdraw_waits(connection, run_id, now)
 
         change = self._changing(run_id, _FINISH, lambda _connection: values, end_what_is_open)
-        await self.ends.make(run_id, status, change)
+        await self.ends.make(run_id, status, change, granted)
 
     async def children(self, run_id: str) -> tuple[RunSummary, ...]:
         """The runs that a run started, the oldest first."""

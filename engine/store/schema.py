@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from engine.store import (  # noqa: F401 - their tables are the metadata's
     approval_table,
+    audit_table,
     notice_table,
     policy_table,
     principal_tables,
@@ -41,6 +42,7 @@ REVISIONS: Final = (
     "0017",
     "0018",
     "0019",
+    "0020",
     "0021",
 )
 HEAD: Final = REVISIONS[-1]

@@ -1,16 +1,20 @@
 """Secrets, of which only encrypted values are ever here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, update
 from sqlmodel import col
 
-from engine.records import SealedSecret, SecretSummary
+from engine.audit import Target
+from engine.records import DEFAULT_WORKSPACE, SealedSecret, SecretSummary
+from engine.store.audit_key import reseal as reseal_audit
+from engine.store.audit_record import record
 from engine.store.database import Database, upsert_into
 from engine.store.locks import hold_name
 from engine.store.secret_tables import THE_KEY, SecretKeyTable, SecretTable, SecretVersionTable
+from flows.values import Json
 
 _USE: Final = timedelta(minutes=1)
 """How exactly the last use is known, so that not each use is a write."""
@@ -48,7 +52,14 @@ class Secrets:
         Raises:
             KeyChangedError: there are values, and they are encrypted by another key.
         """
-        return await self._database.write(lambda connection: _put(connection, workspace, name, sealed, live, until))
+
+        def put(connection: Connection) -> SecretSummary:
+            secret = _put(connection, workspace, name, sealed, live, until)
+            action = "secret.set" if until is None else "secret.rotate"
+            _record(connection, workspace, action, name, {"values": secret.versions})
+            return secret
+
+        return await self._database.write(put)
 
     async def values(self, workspace: str, name: str) -> tuple[SealedSecret, ...]:
         """The live values, the newest first; none where there is no such secret."""
@@ -70,16 +81,21 @@ class Secrets:
         )
         if await self._database.rows(recent):
             return
-        await self._database.execute(
+        use = (
             update(SecretTable)
             .where(
                 col(SecretTable.workspace) == workspace,
                 col(SecretTable.name) == name,
                 or_(col(SecretTable.last_used_at).is_(None), col(SecretTable.last_used_at) < now),
             )
-            .values(last_used_at=now),
-            {},
+            .values(last_used_at=now)
         )
+
+        def note(connection: Connection) -> None:
+            if connection.execute(use).rowcount == 1:
+                _record(connection, workspace, "secret.use", name, {})
+
+        await self._database.write(note)
 
     async def list(self, workspace: str) -> tuple[SecretSummary, ...]:
         """All secrets of a workspace by name."""
@@ -88,7 +104,13 @@ class Secrets:
 
     async def delete(self, workspace: str, name: str, *, old_only: bool = False) -> int:
         """Remove a secret, or all but its newest value; gives how many values are gone."""
-        return await self._database.write(lambda connection: _delete(connection, workspace, name, old_only=old_only))
+
+        def forget(connection: Connection) -> int:
+            gone = _delete(connection, workspace, name, old_only=old_only)
+            _record(connection, workspace, "secret.delete", name, {"values": gone})
+            return gone
+
+        return await self._database.write(forget)
 
     async def key_id(self) -> str | None:
         """The id of the key that the values of all workspaces are encrypted by; None where there are none."""
@@ -115,7 +137,10 @@ def _reseal(connection: Connection, key_id: str, reseal: Reseal) -> int:
         one = reseal(row.workspace, row.name, SealedSecret(id=row.id, key_id=row.key_id, sealed=row.sealed))
         change = update(SecretVersionTable).where(table.id == row.id)
         connection.execute(change.values(key_id=one.key_id, sealed=one.sealed))
+    reseal_audit(connection, reseal)
     _note_key(connection, key_id)
+    target, details = Target(kind="key", id=key_id), {"values": len(rows)}
+    record(connection, workspace=DEFAULT_WORKSPACE, action="secret.rotate_key", target=target, details=details)
     return len(rows)
 
 
@@ -127,6 +152,11 @@ def _note_key(connection: Connection, key_id: str) -> None:
             index_elements=["id"], set_={"key_id": key_id, "changed_at": now}
         )
     )
+
+
+def _record(connection: Connection, workspace: str, action: str, name: str, details: Mapping[str, Json]) -> None:
+    target = Target(kind="secret", id=name)
+    record(connection, workspace=workspace, action=action, target=target, details=details)
 
 
 def _put(  # noqa: PLR0917 - one value, and what becomes of the others

@@ -6,9 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from engine.audit_mark import Marks
+from engine.secret_key import KeyFile, KeySource
 from engine.store import schema
 from engine.store.approvals import Approvals
 from engine.store.artifacts import Artifacts
+from engine.store.audit import Audit
 from engine.store.blobs import Blobs
 from engine.store.calls import Calls
 from engine.store.code_slots import CodeSlots
@@ -47,11 +50,12 @@ class Store:
     ``egress`` (requests over the network), ``artifacts`` (what steps left), ``secrets`` (encrypted), ``policies`` (of
     workspaces), ``code_slots`` (which code may begin), ``events`` (what came in, and what became of it), ``held`` (what
     of that waits to be released), ``workspaces``, ``principals`` (with their grants), ``tokens``, ``content`` (the
-    workspaces' documents, tasks and files) and ``retention`` (what removes the old).
+    workspaces' documents, tasks and files), ``audit`` (who did what) and ``retention`` (what removes the old).
     """
 
-    def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents) -> None:
+    def __init__(self, database: Database, blobs: Blobs, contents: ArtifactContents, audit: Audit) -> None:
         self._database = database
+        self.audit = audit
         self.engine = owner.identity()
         """Who drives the runs that are started or taken over through this."""
         self.flows = Flows(database)
@@ -87,12 +91,16 @@ class Store:
         files: Path | str | None = None,
         artifacts: Path | str | None = None,
         spool: Path | None = None,
+        keys: KeySource | None = None,
+        marks: Path | None = None,
     ) -> Self:
         """Open ``sqlite:///path`` or ``postgresql://…``, creating or upgrading its tables where needed.
 
         ``files`` is where the contents of the workspaces' files are kept: a directory, or an fsspec URL; left out, the
         directory ``files`` beside an SQLite database. ``artifacts`` is the same for what steps leave; left out, the
         directory ``artifacts`` beside ``files``. ``spool`` is a directory for artifacts on their way to or from a URL.
+        ``keys`` open the key that the audit is sealed by, and the directory ``marks`` has the marks of its chains; left
+        out, ``secret.key`` and ``audit`` beside an SQLite database, or beside ``files``.
 
         Raises:
             InvalidDatabaseUrlError: the URL can't be used.
@@ -111,7 +119,9 @@ class Store:
         except BaseException:
             await database.close()
             raise
-        return cls(database, Blobs(str(files)), ArtifactContents(str(artifacts), spool))
+        home = (Path(str(database.url.database)) if database.is_sqlite else Path(str(files))).parent
+        audit = Audit(database, keys or KeyFile(home / "secret.key"), Marks(marks or home / "audit"))
+        return cls(database, Blobs(str(files)), ArtifactContents(str(artifacts), spool), audit)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -1,7 +1,8 @@
 """What all use cases have: the parts of the installation, and who acts."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from engine.audit import Target
 from engine.bootstrap.parts import Parts
 from engine.dispatcher import Dispatcher
 from engine.feed import Feed
@@ -11,8 +12,10 @@ from engine.principal import Principal
 from engine.progress import NoObserver, Observer
 from engine.reach import EVERYTHING, Reach
 from engine.records import Run
+from engine.refusals import Refusals
 from engine.service import ShuttingDownError
 from engine.store import Store
+from flows.values import Json
 
 
 class Acting:
@@ -41,6 +44,15 @@ class Acting:
         self._observer = observer or NoObserver()
         self._changed = changed
 
+    @property
+    def who(self) -> Principal:
+        """Who acts."""
+        return self._principal
+
+    async def refusals(self) -> Refusals:
+        """What records what is refused."""
+        return await self._parts.refusals()
+
     def _refuse_while_stopping(self) -> None:
         if self._dispatcher is not None and self._dispatcher.stopping:
             raise ShuttingDownError("the service is shutting down", fix="try again in a moment")
@@ -49,6 +61,13 @@ class Acting:
         """Have what can go on driven, where this is a service."""
         if self._dispatcher is not None:
             self._dispatcher.wake()
+
+    async def _record(
+        self, store: Store, action: str, kind: str, target: str, details: Mapping[str, Json] | None = None
+    ) -> None:
+        """Record in the audit what the principal does, with what this task's transaction writes."""
+        at = Target(kind=kind, id=target)
+        await store.audit.append(workspace=self._workspace, action=action, target=at, details=details)
 
     def _may(self, action: Action, *, flow: str | None = None) -> None:
         require(self._principal, action, flow=flow)

@@ -63,7 +63,10 @@ class ApprovalUseCases(Acting):
         self._may("network.open")
         store = await self._parts.store()
         asked = await Approvals(store, self._workspace, self._reach).find(target)
-        return await store.full_network.revoke(asked.id, by=decider(self._principal))
+        async with store.transaction():
+            revoked = await store.full_network.revoke(asked.id, by=decider(self._principal))
+            await self._record(store, "approval.revoke", "approval", asked.id, {"flow": asked.flow})
+        return revoked
 
     async def approval_link(self, target: str, principal: str, *, lasts: float | None = None) -> "SignedLink":
         self._may("approvals.link")
@@ -82,7 +85,9 @@ class ApprovalUseCases(Acting):
         holder = Principal(name=principal, workspace=self._workspace, role=roles[principal], kind="link")
         require_decider(asked, holder, own=await self._parts.own_approvals(self._workspace))
         until = None if lasts is None else datetime.now(UTC) + timedelta(seconds=lasts)
-        return await self._parts.link_to(asked, principal, until=until)
+        link = await self._parts.link_to(asked, principal, until=until)
+        await self._record(store, "approval.link", "approval", asked.id, {"principal": principal})
+        return link
 
     async def _require_decider(self, asked: Approval) -> None:
         require_decider(asked, self._principal, own=await self._parts.own_approvals(self._workspace))

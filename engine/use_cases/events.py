@@ -23,11 +23,20 @@ class EventUseCases(Acting):
 
     async def redrive(self, event: str) -> Sequence[Delivery]:
         self._may("events.redrive")
-        return await (await self._events()).redrive(event)
+        store = await self._parts.store()
+        async with store.transaction():
+            dead = await (await self._events()).redrive(event)
+            await self._record(store, "event.redrive", "event", dead[0].event_id, {"deliveries": len(dead)})
+        return dead
 
     async def redrive_flow(self, flow: str) -> Sequence[Delivery]:
         self._may("events.redrive", flow=flow)
-        return await (await self._events()).redrive_flow(flow)
+        store = await self._parts.store()
+        async with store.transaction():
+            dead = await (await self._events()).redrive_flow(flow)
+            if dead:
+                await self._record(store, "event.redrive", "flow", flow, {"deliveries": len(dead)})
+        return dead
 
     async def _events(self) -> Events:
         return Events(await self._parts.store(), self._workspace, self._reach)

@@ -65,7 +65,11 @@ class FlowUseCases(Acting):
                     )
                     number = version.number
                     approval = await self._ask_for_network(store, version, one)
-                changes.append(flow_changes.change(one, before, version=number, approval=approval))
+                change = flow_changes.change(one, before, version=number, approval=approval)
+                changes.append(change)
+                if not dry_run and change.change != "unchanged":
+                    details = {"version": number, "previous": change.previous, "digest": change.digest}
+                    await self._record(store, "flow.apply", "flow", name, details)
         if not dry_run:
             await self._tell_changed()
         return changes
@@ -131,7 +135,11 @@ class FlowUseCases(Acting):
     async def enable_flow(self, name: str, *, enabled: bool) -> FlowDetail:
         self._may("flows.change", flow=name)
         store = await self._parts.store()
-        if not await store.flows.enable(name, enabled=enabled, workspace=self._workspace):
+        async with store.transaction():
+            known = await store.flows.enable(name, enabled=enabled, workspace=self._workspace)
+            if known:
+                await self._record(store, "flow.enable" if enabled else "flow.disable", "flow", name)
+        if not known:
             await self._detail(name)
             raise InvalidCallError(f"flow '{name}' was never applied", fix="apply it: stepbox flows apply FILE")
         await self._tell_changed()
@@ -140,8 +148,10 @@ class FlowUseCases(Acting):
     async def delete_flow(self, name: str) -> None:
         self._may("flows.change", flow=name)
         store = await self._parts.store()
-        if not await store.flows.delete(name, workspace=self._workspace):
-            raise unknown_flow(name)
+        async with store.transaction():
+            if not await store.flows.delete(name, workspace=self._workspace):
+                raise unknown_flow(name)
+            await self._record(store, "flow.delete", "flow", name)
         await self._tell_changed()
 
     async def _refuse_unset(self, definitions: Iterable[Definition]) -> None:

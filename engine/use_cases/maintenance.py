@@ -1,9 +1,11 @@
 """The installation itself."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from engine.use_cases.acting import Acting
+from flows.errors import StepboxError
 
 if TYPE_CHECKING:
     from engine.diagnosis import Diagnosis, Tried
@@ -28,4 +30,11 @@ class MaintenanceUseCases(Acting):
         from engine.doctor import diagnose  # noqa: PLC0415 - only this use case needs it
 
         self._may("installation.examine")
-        return await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
+        diagnosis = await diagnose(self._parts.settings, self._parts.runner, notice, only=runner)
+        if self._parts.settings.home.home.exists():
+            # What is examined may be what entries are kept in.
+            with suppress(StepboxError):
+                store = await self._parts.store()
+                found = [f"{one.name}: {one.verdict}" for one in diagnosis.runners]
+                await store.audit.append(workspace=self._workspace, action="doctor", details={"found": found})
+        return diagnosis

@@ -56,6 +56,8 @@ class PolicyUseCases(Acting):
             if change.change == "unchanged" or dry_run:
                 return change
             version = await store.policies.add(self._workspace, before.number + 1, document, by=self._principal.name)
+            details = {"previous": before.number, "diff": change.diff}
+            await self._record(store, "policy.set", "policy", str(version.number), details)
             store.once_committed(lambda: self._parts.policies.changed(version))
         return PolicyChange(version=version, previous=before.number, change=change.change, diff=change.diff)
 

@@ -8,6 +8,7 @@ from engine.use_cases.cursors import no_cursor
 from engine.use_cases.patterns import check_grants, check_name
 from flows.errors import InvalidCallError
 from flows.names import NAME
+from flows.values import Json
 
 
 class PrincipalUseCases(Acting):
@@ -32,31 +33,58 @@ class PrincipalUseCases(Acting):
         given = check_grants(grants or GrantPatterns())
         given = GrantPatterns(tools=given.tools or (EVERYTHING,), flows=given.flows or (EVERYTHING,))
         store = await self._parts.store()
-        return await store.principals.create(
-            name, kind=kind, role=role, grants=given, by=self._principal.name, workspace=self._workspace
-        )
+        details = {"role": role, "kind": kind, **_patterns(given)}
+        async with store.transaction():
+            made = await store.principals.create(
+                name, kind=kind, role=role, grants=given, by=self._principal.name, workspace=self._workspace
+            )
+            await self._record(store, "principal.create", "principal", name, details)
+        return made
 
     async def set_role(self, name: str, role: Role) -> PrincipalRecord:
         self._may("principals.change")
-        return await (await self._parts.store()).principals.set_role(name, role, workspace=self._workspace)
+        store = await self._parts.store()
+        async with store.transaction():
+            changed = await store.principals.set_role(name, role, workspace=self._workspace)
+            await self._record(store, "principal.set_role", "principal", name, {"role": role})
+        return changed
 
     async def enable_principal(self, name: str, *, enabled: bool) -> PrincipalRecord:
         self._may("principals.change")
-        return await (await self._parts.store()).principals.enable(name, enabled=enabled, workspace=self._workspace)
+        store = await self._parts.store()
+        async with store.transaction():
+            changed = await store.principals.enable(name, enabled=enabled, workspace=self._workspace)
+            await self._record(store, "principal.enable" if enabled else "principal.disable", "principal", name)
+        return changed
 
     async def delete_principal(self, name: str) -> None:
         self._may("principals.change")
-        await (await self._parts.store()).principals.delete(name, workspace=self._workspace)
+        store = await self._parts.store()
+        async with store.transaction():
+            await store.principals.delete(name, workspace=self._workspace)
+            await self._record(store, "principal.delete", "principal", name)
 
     async def grant(self, name: str, grants: GrantPatterns) -> PrincipalRecord:
         self._may("principals.change")
         given, by = _some(check_grants(grants)), self._principal.name
-        return await (await self._parts.store()).principals.grant(name, given, by=by, workspace=self._workspace)
+        store = await self._parts.store()
+        async with store.transaction():
+            changed = await store.principals.grant(name, given, by=by, workspace=self._workspace)
+            await self._record(store, "grant.add", "principal", name, _patterns(given))
+        return changed
 
     async def ungrant(self, name: str, grants: GrantPatterns) -> PrincipalRecord:
         self._may("principals.change")
         given = _some(check_grants(grants))
-        return await (await self._parts.store()).principals.revoke(name, given, workspace=self._workspace)
+        store = await self._parts.store()
+        async with store.transaction():
+            changed = await store.principals.revoke(name, given, workspace=self._workspace)
+            await self._record(store, "grant.remove", "principal", name, _patterns(given))
+        return changed
+
+
+def _patterns(grants: GrantPatterns) -> dict[str, Json]:
+    return {"tools": list(grants.tools), "flows": list(grants.flows)}
 
 
 def _some(grants: GrantPatterns) -> GrantPatterns:

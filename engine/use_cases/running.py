@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from engine import full_network, snippets, starts
+from engine import audit, full_network, snippets, starts
 from engine.continuation import drive_again
 from engine.flow_sources import NO_FLOWS, SiblingFlows
 from engine.following import FINAL, Position, follow
@@ -114,9 +114,13 @@ class RunUseCases(Acting):
         self._may("runs.cancel")
         store, found = await self._run(run)
         refuse_part(found, "cancel")
-        if await store.runs.cancel_queued(found.id):
+        async with store.transaction():
+            ended = await store.runs.cancel_queued(found.id)
+            if not ended:
+                await store.runs.request_cancel(found.id)
+            await self._record_of(store, "run.cancel", found)
+        if ended:
             return await store.runs.get(found.id)
-        await store.runs.request_cancel(found.id)
         undriven = found.status is RunStatus.WAITING or is_abandoned(found)
         if self._dispatcher is not None:
             (await self._parts.runs()).look_for_cancellations()
@@ -137,6 +141,8 @@ class RunUseCases(Acting):
     async def resume(self, run: str, observer: Observer) -> RunReport:
         self._may("runs.start")
         store, found = await self._run(run)
+        refuse_to_resume(found)
+        await self._record_of(store, "run.resume", found)
         return await self._go_on(store, found, observer)
 
     async def have_resumed(self, run: str) -> Resumption:
@@ -144,6 +150,7 @@ class RunUseCases(Acting):
         store, found = await self._run(run)
         refuse_to_resume(found)
         await plan_again(await self._parts.runs(), store, self._language, found, self._observer)
+        await self._record_of(store, "run.resume", found)
         return await drive_again(store, self._dispatcher, self._feed, found)
 
     async def abandoned(self) -> Sequence[RunSummary]:
@@ -171,6 +178,10 @@ class RunUseCases(Acting):
         )
         status = StepStatus.CANCELLED if outcome.run.status is RunStatus.CANCELLED else StepStatus.FAILED
         return driver.result or StepResult(status=status, error=outcome.run.error)
+
+    async def _record_of(self, store: Store, action: str, run: Run) -> None:
+        target = audit.Target(kind="run", id=run.id)
+        await store.audit.append(workspace=self._workspace, action=action, target=target, run=run.id)
 
     async def _go_on(self, store: Store, run: Run, observer: Observer, *, cancel: bool = False) -> RunReport:
         """Continue a run that no engine drives; with ``cancel``, to its end only."""

@@ -43,7 +43,9 @@ class TokenUseCases(Acting):
         self._may("tokens.own")
         whose = None if may(self._principal, "tokens.change") else self._principal.name
         store = await self._parts.store()
-        record = await store.tokens.revoke(token, workspace=self._workspace, principal=whose)
-        if record is None:
-            raise UnknownRecordError(f"there is no token {token[:100]!r}", fix="see the ids: stepbox tokens list")
+        async with store.transaction():
+            record = await store.tokens.revoke(token, workspace=self._workspace, principal=whose)
+            if record is None:
+                raise UnknownRecordError(f"there is no token {token[:100]!r}", fix="see the ids: stepbox tokens list")
+            await self._record(store, "token.revoke", "token", record.id, {"principal": record.principal})
         return record

@@ -31,6 +31,7 @@ class WorkspaceUseCases(Acting):
         async with store.transaction():
             made = await store.workspaces.create(name)
             issued = None if admin is None else await self._first_token(store, name, admin)
+            await self._record(store, "workspace.create", "workspace", name, {"admin": admin})
         await self._tell_changed()
         return made, issued
 
@@ -45,5 +46,8 @@ class WorkspaceUseCases(Acting):
 
     async def delete_workspace(self, name: str) -> None:
         self._may("workspaces.change")
-        await (await self._parts.store()).workspaces.delete(name)
+        store = await self._parts.store()
+        async with store.transaction():
+            await store.workspaces.delete(name)
+            await self._record(store, "workspace.delete", "workspace", name)
         await self._tell_changed()

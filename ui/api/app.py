@@ -8,6 +8,7 @@ from engine.service import Serving
 from ui.api import (
     approvals,
     artifacts,
+    audit,
     continuing,
     decide,
     events,
@@ -42,6 +43,7 @@ ROUTERS = (
     policy.router,
     principals.router,
     workspaces.router,
+    audit.router,
     hooks.events,
     maintenance.router,
 )

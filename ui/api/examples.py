@@ -110,6 +110,24 @@ _TOKEN: Final[dict[str, Json]] = {
 _GRANTS: Final[dict[str, Json]] = {"tools": ["workspace.*"], "flows": ["reports_*"]}
 _WORKSPACE: Final[dict[str, Json]] = {"name": "ops", "created_at": _CAME}
 
+_CHECKPOINT: Final = f"default:120:{_DIGEST}"
+_ENTRY: Final[dict[str, Json]] = {
+    "format": 1,
+    "workspace": "default",
+    "number": 120,
+    "at": _CAME,
+    "actor": {"name": "ann", "kind": "token", "token": "k3j9x0q2m5zt", "door": "api", "address": "192.0.2.7"},
+    "action": "secret.set",
+    "target": {"kind": "secret", "id": "hook_key"},
+    "run": None,
+    "outcome": "succeeded",
+    "details": {"values": 1},
+    "previous": "0" * 64,
+    "key": "b7b7c475d0726bb9",
+    "hash": _DIGEST,
+    "seal": _DIGEST,
+}
+
 _POLICY: Final[dict[str, Json]] = {
     "workspace": "default",
     "number": 2,
@@ -281,6 +299,17 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "scheduled_at": "2026-03-01T02:00:00+01:00",
         "due_at": "2026-03-01T01:00:12+00:00",
         "timezone": "Europe/Berlin",
+    },
+    "VerifyIn": {"since": [_CHECKPOINT]},
+    "AuditEntryOut": _ENTRY,
+    "AuditVerdictOut": {
+        "workspace": "default",
+        "entries": 120,
+        "first": 1,
+        "last": 120,
+        "checkpoint": _CHECKPOINT,
+        "problem": None,
+        "notes": [],
     },
     "PrunedOut": {"removed": False, "runs": 1204, "lines": 0, "artifacts": 0, "events": 0, "contents": 0},
     "HealthOut": {"status": "ok", "checks": {"database": None}},

@@ -96,7 +96,9 @@ class Guard:
         is_open = scope["path"] in self._open or scope["path"].startswith(LINKS)
         if not verifies_itself and not is_open:
             try:
-                scope.setdefault("state", {})["principal"] = await self._principal(headers.get(b"authorization"))
+                scope.setdefault("state", {})["principal"] = await self._principal(
+                    headers.get(b"authorization"), scope.get("client")
+                )
             except StepboxError as error:
                 await problems.of_error(error)(scope, receive, send)
                 return
@@ -110,10 +112,10 @@ class Guard:
             return
         await self._app(scope, _limited(receive, self._max_body), send)
 
-    async def _principal(self, header: str | None) -> object:
+    async def _principal(self, header: str | None, client: tuple[str, int] | None) -> object:
         text = (header or "").strip()
         token = text[len(_SCHEME) :].strip() if text.lower().startswith(_SCHEME) else ""
-        return await self._serving.authenticate(token)
+        return await self._serving.authenticate(token, None if client is None else client[0])
 
     def _count(self, scope: Scope, request: AnsweredRequest) -> None:
         self._serving.requested(request)

@@ -4,6 +4,7 @@ import typer
 
 from ui.cli import (
     approvals,
+    audit,
     doctor,
     events,
     execute,
@@ -48,6 +49,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(policy.app, name="policy")
 app.add_typer(principals.app, name="principals")
 app.add_typer(workspaces.app, name="workspaces")
+app.add_typer(audit.app, name="audit")
 app.add_typer(images.app, name="images")
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

@@ -7,7 +7,8 @@ import pytest
 from engine.records import Run, Slot
 from engine.store import Store
 from engine.store.errors import AlreadyFinishedError
-from engine.store.run_ends import EndedRun, Interest
+from engine.store.run_audit import EndedRun
+from engine.store.run_ends import Interest
 from flows.contracts import Awaited, StepError
 from flows.errors import InvalidCallError
 from flows.values import RunStatus

@@ -31,6 +31,12 @@ async def main():
 asyncio.run(main())
 """
 
+TRIGGERS = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname, pg_get_triggerdef(pg_trigger.oid), prosrc FROM pg_trigger JOIN pg_proc ON tgfoid = pg_proc.oid "
+    "WHERE NOT tgisinternal",
+}
+
 
 def alembic(connection: Connection) -> Config:
     config = Config()
@@ -161,6 +167,8 @@ async def read_in_a_transaction(store: Store) -> None:
 def describe(connection: Connection) -> dict[str, Any]:
     inspector = inspect(connection)
     return {
+        "triggers": {"made": sorted(map(str, connection.execute(text(TRIGGERS[connection.dialect.name]))))},
+    } | {
         table: {
             "columns": sorted(
                 (column["name"], str(column["type"]), column["nullable"], str(column["default"]))

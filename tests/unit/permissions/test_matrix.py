@@ -35,6 +35,7 @@ BODIES: dict[str, Json] = {
     "setSecret": {"value": "x"},
     "rotateSecret": {"value": "x"},
     "rotateSecretKey": {},
+    "verifyAudit": {},
     "createToken": {"name": "ann"},
     "createPrincipal": {"name": "ann", "role": "viewer"},
     "setRole": {"role": "viewer"},

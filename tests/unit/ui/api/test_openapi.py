@@ -37,6 +37,9 @@ ROUTES: Mapping[str, str] = {
     "fetch_artifacts": "getArtifact",
     "flow": "getFlow",
     "flow_version": "getFlowVersion",
+    "audit": "listAudit",
+    "export_audit": "exportAudit",
+    "verify_audit": "verifyAudit",
     "flow_versions": "listFlowVersions",
     "flows": "listFlows",
     "follow": "followRun",
@@ -77,6 +80,7 @@ ROUTES: Mapping[str, str] = {
 """By use case, an operation that does it."""
 NO_ROUTE = {
     "diagnose": "it is about the machine on which it is done",
+    "rekey_audit": "the key is on the machine of the service",
     "release_artifacts": "what was fetched lies on the caller's machine",
 }
 
@@ -124,7 +128,7 @@ def test_every_answer_has_its_headers() -> None:
 
 
 def test_every_listing_comes_in_pages() -> None:
-    whole = {"redriveEvent", "redriveFlow", "listUpcoming"}
+    whole = {"redriveEvent", "redriveFlow", "listUpcoming", "verifyAudit"}
     for name, operation in operations():
         schemas = [
             content["schema"].get("$ref", "")

@@ -93,6 +93,7 @@ UNKNOWN: Mapping[str, Call] = {
 """What names something: in another workspace, it is unknown."""
 
 EMPTY: Mapping[str, Call] = {
+    "audit": lambda service, _ids: service.audit(),
     "flows": lambda service, _ids: service.flows(),
     "abandoned": lambda service, _ids: service.abandoned(),
     "runs": lambda service, _ids: service.runs(flow="leaves", status=None, limit=10),
@@ -112,10 +113,13 @@ NEITHER = {
     "execute": "the same",
     "set_secret": "the same",
     "create_principal": "the same",
+    "export_audit": "leaves an entry of its own in the chain that it reads",
+    "verify_audit": "looks at the chain of its workspace; of all of them in the default one",
     "release_artifacts": "takes files of the caller's",
     "workspaces": "concerns all workspaces: the matrix has who may",
     "create_workspace": "the same",
     "rotate_secret_key": "the same",
+    "rekey_audit": "the same",
     "delete_workspace": "the same",
     "prune": "the same",
     "diagnose": "the same",
