@@ -53,6 +53,7 @@ GIVEN: dict[str, Any] = {
     "step": None,
     "notice": lambda _tried: None,
     "artifacts": (),
+    "document": {},
     "files": (),
     "grants": GrantPatterns(tools=["*"]),
 }

@@ -33,6 +33,7 @@ BODIES: dict[str, Json] = {
     "reject": {},
     "sendEvents": {"specversion": "1.0", "id": "1", "source": "/x", "type": "x"},
     "setSecret": {"value": "x"},
+    "setPolicy": {"policy": {}},
     "rotateSecret": {"value": "x"},
     "rotateSecretKey": {},
     "verifyAudit": {},
@@ -144,6 +145,9 @@ async def test_a_route_lets_through_whom_it_should(client: httpx.AsyncClient, op
 def test_a_command_lets_through_whom_it_should(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "greet.yaml"
     file.write_text(TEXT)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("concurrent_code: 3\n")
+    files = {"FILE": str(file), "POLICY": str(policy)}
     (tmp_path / "value").write_text("value")
     problems: list[StepboxError] = []
     monkeypatch.setattr(doors, "show_error", lambda problem, _output: problems.append(problem))
@@ -156,7 +160,7 @@ def test_a_command_lets_through_whom_it_should(line: str, tmp_path: Path, monkey
 
         monkeypatch.setattr(engine.bootstrap, "open_service", open_service)
         problems.clear()
-        arguments = [str(file) if word == "FILE" else word for word in line.split()]
+        arguments = [files.get(word, word) for word in line.split()]
         with (tmp_path / "value").open() as standard_input:
             monkeypatch.setattr("sys.stdin", standard_input)
             cli.app(arguments, standalone_mode=False)

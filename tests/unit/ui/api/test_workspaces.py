@@ -79,6 +79,7 @@ UNKNOWN: Mapping[str, Call] = {
     "decide": lambda service, ids: service.decide(ids["approval"], "approved", pairs={}, comment=None),
     "event": lambda service, ids: service.event(ids["event"]),
     "redrive": lambda service, ids: service.redrive(ids["event"]),
+    "policy_version": lambda service, _ids: service.policy_version(1),
     "rotate_secret": lambda service, _ids: service.rotate_secret("key", "another", overlap=60),
     "delete_secret": lambda service, _ids: service.delete_secret("key", old_only=False),
     "create_token": lambda service, _ids: service.create_token("ann"),
@@ -102,6 +103,7 @@ EMPTY: Mapping[str, Call] = {
     "redrive_flow": lambda service, _ids: service.redrive_flow("leaves"),
     "secrets": lambda service, _ids: service.secrets(),
     "tokens": lambda service, _ids: service.tokens(),
+    "policy_versions": lambda service, _ids: service.policy_versions(),
     "principals": lambda service, _ids: service.principals(),
 }
 """What lists: in another workspace, there is nothing of it."""
@@ -110,6 +112,8 @@ NEITHER = {
     "load": "names nothing",
     "apply": "makes a flow of its own: see the test of two flows of one name",
     "run": "the same",
+    "policy": "there is always one, at least the default",
+    "set_policy": "the same",
     "execute": "the same",
     "set_secret": "the same",
     "create_principal": "the same",
@@ -152,6 +156,7 @@ async def _fill(api: Api, here: Service) -> dict[str, str]:
     """One of each in the default workspace."""
     await here.apply([text(LEAVES)])
     await here.set_secret("key", "value")
+    await here.set_policy({"concurrent_code": 9})
     await here.create_principal("ann", role="editor")
     token = (await here.create_token("ann")).record
     answer = await api.client.post("/hooks/leaves", json={})
