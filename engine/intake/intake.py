@@ -128,10 +128,13 @@ class Intake:
         troubles: dict[str, str] = {}
         while True:
             await asyncio.sleep(LOOK_AGAIN)
-            for name, trouble in self.sources.troubles.items():
-                if troubles.get(name) != trouble:
+            known, troubles = troubles, self.sources.troubles
+            for name, trouble in troubles.items():
+                if known.get(name) != trouble:
                     _log.warning("the source %s doesn't tell of all there is: %s", name, trouble)
-            troubles = self.sources.troubles
+            for name in known.keys() - troubles.keys():
+                if self.sources.listens(name):
+                    _log.info("the source %s tells of all there is again", name)
             try:
                 await self.refresh()
             except StoreError:

@@ -72,6 +72,10 @@ class Sources:
         found += [(name, archiving.trouble) for name, archiving in self._archiving.items()]
         return {**self._troubles, **{name: trouble for name, trouble in found if trouble is not None}}
 
+    def listens(self, name: str) -> bool:
+        """Whether a source of that name is open."""
+        return name in self._open
+
     def wake(self) -> None:
         """Say that the flows have changed."""
         self._stirred.set()

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,6 +24,7 @@ from flows.values import Json, RunStatus, StepStatus
 from steps.tools.content import TaskQuery
 from tests.acceptance.services import DEADLINE, free_port
 from tests.integration.crash_flows import FLOWS, STEPS, is_approved, titles_of_mixed, titles_of_parks
+from tests.integration.test_killed import Counting
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-crash-test-0123456789"
@@ -30,12 +33,16 @@ TOKEN = "a-token-of-the-crash-test-0123456789"
 class Services:
     """Starts services, kills them, and knows when nothing of one is left."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        (directory / "tmp").mkdir()
+    def __init__(
+        self, directory: Path, environment: dict[str, str], *, constants: Mapping[str, object] | None = None
+    ) -> None:
+        """``constants`` are those that a service has otherwise, by ``module:NAME``: what takes too long for a test."""
+        (directory / "tmp").mkdir(parents=True)
         self.port = free_port()
         self.log = directory / "serve.log"
         self.pids: list[int] = []
         self._is_alive = False
+        self._constants = dict(constants or {})
         self._environment = {"STEPBOX_RUNNER": "nsjail", "STEPBOX_ADMIN_TOKEN": TOKEN, **environment}
         own = {name: value for name, value in os.environ.items() if not name.startswith(("STEPBOX_", "PREFECT_"))}
         self._server = subprocess.Popen(
@@ -50,7 +57,12 @@ class Services:
 
     def start(self) -> None:
         arguments = ["serve", "--port", str(self.port)]
-        what = {"arguments": arguments, "environment": self._environment, "log": str(self.log)}
+        what = {
+            "arguments": arguments,
+            "environment": self._environment,
+            "log": str(self.log),
+            "constants": self._constants,
+        }
         self.pids.append(int(self._ask({"start": what})))
         self._is_alive = True
 
@@ -91,16 +103,23 @@ class Load:
 
     PAUSE: Final = 0.5
     """Seconds between two starts."""
+    AT_ONCE: Final = 20
+    """Starts that wait to be acknowledged at once, so that a busy machine is not asked for more and more."""
 
-    def __init__(self, port: int, *, patience: float = 3 * DEADLINE) -> None:
-        """``patience`` is in seconds: how long a request may take, whatever happens to the service meanwhile."""
+    def __init__(self, *ports: int, patience: float = 3 * DEADLINE) -> None:
+        """Of services on several ports each is asked in its turn.
+
+        ``patience`` is in seconds: how long a request may take, whatever happens to the services meanwhile.
+        """
+        self._ports = cycle(ports)
         self._patience = patience
+        self.refused: Counter[str] = Counter()
+        """How often requests were answered with 503, by the code of the problem."""
         self.acknowledged: set[int] = set()
         """The numbers of the runs of `mixed` that were asked for."""
         self.parked: set[int] = set()
         """Those of the runs of `parks` that were asked for, answered, and sent their event."""
         self._client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {TOKEN}"},
             timeout=DEADLINE,
             limits=httpx.Limits(max_keepalive_connections=0),
@@ -122,12 +141,18 @@ class Load:
         for name, text in FLOWS.items():
             await self.call("PUT", f"/api/v1/flows/{name}", json={"text": text.replace("SERVER", f"http://{server}/")})
 
-    async def call(self, method: str, path: str, *, refused: int | None = None, **given: Any) -> httpx.Response:
-        """The answer of the service, however often it is killed meanwhile; ``refused`` is a status that is one, too."""
+    async def call(
+        self, method: str, path: str, *, refused: int | None = None, of: Services | None = None, **given: Any
+    ) -> httpx.Response:
+        """The answer of a service, that one or the next, however often it is killed meanwhile.
+
+        ``refused`` is a status that is an answer, too.
+        """
         async with asyncio.timeout(self._patience):
             while True:
                 try:
-                    answer = await self._client.request(method, path, **given)
+                    port = next(self._ports) if of is None else of.port
+                    answer = await self._client.request(method, f"http://127.0.0.1:{port}{path}", **given)
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
                     continue
@@ -135,6 +160,10 @@ class Load:
                     assert answer.is_success or answer.status_code == refused, answer.text
                     return answer
                 assert answer.status_code == 503, answer.text
+                assert int(answer.headers["Retry-After"]) > 0
+                if path != "/readyz":
+                    self.refused[answer.json()["code"]] += 1
+                await asyncio.sleep(0.05)
 
     async def run(self) -> None:
         """Start runs until :meth:`stop`, then wait for what is not acknowledged yet."""
@@ -144,6 +173,8 @@ class Load:
                 self._sending.add(asyncio.create_task(start(number)))
             number += 1
             await asyncio.sleep(self.PAUSE)
+            while len(waiting := [task for task in self._sending if not task.done()]) >= self.AT_ONCE:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.gather(*self._sending)
 
     def stop(self) -> None:
@@ -204,6 +235,29 @@ class Load:
 async def _delivered(store: Store) -> None:
     while (await store.events.counts()).get(DeliveryStatus.PENDING, 0):  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def loaded(database_url: str, server: str, *services: Services) -> AsyncIterator[Load]:
+    """Services of one database under load, which are idle and have ended after the block; audited then.
+
+    The last one takes what the end of the load needs.
+    """
+    files = services[-1].log.parent / "files"
+    async with Load(*(each.port for each in services)) as load:
+        for each in services:
+            each.start()
+        await load.apply(server)
+        running = asyncio.create_task(load.run())
+        yield load
+        load.stop()
+        await running
+        async with await Store.open(database_url, files=files) as store:
+            await load.idle(store)
+            for each in services:
+                assert await asyncio.to_thread(each.end, signal.SIGTERM) == 0
+            await audit(store, load)
+    assert Counting.done == dict.fromkeys(load.acknowledged, 1)
 
 
 async def audit(store: Store, load: Load) -> None:

@@ -61,6 +61,9 @@ def become(what: dict[str, Any]) -> NoReturn:
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - for ever
     os.environ.update(what["environment"])
     sys.argv = ["stepbox", *what["arguments"]]
+    for name, value in what["constants"].items():
+        module, _, constant = name.partition(":")
+        setattr(importlib.import_module(module), constant, value)
     from ui.cli import main  # noqa: PLC0415 - in the fork, with its own environment
 
     main()

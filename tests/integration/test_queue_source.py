@@ -192,9 +192,13 @@ async def test_a_key_that_is_no_stream_is_a_trouble(url: str, redis: "Redis", st
 
 
 class Server:
-    """A Redis of the test's own, which may be killed and started again on the same port with the same data."""
+    """A Redis of the test's own, which may be killed and started again on the same port.
 
-    def __init__(self, directory: Path) -> None:
+    ``keeps`` is whether it has the same data then.
+    """
+
+    def __init__(self, directory: Path, *, keeps: bool = True) -> None:
+        self.keeps = keeps
         program = find_program("redis")
         assert program is not None
         self.port = free_port()
@@ -204,7 +208,7 @@ class Server:
             "port": str(self.port),
             "dir": str(directory),
             "save": "",
-            "appendonly": "yes",
+            "appendonly": "yes" if keeps else "no",
             "appendfsync": "always",
         }
         self._command = [str(program), *(word for key, value in options.items() for word in (f"--{key}", value))]

@@ -76,13 +76,16 @@ async def test_of_two_engines_one_makes_each_event(intake: Intake) -> None:
     assert len(await intake.deliveries()) == 10
 
 
-async def test_a_hundred_schedules_of_the_same_second_all_start(intake: Intake) -> None:
+async def test_a_hundred_schedules_of_the_same_second_start_once_each_with_two_engines(intake: Intake) -> None:
     await intake.apply(*(hourly(name=f"report_{number}") for number in range(100)))
-    await intake.schedules.look(NOON)
-    await intake.schedules.look(NOON + timedelta(hours=1))
-    while await intake.deliverer.deliver_due():
-        pass
-    assert len({run.flow for run in await intake.runs()}) == 100
+    other = intake_of(intake.store, intake.flows)
+    await other.subscriptions.refresh()
+    engines = (intake, other)
+    for now in (NOON, NOON + timedelta(hours=1)):
+        await asyncio.gather(*(engine.schedules.look(now) for engine in engines))
+    await asyncio.gather(*(engine.deliver() for engine in engines))
+    runs = await intake.runs()
+    assert (len(runs), len({run.flow for run in runs})) == (100, 100)
 
 
 async def test_a_clock_that_is_set_back_repeats_nothing(intake: Intake) -> None:
