@@ -139,7 +139,7 @@ async def test_a_full_disk_takes_no_artifacts_and_says_so(sqlite_url: str, tmp_p
             await asyncio.to_thread(fill, filler, but=2_000_000)
             failed = (await load.call("POST", "/api/v1/flows/leaves/runs?wait=60", json={})).json()
             error = failed["steps"]["leave"]["error"]
-            assert (failed["status"], error["code"]) == ("failed", "artifacts_unavailable"), failed
+            assert (failed["status"], error["code"]) == ("failed", "artifacts_lost"), failed
             assert "No space left" in error["message"]
             filler.unlink()
             succeeded = (await load.call("POST", "/api/v1/flows/leaves/runs?wait=60", json={})).json()
