@@ -56,6 +56,8 @@ _ARTIFACT: Final[dict[str, Json]] = {
 }
 _APPROVAL: Final[dict[str, Json]] = {
     "id": APPROVAL_ID,
+    "kind": "step",
+    "flow": "greet",
     "run_id": RUN_ID,
     "step": "ask",
     "item": None,
@@ -63,20 +65,26 @@ _APPROVAL: Final[dict[str, Json]] = {
     "details": {"version": "1.4"},
     "form": None,
     "approvers": [],
+    "own": None,
+    "requesters": ["ci"],
     "requested_at": _CAME,
     "expires_at": None,
     "on_timeout": "fail",
     "decision": None,
     "decided_at": None,
     "by": None,
+    "via": None,
     "comment": None,
     "values": None,
+    "revoked_at": None,
+    "revoked_by": None,
 }
 _DECIDED: Final[dict[str, Json]] = {
     **_APPROVAL,
     "decision": "approved",
     "decided_at": _ENDED,
-    "by": "ci",
+    "by": "ann",
+    "via": "token",
     "comment": "looks good",
     "resumes": RUN_ID,
 }
@@ -136,6 +144,8 @@ _POLICY: Final[dict[str, Json]] = {
     "set_at": _CAME,
 }
 
+_APPLIED: Final[dict[str, Json]] = {"flow": "greet", "digest": _DIGEST, "diff": "", "approval": None}
+
 EXAMPLES: Final[Mapping[str, Json]] = {
     "FlowIn": {"text": FLOW_TEXT, "files": {}},
     "ApplyIn": {"flows": [{"text": FLOW_TEXT}], "dry_run": True},
@@ -150,6 +160,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "PrincipalIn": {"name": "ci", "role": "editor", "kind": "service", **_GRANTS},
     "RoleIn": {"role": "approver"},
     "WorkspaceIn": {"name": "ops", "admin": "ann"},
+    "LinkIn": {"principal": "ann", "lasts": "1h"},
     "DecideIn": {"comment": "looks good", "values": {}},
     "SecretIn": {"value": "not-a-real-secret"},
     "RotationIn": {"value": "not-a-real-secret", "overlap": "24h"},
@@ -202,6 +213,18 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "ArtifactAboutOut": {**_ARTIFACT, "run_id": RUN_ID},
     "ApprovalOut": _APPROVAL,
     "DecidedOut": _DECIDED,
+    "ApprovalDetailOut": {
+        **_APPROVAL,
+        "notices": [
+            {"to": "team_chat", "attempts": 1, "sent_at": _ENDED, "next_at": None, "dropped": False, "error": None}
+        ],
+        "refusal": None,
+    },
+    "LinkOut": {
+        "url": f"https://stepbox.example.com/decide/{APPROVAL_ID}/TOKEN",
+        "principal": "ann",
+        "expires_at": "2026-03-02T09:30:00Z",
+    },
     "DeliveryOut": _DELIVERY,
     "EventOut": {
         "id": EVENT_ID,
@@ -274,12 +297,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     },
     "VersionOut": _VERSION,
     "FlowDetailOut": {**_VERSION, "state": "enabled", "versions": 3, "updated_at": _CAME},
-    "AppliedOut": {"flow": "greet", "change": "created", "version": 1, "previous": None, "digest": _DIGEST, "diff": ""},
-    "AppliedListOut": {
-        "items": [
-            {"flow": "greet", "change": "unchanged", "version": None, "previous": 3, "digest": _DIGEST, "diff": ""}
-        ]
-    },
+    "AppliedOut": {**_APPLIED, "change": "created", "version": 1, "previous": None},
+    "AppliedListOut": {"items": [{**_APPLIED, "change": "unchanged", "version": None, "previous": 3}]},
     "ValidationOut": {
         "valid": False,
         "flow": None,

@@ -31,6 +31,7 @@ BODIES: dict[str, Json] = {
     "executeImage": {"image": "alpine"},
     "approve": {},
     "reject": {},
+    "linkApproval": {"principal": "ann"},
     "sendEvents": {"specversion": "1.0", "id": "1", "source": "/x", "type": "x"},
     "setSecret": {"value": "x"},
     "setPolicy": {"policy": {}},

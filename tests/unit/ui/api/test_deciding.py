@@ -134,7 +134,7 @@ async def test_links_that_open_nothing(api: Api) -> None:
     ] == "invalid_call"
 
     # The link is no more than its principal, who is no approver any more.
-    await be(api, "bob", "viewer")
+    await api.serving.service().set_role("bob", "viewer")
     assert (await api.client.get(path)).status_code == 403
     refused = await api.client.post(path, data={"decision": "rejected"})
     assert refused.status_code == 403
@@ -178,6 +178,8 @@ async def test_the_whole_network_is_for_another_admin_once_a_version(api: Api) -
     # Back to what was approved; then that is taken back.
     assert (await api.put(FULL))["approval"] is None
     await api.call("POST", f"/approvals/{approval}/revoke", headers=bob)
+    (entry,) = (await api.call("GET", "/audit?action=approval.revoke"))["items"]
+    assert (entry["actor"]["name"], entry["target"]["id"]) == ("bob", approval)
     assert (await api.put(FULL))["approval"] not in {None, approval, anew}
     for name in ("python", "shell"):
         body = {"language": name, "code": "", "network": "full"}
