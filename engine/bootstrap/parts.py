@@ -64,7 +64,6 @@ class Parts:
         self._secrets: Secrets | None = None
         self.policies = Policies(self.store)
         self._code_slots: CodeSlots | None = None
-        self._derived: bytes | None = None
         self._links = Links(self._link_key)
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
@@ -155,9 +154,7 @@ class Parts:
         return SignedLink(url=url, principal=principal, expires_at=expires_at)
 
     async def _link_key(self) -> bytes:
-        if self._derived is None:
-            self._derived = await (await self.secrets()).derived_key(PURPOSE)
-        return self._derived
+        return await (await self.secrets()).derived_key(PURPOSE)
 
     async def runner(self, setting: RunnerSetting) -> Runner:
         """The runner of that setting; see :func:`steps.sandbox.select.choose`. Whoever asks for it closes it."""

@@ -133,6 +133,13 @@ async def test_links_that_open_nothing(api: Api) -> None:
         "code"
     ] == "invalid_call"
 
+    # Another key ends the links of the one before, in a service that goes on too.
+    await api.call("PUT", "/secrets/any", json={"value": "a value of some length"})
+    await api.call("POST", "/secret-key/rotate", json={"prepare": False})
+    assert (await api.client.get(path)).status_code == 404
+    path = await link(api, approval, "bob")
+    assert (await api.client.get(path)).status_code == 200
+
     # The link is no more than its principal, who is no approver any more.
     await api.serving.service().set_role("bob", "viewer")
     assert (await api.client.get(path)).status_code == 403
