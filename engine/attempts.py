@@ -8,29 +8,27 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
-from typing import Literal, Protocol, assert_never
+from typing import Protocol, assert_never
 
 from ulid import ULID
 
 from engine import log_context, trace_context
-from engine.artifacts import AttemptArtifacts, RunArtifacts, artifact_of, of_event
-from engine.asking import Asking
+from engine.artifacts import RunArtifacts, artifact_of, of_event
+from engine.attempt_call import Call
+from engine.audit import Target
 from engine.cancellation import Interruption
 from engine.code_slots import CodeSlots
 from engine.full_network import Admission
 from engine.logbook import Logbook
 from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
 from engine.policies import InForce, Policies
-from engine.policy import require_acting
-from engine.progress import AttemptEnded, AttemptStarted, CodeAdmitted, LineLogged, Observer
-from engine.records import LOCAL, LogLine, Run, StepRun, step_label
+from engine.policy import ForbiddenError, require_acting
+from engine.progress import AttemptEnded, AttemptStarted, CodeAdmitted, Observer
+from engine.records import LOCAL, Run, StepRun, step_label
+from engine.refusals import Refusals
 from engine.run_secrets import (
-    Given,
     RunSecrets,
     log_failure,
-    masked_egress,
-    masked_files,
-    masked_question,
     masked_result,
 )
 from engine.step_inputs import Inputs
@@ -38,22 +36,14 @@ from engine.store import Store
 from engine.store.code_slots import CodeSlot
 from engine.store.errors import LeaseLostError, StoreError
 from engine.store.leases import ENGINE_ENDED
-from engine.tool_calls import Caller, ToolCaller
-from engine.waiting import fits
+from engine.tool_calls import ToolCaller
 from flows.contracts import (
-    Artifact,
-    Asked,
-    Awaited,
-    CollectedFile,
-    EgressDecision,
     Isolation,
-    Question,
     StepError,
     StepExecutor,
     StepResult,
-    Waited,
 )
-from flows.errors import StepboxError
+from flows.errors import RefusedError, StepboxError
 from flows.expressions import TooLargeError
 from flows.model import Retry, StepConfig
 from flows.values import Json, StepStatus
@@ -62,7 +52,6 @@ from steps.code import CodeStep, SandboxConfig
 from steps.masking import Mask
 from steps.secret_names import secrets_of
 from steps.subflow import SubflowStep
-from steps.tool import ToolStep
 from steps.wait import WaitStep
 
 _log = logging.getLogger(__name__)
@@ -109,6 +98,7 @@ class Attempts:
         store: Store,
         executors: Mapping[type[StepConfig], StepExecutor],
         policies: Policies,
+        refusals: Refusals,
         code_slots: CodeSlots,
         tools: ToolCaller,
         logbook: Logbook,
@@ -124,6 +114,7 @@ class Attempts:
         self.store = store
         self.executors = executors
         self.policies = policies
+        self.refusals = refusals
         self.code_slots = code_slots
         self.tools = tools
         self.logbook = logbook
@@ -323,6 +314,8 @@ class Work:
         except LeaseLostError:
             raise
         except StepboxError as problem:
+            if isinstance(problem, ForbiddenError | RefusedError):
+                await self._note(problem)
             return unsuccessful(problem)
         except asyncio.CancelledError as problem:
             task = asyncio.current_task()
@@ -340,8 +333,16 @@ class Work:
     async def _refused(self, ceilings: Ceilings, isolation: Isolation | None) -> StepResult | None:
         """What the attempt comes to where the step may not be executed, or not yet; None: it may."""
         if (refusal := ceilings.refusal(self.step, isolation)) is not None:
+            await self._note(refusal)
             return replace(unsuccessful(refusal), isolation=isolation)
         return await self._attempts.admission.refusal(self.step)
+
+    async def _note(self, refused: StepboxError) -> None:
+        """Record in the audit that the step is not executed."""
+        owner = self._attempts
+        await owner.refusals.note_of_run(
+            refused, owner.run, action="step.execute", target=Target(kind="step", id=self.step.id)
+        )
 
     async def _admitted(self, row: StepRun) -> Ceilings:
         """Wait for a slot for the attempt's code; gives the ceilings that hold then."""
@@ -366,108 +367,6 @@ class Work:
         return StepResult(status=StepStatus.FAILED, error=error)
 
 
-class Call:
-    """What an executor sees of one attempt (:class:`flows.contracts.StepCall`)."""
-
-    def __init__(self, attempts: Attempts, work: Work, origin: Origin, given: Given) -> None:
-        self.secrets = given.values
-        self.mask = given.mask
-        self._attempts = attempts
-        self._work = work
-        self._origin = origin
-        self.attempt = work.made
-        self.asking = Asking(attempts.store, run_id=attempts.run.id, step_id=work.step.id, item=work.item)
-        self.artifacts = AttemptArtifacts(attempts.artifacts, attempts.store.artifacts.contents)
-        self.fetch_artifacts = self.artifacts.fetch
-        self.artifact_directory = self.artifacts.directory
-        self._journal = attempts.tools.journal(
-            run_id=attempts.run.id,
-            step_id=work.step.id,
-            item=work.item,
-            attempt=work.made,
-            one_call=isinstance(work.step, ToolStep),
-        )
-
-    @property
-    def workspace(self) -> str:
-        return self._attempts.run.workspace
-
-    @property
-    def run_id(self) -> str:
-        return self._attempts.run.id
-
-    @property
-    def step_id(self) -> str:
-        return self._work.step.id
-
-    @property
-    def inputs(self) -> Mapping[str, Json]:
-        return self._work.inputs
-
-    async def keep_artifacts(self, files: Sequence[CollectedFile]) -> tuple[Artifact, ...]:
-        return await self.artifacts.keep(files if self.mask is None else masked_files(files, self.mask))
-
-    async def log(self, stream: Literal["stdout", "stderr"], line: str) -> None:
-        logged = LogLine(
-            run_id=self.run_id,
-            step_id=self.step_id,
-            item=self._work.item,
-            attempt=self.attempt,
-            stream=stream,
-            line=line if self.mask is None else self.mask.text(line),
-            at=datetime.now(UTC),
-        )
-        self._attempts.observer.notice(LineLogged(line=logged))
-        await self._attempts.logbook.append(logged)
-
-    async def call_tool(self, name: str, arguments: Json) -> Json:
-        owner, step = self._attempts, self._work.step
-        self._work.tool_calls += 1
-        caller = Caller(
-            workspace=owner.run.workspace,
-            principal=owner.run.principal,
-            flow=owner.run.flow,
-            run_id=owner.run.id,
-            step_id=step.id,
-            item=self._work.item,
-            attempt=self.attempt,
-            tools_granted=frozenset(_granted(step)),
-            host_directories=() if isinstance(step, SandboxConfig) else owner.host_directories,
-            journal=self._journal,
-            asking=self.asking,
-            observer=owner.observer,
-            mask=self.mask,
-        )
-        if isinstance(step, ToolStep) and self.secrets:
-            shown, arguments = arguments, self._work.with_secrets(self.secrets)
-        else:
-            shown = arguments
-        return await self.asking.make(lambda: owner.tools.call(name, arguments, caller, shown=shown))
-
-    async def record_egress(self, decision: EgressDecision) -> str:
-        owner = self._attempts
-        decision = decision if self.mask is None else masked_egress(decision, self.mask)
-        record = await owner.store.egress.record(
-            self.run_id, self.step_id, decision, attempt=self.attempt, item=self._work.item
-        )
-        return record.id
-
-    async def finish_egress(self, record: str, *, sent: int, received: int, reason: str | None = None) -> None:
-        reason = reason if reason is None or self.mask is None else self.mask.text(reason)
-        await self._attempts.store.egress.finish(record, sent=sent, received=received, reason=reason)
-
-    async def ask(self, question: Question) -> Asked:
-        question = question if self.mask is None else masked_question(question, self.mask)
-        return await self._attempts.store.approvals.ask(self.run_id, self.step_id, question, item=self._work.item)
-
-    async def wait(self, awaited: Awaited) -> Waited:
-        waits = self._attempts.store.waits
-        return await waits.look(self.run_id, self.step_id, awaited, fits=fits, item=self._work.item)
-
-    async def run_flow(self, name: str, inputs: Mapping[str, Json]) -> StepResult:
-        return await self._attempts.children.run_child(name, inputs, self._origin)
-
-
 def resolved(step: StepConfig, names: Mapping[str, Json]) -> StepConfig:
     """A step with what its own settings have of expressions resolved, besides ``with``.
 
@@ -488,13 +387,6 @@ def _slot(step: StepConfig, workspace: str, in_force: InForce) -> CodeSlot | Non
     if not isinstance(step, SandboxConfig):
         return None
     return CodeSlot(workspace=workspace, limit=in_force.policy.concurrent_code)
-
-
-def _granted(step: StepConfig) -> list[str]:
-    """The tools that a step may call: a tool step its tool, code those it names."""
-    if isinstance(step, SandboxConfig):
-        return step.tools
-    return [step.tool] if isinstance(step, ToolStep) else []
 
 
 def _too_often_lost(times: int) -> StepResult:

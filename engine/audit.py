@@ -18,8 +18,9 @@ Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
 class Actor:
     """Who acts.
 
-    ``kind`` is that of its principal, or ``stepbox`` for what it does by itself, as by a trigger, and ``stranger`` for
-    who has shown no valid token. ``door`` is what it came through (``cli``, ``api``), ``address`` from where, if known.
+    ``kind`` is that of its principal, or ``run`` for a run that acts for it, ``stepbox`` for what that does by itself,
+    as by a trigger, and ``stranger`` for who has shown no valid token. ``door`` is what it came through (``cli``,
+    ``api``), ``address`` from where, if known.
     """
 
     name: str

@@ -39,7 +39,7 @@ from engine.store.errors import AlreadyFinishedError, RunDrivenError, SlotsTaken
 from engine.tokens import PRESET, Authenticator, first_admin, issue
 from engine.trace_context import TraceContext, Traces
 from engine.waiting import EventWaits
-from flows.errors import StepboxError
+from flows.errors import InvalidCallError, StepboxError
 from flows.values import RunStatus
 from steps.sandbox.pool import Sandboxes
 from triggers.http.request import Request
@@ -142,17 +142,23 @@ class LocalServing:
     async def authenticate(self, token: str, address: str | None = None) -> Principal:
         return await self._sign_ins.authenticate(token, address)
 
-    async def open_link(self, approval: str, token: str) -> Principal:
-        holder = await self._parts.links.open(approval, token)
-        record = await self._store.principals.current(holder.workspace, holder.principal)
-        if record is None or not record.is_enabled:
-            raise InvalidLinkError(f"{holder.principal} may not act any more", fix="ask an admin")
+    async def open_link(self, approval: str, token: str, address: str | None = None) -> Principal:
+        try:
+            holder = await self._parts.links.open(approval, token)
+            record = await self._store.principals.current(holder.workspace, holder.principal)
+            if record is None or not record.is_enabled:
+                raise InvalidLinkError(f"{holder.principal} may not act any more", fix="ask an admin")
+        except InvalidCallError as invalid:
+            await self._sign_ins.invalid_link(invalid, address)
+            raise
         return Principal(
             name=holder.principal,
             workspace=holder.workspace,
             role=record.role,
             kind="link",
             granted_flows=record.patterns("flow"),
+            door="link",
+            address=address,
         )
 
     def service(self, principal: Principal = LOCAL_ADMIN) -> Service:

@@ -1,14 +1,18 @@
 """Recording refusals so that nobody fills the disk with them: beyond so many a minute of one kind they are counted."""
 
 import asyncio
+import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.audit import Actor, Target, acting
+from engine.records import Run
 from engine.store import Store
 from flows.errors import StepboxError
 from flows.values import Json
+
+_log = logging.getLogger(__name__)
 
 WINDOW: Final = 60.0
 """Seconds in which so many of one kind have an entry each."""
@@ -48,6 +52,7 @@ class Refusals:
         action: str,
         target: Target | None = None,
         actor: Actor | None = None,
+        run: str | None = None,
         details: Mapping[str, Json] | None = None,
         most: int = MOST,
     ) -> None:
@@ -68,11 +73,26 @@ class Refusals:
             counted = self._counted[key] = _Counted(since=now, entry=entry)
         if counted.written < most:
             counted.written += 1
-            await self._store.audit.append(**entry, details=details)
+            await self._store.audit.append(**entry, run=run, details=details)
             return
         counted.times += 1
         if who is not None and who.address is not None and len(counted.addresses) < PLACES:
             counted.addresses.add(who.address)
+
+    async def note_of_run(self, refused: StepboxError, run: Run, *, action: str, target: Target) -> None:
+        """The same of what a run, or its code, was refused; it is refused whether or not that can be recorded."""
+        try:
+            await self.note(
+                key=(run.workspace, run.principal, action, target),
+                workspace=run.workspace,
+                action=action,
+                target=target,
+                actor=Actor(name=run.principal, kind="run"),
+                run=run.id,
+                details={"code": refused.code, "why": refused.message},
+            )
+        except StepboxError:
+            _log.warning("a refusal can't be recorded: %s", refused.message, exc_info=True)
 
     async def flush(self, *, all_of_them: bool = False) -> None:
         """Record how often what was counted came, of each kind whose minute is over."""

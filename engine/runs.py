@@ -26,6 +26,7 @@ from engine.policies import Policies
 from engine.principal import Principal
 from engine.progress import NoObserver, Notice, Observer, Observers, RunEnded, RunStarted, Undisturbed
 from engine.records import FlowVersion, Run, RunSummary, Slot, StepRun
+from engine.refusals import Refusals
 from engine.report import RunReport, report
 from engine.run_secrets import RunSecrets
 from engine.secrets import Secrets
@@ -91,10 +92,12 @@ class Runs:
         observer: Observer | None = None,
         policies: Policies | None = None,
         code_slots: CodeSlots | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         """``observer`` sees what happens in all runs, those of subflows too; so do ``traces``."""
         self.policies = policies or Policies.of(store)
         self._code_slots = code_slots or CodeSlots(store, self.policies)
+        self._refusals = refusals or Refusals(store)
         self._store = store
         self._executors = executors
         self._tools = tools
@@ -462,6 +465,7 @@ class Runs:
             executors=self._executors,
             policies=self.policies,
             code_slots=self._code_slots,
+            refusals=self._refusals,
             tools=self._tools,
             logbook=Logbook(self._store),
             observer=observer,

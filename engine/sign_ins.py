@@ -12,6 +12,7 @@ from engine.records import DEFAULT_WORKSPACE
 from engine.refusals import Refusals
 from engine.store import Store
 from engine.tokens import PRESET, Authenticator, UnauthenticatedError, id_of
+from flows.errors import InvalidCallError
 
 LASTS: Final = 3600.0
 """Seconds for which a token that was shown from an address is no new sign-in."""
@@ -54,6 +55,17 @@ class SignIns:
             target=Target(kind="webhook", id=hook),
             actor=Actor(name="stranger", kind="stranger", door="hook"),
             details={"code": "unverified"},
+            most=MOST,
+        )
+
+    async def invalid_link(self, why: InvalidCallError, address: str | None) -> None:
+        """Record that a link to a question opens nothing."""
+        await self._refusals.note(
+            key=("link",),
+            workspace=DEFAULT_WORKSPACE,
+            action="link.open",
+            actor=Actor(name="stranger", kind="stranger", door="link", address=address),
+            details={"code": why.code},
             most=MOST,
         )
 

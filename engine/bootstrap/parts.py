@@ -246,6 +246,7 @@ class Parts:
             observer=observer,
             policies=self.policies,
             code_slots=self._code_slots,
+            refusals=await self.refusals(),
         )
 
 

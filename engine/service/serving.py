@@ -20,7 +20,7 @@ class Serving(Protocol):
     async def authenticate(self, token: str, address: str | None = None) -> "Principal":
         """Who is behind a token that came from an address. Raises :class:`engine.tokens.UnauthenticatedError`."""
 
-    async def open_link(self, approval: str, token: str) -> "Principal":
+    async def open_link(self, approval: str, token: str, address: str | None = None) -> "Principal":
         """For whom a signed link to a question is.
 
         Raises:

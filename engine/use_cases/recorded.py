@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from engine.audit import Actor, Target, acting_as
 from engine.policy import ForbiddenError
+from engine.store.errors import DecidedError
 from engine.use_cases.acting import Acting
 from flows.errors import RefusedError, StepboxError
 
@@ -74,7 +75,7 @@ def _recorded(name: str, use_case: Callable[..., Awaitable[Any]]) -> Callable[..
         with acting_as(Actor.of(self.who)):
             try:
                 return await use_case(self, *arguments, **options)
-            except (ForbiddenError, RefusedError) as refused:
+            except (ForbiddenError, RefusedError, DecidedError) as refused:
                 await _record(self, name, refused, arguments)
                 raise
 

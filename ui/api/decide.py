@@ -68,7 +68,7 @@ _refused = Refused()
 async def show(serving: TheServing, request: Request, approval: str, token: str) -> HTMLResponse:
     """Show the question."""
     try:
-        holder = await serving.open_link(approval, token)
+        holder = await serving.open_link(approval, token, _address(request))
         detail = await serving.service(holder).approval(approval)
     except StepboxError as problem:
         return _closed(request, problem)
@@ -79,13 +79,17 @@ async def show(serving: TheServing, request: Request, approval: str, token: str)
 async def answer(serving: TheServing, request: Request, approval: str, token: str) -> HTMLResponse:
     """Take the answer."""
     try:
-        holder = await serving.open_link(approval, token)
+        holder = await serving.open_link(approval, token, _address(request))
         detail = await serving.service(holder).approval(approval)
     except StepboxError as problem:
         return _closed(request, problem)
     async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
         given = {name: value for name, value in form.items() if isinstance(value, str)}
     return await _answered(serving.service(holder), holder, detail, given)
+
+
+def _address(request: Request) -> str | None:
+    return None if request.client is None else request.client.host
 
 
 async def _answered(
@@ -141,7 +145,7 @@ def _page(
 def _closed(request: Request, problem: StepboxError) -> HTMLResponse:
     """The page of a link that opens nothing."""
     status = _status(problem)
-    address = request.client.host if request.client is not None else ""
+    address = _address(request) or ""
     if _refused.too_many(address):
         return _html(429, {"Retry-After": str(int(MINUTE))}, **_message("Too many links that are not valid", "Wait."))
     text = f"{problem.message[:1].upper()}{problem.message[1:]}. {(problem.fix or '').capitalize()}."

@@ -63,7 +63,7 @@ async def test_one_internal_address_refuses_the_host(addresses: list[str]) -> No
     async with job_with_network(HOST, names=Names({HOST: [addresses]})) as job:
         answer = await job.ask(f"CONNECT {HOST}:443 HTTP/1.0\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 403 ")
-    assert b"not on the public Internet; only the administrator can open it: STEPBOX_INTERNAL=" in answer
+    assert b"not on the public Internet; only an administrator can open it: `internal: " in answer
     assert all(address.encode() not in answer for address in addresses)
     assert [(one.allowed, one.address) for one in job.decisions] == [(False, None)]
 

@@ -30,9 +30,9 @@ def requests_of(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 def _path(template: str) -> str:
     hook = template.replace("{hook:path}", "orders").replace("{hook}", "orders")
-    return hook.format(
-        flow="quick", run=RUN, version="1", token_id="abc", approval=RUN, artifact=RUN, secret="hook_key", event=RUN
-    )
+    names = {"flow": "quick", "version": "1", "token_id": "abc", "secret": "hook_key", "principal": "ann"}
+    ids = {"run": RUN, "approval": RUN, "artifact": RUN, "event": RUN}
+    return hook.format(**names, **ids, workspace="ops")
 
 
 def all_routes() -> list[APIRoute]:
