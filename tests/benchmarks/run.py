@@ -30,6 +30,7 @@ GROUPS = {
     "containers": "containers",
     "flows": "whole_flows",
     "stages": "stages",
+    "calls": "calls",
     "commands": "commands",
     "webhooks": "webhooks",
     "load": "load",
