@@ -28,6 +28,7 @@ def test_a_service_from_its_first_start_to_its_next(stepbox: Stepbox) -> None:
         assert other.status == 2
         assert f"process {service.process.pid}" in other.stderr
         assert "already_served" in other.stderr
+        assert stepbox("principals", "create", "ci", "--role", "viewer", "--service").status == 0
         made = stepbox("tokens", "create", "ci", "--output", "json").json()
         headers = {"Authorization": f"Bearer {made['token']}"}
         assert service.client.get("/flows", headers=headers).status_code == 200

@@ -65,11 +65,8 @@ async def test_a_decision_is_made_once_and_heard(store: Store, run: Run) -> None
 
 async def test_it_says_for_whom_it_is_asked_and_how_it_was_decided(store: Store) -> None:
     version = await store.flows.put_version("default", "f", "flow: f", {}, "digest")
-    started = {"trigger": {"kind": "api", "principal": "bob"}}
-    run = await store.runs.create(version, {}, running=True, trigger=started)
-    child = await store.runs.create(
-        version, {}, running=True, parent_id=run.id, trigger={"trigger": {"kind": "flow", "run": run.id}}
-    )
+    run = await store.runs.create(version, {}, running=True, principal="bob")
+    child = await store.runs.create(version, {}, running=True, parent_id=run.id, principal="bob")
     question = Question(message="Go?", own="refuse", notify=("ops",))
     asked = await store.approvals.ask(child.id, "ask", question, subject="call", kind="tool")
     await store.approvals.decide(asked.id, "approved", by="ann", via="link")

@@ -83,7 +83,7 @@ async def open_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     monkeypatch.setenv("STEPBOX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STEPBOX_RUNNER", "nsjail")
     async with open_serving() as serving:
-        token = await serving.first_token() or (await serving.service().create_token("tester")).text
+        token = await serving.first_token() or (await serving.service().create_token("admin")).text
         app = create_app(serving, max_body=MAX_BODY)
         headers = {"Authorization": f"Bearer {token}"}
         transport = httpx.ASGITransport(app)

@@ -155,7 +155,7 @@ from engine.bootstrap import open_serving
 
 async def main():
     async with open_serving() as serving:
-        await serving.metrics()
+        await serving.readiness()
 
 asyncio.run(main())
 print([name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))])
