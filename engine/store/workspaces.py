@@ -17,7 +17,9 @@ from engine.workspaces import Workspace
 
 _TABLE = WorkspaceTable.__table__
 _PRINCIPALS = PrincipalTable.__table__
-_GO_WITH_IT: Final = ("principal", "trigger_state", "start_key")
+_GO_WITH_IT: Final = ("principal", "trigger_state", "start_key", "workspace_policy")
+_STAY: Final = ("audit_entry", "audit_head")
+"""What tells of a workspace also when it is gone, and keeps none."""
 """Tables that don't make a workspace one that is in use."""
 
 
@@ -88,7 +90,8 @@ def unknown_workspace(name: str) -> UnknownRecordError:
 
 def _tables() -> "list[Table]":
     """The tables whose rows are of a workspace."""
-    return [each for each in StoreTable.metadata.sorted_tables if "workspace" in each.c and each.name != _TABLE.name]
+    apart = (_TABLE.name, *_STAY)
+    return [each for each in StoreTable.metadata.sorted_tables if "workspace" in each.c and each.name not in apart]
 
 
 def _left(connection: Connection, name: str) -> list[str]:

@@ -42,7 +42,7 @@ async def test_policy_is_read_set_and_kept_in_versions(api: Api) -> None:
         ({"limit": {}}, "limit: there is no key"),
         ({"limits": {"memory": "lots"}}, "limits.memory: "),
         ({"images": ["a b"]}, "images[0]: "),
-        ({"notify": ["hook"]}, "can't enforce `notify`"),
+        ({"full_network": "refuse"}, "full_network: "),
     ],
 )
 async def test_what_is_no_policy_is_refused_and_changes_nothing(api: Api, policy: Json, says: str) -> None:

@@ -205,7 +205,7 @@ async def test_errors_there_are_errors_here(api: Api) -> None:
     parked = FlowText(text=b"flow: p\nsteps: [{id: w, shell: ls, secrets: [key]}]\n", path="p.yaml", directory=None)
     with pytest.raises(StepboxError) as caught:
         await there.start(parked, {})
-    assert (caught.value.code, caught.value.exit_status) == ("feature_unavailable", 3)
+    assert (caught.value.code, caught.value.exit_status) == ("unknown_secret", 2)
     with pytest.raises(InvalidFlowError):
         await there.apply([FlowText(text=b"flow: x\n", path="x.yaml", directory=None)])
     with pytest.raises(StepboxError, match="token") as caught:

@@ -61,7 +61,7 @@ async def test_what_cannot_run_is_refused_before_anything_is_recorded(api: Api) 
         assert (refused["code"], bool(refused["fix"])) == (code, True)
     assert (await api.call("POST", "/flows/other/runs", 404, json={}))["code"] == "unknown_flow"
     secret = {"text": "flow: parked\nsteps: [{id: w, shell: ls, secrets: [key]}]\n"}
-    assert (await api.call("POST", "/runs", 422, json={"flow": secret}))["code"] == "feature_unavailable"
+    assert (await api.call("POST", "/runs", 404, json={"flow": secret}))["code"] == "unknown_secret"
     assert (await api.call("GET", "/runs"))["items"] == []
 
 
