@@ -26,7 +26,7 @@ flow: calls
 steps:
   - {{id: warm, python: return 1}}
   - id: calls
-    tools: [workspace.*]
+    tools: [workspace.{READ}, workspace.{WRITE}]
     limits: {{tool_calls: {4 * CALLS}, timeout: 120s}}
     python: |
       import time
