@@ -220,7 +220,7 @@ async def test_the_ceiling_is_for_all_profiles_together_and_the_last_used_come_f
 
 
 async def test_the_floor_is_ready_for_each_language_from_the_start_to_the_end(runner: MemoryRunner) -> None:
-    pool = Sandboxes(runner, floor=1, ceiling=4, idle_after=0.05)
+    pool = Sandboxes(runner, floor=1, ceiling=4, idle_after=1.0)
     assert pool.ready == 0
     pool.warm()
     await settle()
