@@ -75,7 +75,8 @@ async def items(store: Store, run: str) -> list[StepRun]:
 
 async def test_code_beyond_the_limit_queues_visibly_and_goes_on_in_order(engine: Engine) -> None:
     await limit(engine, 2)
-    report = await engine.run(MANY, count=6)
+    # Long enough for the last to begin before the first has ended, on a slow machine too.
+    report = await engine.run(MANY.replace("sleep 0.3", "sleep 1"), count=6)
     assert report.run.status is RunStatus.SUCCEEDED
     rows = await items(engine.store, report.run.id)
     assert at_once(rows) == 2
