@@ -68,16 +68,15 @@ class Approvals:
         raise AmbiguousIdError("approval", target, [f"{one.id} ({one.label})" for one in found])
 
     async def decide(
-        self, target: str, decision: Decision, *, by: Principal, comment: str | None, values: Mapping[str, Json]
+        self, asked: Approval, decision: Decision, *, by: Principal, comment: str | None, values: Mapping[str, Json]
     ) -> Approval:
-        """Decide a question that :meth:`find` finds.
+        """Decide a question that :meth:`find` has found.
 
         Raises:
             InvalidFormError: the values don't fit its form.
             DecidedError: it has been decided, or can't be any more.
-            UnknownRecordError, AmbiguousIdError: as :meth:`find`.
+            UnknownRecordError: it is gone by now.
         """
-        asked = await self.find(target)
         given = check_form(asked, values) if decision == "approved" else None
         return await self._store.approvals.decide(
             asked.id, decision, by=decider(by), via=by.kind, comment=comment, values=given

@@ -24,7 +24,7 @@ from engine.past import MAX_LOST, NO_TRIES, NOTHING, Past, wants_another
 from engine.policies import InForce, Policies
 from engine.policy import ForbiddenError, require_acting
 from engine.progress import AttemptEnded, AttemptStarted, CodeAdmitted, Observer
-from engine.records import LOCAL, Run, StepRun, step_label
+from engine.records import Run, StepRun, step_label
 from engine.refusals import Refusals
 from engine.run_secrets import (
     RunSecrets,
@@ -137,9 +137,8 @@ class Attempts:
     async def require_acting(self) -> None:
         """Raise :class:`engine.policy.ForbiddenError` where the one whom the run acts for may not have it go on."""
         run = self.run
-        if run.principal != LOCAL:
-            record = await self.store.principals.current(run.workspace, run.principal)
-            require_acting(run.principal, record, run.flow)
+        record = await self.store.principals.current(run.workspace, run.principal)
+        require_acting(run.principal, record, run.flow)
 
     def work(self, step: StepConfig, names: Mapping[str, Json], item: int | None = None) -> "Work":
         """The work of one step, or of one of its items, with all that it has of expressions resolved.

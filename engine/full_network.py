@@ -4,13 +4,14 @@ A version is its text and its files, so that a flow that is edited is another on
 """
 
 from collections.abc import Collection
-from getpass import getuser
 from typing import Final
 
 from engine import flow_changes
+from engine.approvals import decider
 from engine.policies import Policies
 from engine.principal import Principal
-from engine.records import LOCAL, FlowVersion, Run
+from engine.questions import requesters_of
+from engine.records import FlowVersion, Run
 from engine.store import Store
 from flows.contracts import Asked, Question, StepError, StepResult, waiting
 from flows.definition import Definition
@@ -45,7 +46,7 @@ class Admission:
         if asked is None:
             version = await self._store.flows.get(self._run.flow_version_id)
             first = await self._store.runs.root(self._run.id)
-            by = () if first.principal == LOCAL else (first.principal,)
+            by = requesters_of(first.principal)
             asked = await ask(self._store, version, self._definition, requesters=by)
         if asked.decision == "approved":
             return None
@@ -82,8 +83,7 @@ async def approve_own(store: Store, definition: Definition, by: Principal, *, ac
         return False
     (version,) = await store.flows.put_versions(by.workspace, [definition])
     question = await _question(store, version, definition)
-    name = getuser() if by.kind == "local" else by.name
-    return await store.full_network.decided(version, question, by=name, via=by.kind, comment=act)
+    return await store.full_network.decided(version, question, by=decider(by), via=by.kind, comment=act)
 
 
 async def _question(store: Store, version: FlowVersion, definition: Definition) -> Question:

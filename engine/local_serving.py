@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -27,7 +26,7 @@ from engine.principal import LOCAL_ADMIN, Principal, local_admin
 from engine.progress import Observers
 from engine.reach import EVERYTHING
 from engine.records import Run
-from engine.refusals import Refusals
+from engine.refusals import Refusals, recorded_or_not
 from engine.requests import AnsweredRequest
 from engine.resumption import abandoned_runs, plan_again
 from engine.retention import keep_pruned
@@ -95,7 +94,7 @@ class LocalServing:
         self.intake.receiver.waits.append(EventWaits(store, self._dispatcher.wake))
         parts.receiver = self.intake.receiver
         self._pruning: asyncio.Task[None] | None = None
-        self.outbox = Outbox(store, parts, self._secret)
+        self.outbox = Outbox(store, parts.approval_rules, self._secret)
         self._telling: asyncio.Task[None] | None = None
         self._hooks = Hooks(store=store, intake=self.intake, wait=self._wait)
         self._authenticator = Authenticator(store)
@@ -144,7 +143,7 @@ class LocalServing:
 
     async def open_link(self, approval: str, token: str, address: str | None = None) -> Principal:
         try:
-            holder = await self._parts.links.open(approval, token)
+            holder = await self._parts.approval_rules.links.open(approval, token)
             record = await self._store.principals.current(holder.workspace, holder.principal)
             if record is None or not record.is_enabled:
                 raise InvalidLinkError(f"{holder.principal} may not act any more", fix="ask an admin")
@@ -187,8 +186,7 @@ class LocalServing:
             require(principal, "events.send")
             require(principal, "events.send", flow=EVERYTHING)
         except ForbiddenError as forbidden:
-            # It is forbidden all the same where it can't be recorded.
-            with suppress(StepboxError):
+            with recorded_or_not(forbidden):
                 await self._sign_ins.forbidden(principal, "event.send", forbidden)
             raise
         return await take_events(self.intake, principal.workspace, _as_request(request))

@@ -39,7 +39,7 @@ _PART: Final = re.compile(r"[^\s:/?#@&=]{4,}")
 
 
 class Rules(Protocol):
-    """What the installation and its workspaces say of approvals: :class:`engine.bootstrap.parts.Parts`."""
+    """What the installation and its workspaces say of approvals: :class:`engine.approval_rules.ApprovalRules`."""
 
     async def own_approvals(self, workspace: str) -> OwnApprovals | None:
         """What a workspace says of requesters who decide what they asked for."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from engine.records import step_label
+from engine.records import LOCAL, step_label
 from flows.contracts import OwnApprovals
 from flows.values import Json
 
@@ -15,6 +15,11 @@ Way: TypeAlias = Literal["local", "token", "link"]
 """How a decision came: by who may use the home, by a token, or by a signed link."""
 Kind: TypeAlias = Literal["step", "tool", "network"]
 """Who asks: an ``approval`` step, a tool that asks before its calls, or a flow version with ``network: full``."""
+
+
+def requesters_of(principal: str) -> tuple[str, ...]:
+    """Who asks where that one has started it: nobody for whoever may use the home, who may decide anything."""
+    return () if principal == LOCAL else (principal,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,6 +36,20 @@ class _Counted:
     written: int = 0
     times: int = 0
     addresses: set[str] = field(default_factory=set)
+
+
+def reason(refused: StepboxError) -> dict[str, Json]:
+    """The details of an entry: why something was refused."""
+    return {"code": refused.code, "why": refused.message}
+
+
+@contextmanager
+def recorded_or_not(refused: StepboxError) -> Iterator[None]:
+    """Record a refusal inside the block. It is refused all the same where that fails, and nothing has happened."""
+    try:
+        yield
+    except StepboxError:
+        _log.warning("a refusal can't be recorded: %s", refused.message, exc_info=True)
 
 
 class Refusals:
@@ -80,8 +95,8 @@ class Refusals:
             counted.addresses.add(who.address)
 
     async def note_of_run(self, refused: StepboxError, run: Run, *, action: str, target: Target) -> None:
-        """The same of what a run, or its code, was refused; it is refused whether or not that can be recorded."""
-        try:
+        """The same of what a run, or its code, was refused."""
+        with recorded_or_not(refused):
             await self.note(
                 key=(run.workspace, run.principal, action, target),
                 workspace=run.workspace,
@@ -89,10 +104,8 @@ class Refusals:
                 target=target,
                 actor=Actor(name=run.principal, kind="run"),
                 run=run.id,
-                details={"code": refused.code, "why": refused.message},
+                details=reason(refused),
             )
-        except StepboxError:
-            _log.warning("a refusal can't be recorded: %s", refused.message, exc_info=True)
 
     async def flush(self, *, all_of_them: bool = False) -> None:
         """Record how often what was counted came, of each kind whose minute is over."""

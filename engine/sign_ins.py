@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Final
 
@@ -9,7 +10,7 @@ from engine.audit import Actor, Target
 from engine.policy import ForbiddenError
 from engine.principal import Principal
 from engine.records import DEFAULT_WORKSPACE
-from engine.refusals import Refusals
+from engine.refusals import Refusals, reason
 from engine.store import Store
 from engine.tokens import PRESET, Authenticator, UnauthenticatedError, id_of
 from flows.errors import InvalidCallError
@@ -48,26 +49,12 @@ class SignIns:
 
     async def unverified(self, hook: str) -> None:
         """Record that a request to a webhook proved not to be from whom it should."""
-        await self._refusals.note(
-            key=("hook", hook),
-            workspace=DEFAULT_WORKSPACE,
-            action="webhook.receive",
-            target=Target(kind="webhook", id=hook),
-            actor=Actor(name="stranger", kind="stranger", door="hook"),
-            details={"code": "unverified"},
-            most=MOST,
-        )
+        at = Target(kind="webhook", id=hook)
+        await self._stranger("webhook.receive", "unverified", door="hook", target=at, key=("hook", hook))
 
     async def invalid_link(self, why: InvalidCallError, address: str | None) -> None:
         """Record that a link to a question opens nothing."""
-        await self._refusals.note(
-            key=("link",),
-            workspace=DEFAULT_WORKSPACE,
-            action="link.open",
-            actor=Actor(name="stranger", kind="stranger", door="link", address=address),
-            details={"code": why.code},
-            most=MOST,
-        )
+        await self._stranger("link.open", why.code, door="link", address=address, key=("link",))
 
     async def forbidden(self, principal: Principal, action: str, why: ForbiddenError) -> None:
         """Record that a principal may not do what it asked for by other ways than use cases."""
@@ -76,7 +63,7 @@ class SignIns:
             workspace=principal.workspace,
             action=action,
             actor=Actor.of(principal),
-            details={"code": why.code, "why": why.message},
+            details=reason(why),
         )
 
     async def _note(self, principal: Principal) -> None:
@@ -104,12 +91,27 @@ class SignIns:
     async def _refused(self, token: str, address: str | None) -> None:
         # An id is public; other texts are kept by nobody.
         claimed = id_of(token)
+        of = None if claimed == PRESET else Target(kind="token", id=claimed)
+        code = UnauthenticatedError.code
+        await self._stranger("sign_in", code, door="api", address=address, target=of, key=("sign_in",))
+
+    async def _stranger(
+        self,
+        action: str,
+        code: str,
+        *,
+        door: str,
+        key: Hashable,
+        target: Target | None = None,
+        address: str | None = None,
+    ) -> None:
+        """Record what somebody was refused who proved to be nobody: in the installation's own workspace."""
         await self._refusals.note(
-            key=("sign_in",),
+            key=key,
             workspace=DEFAULT_WORKSPACE,
-            action="sign_in",
-            target=None if claimed == PRESET else Target(kind="token", id=claimed),
-            actor=Actor(name="stranger", kind="stranger", door="api", address=address),
-            details={"code": UnauthenticatedError.code},
+            action=action,
+            target=target,
+            actor=Actor(name="stranger", kind="stranger", door=door, address=address),
+            details={"code": code},
             most=MOST,
         )

@@ -9,6 +9,7 @@ from engine.plans import Plan, UnknownFlowError
 from engine.policy import require
 from engine.principal import Principal
 from engine.progress import Observer
+from engine.questions import requesters_of
 from engine.records import FlowVersion, Run
 from engine.retries import plan_retry, queue_retry
 from engine.service import StartedRun, StartKeyReusedError, Target
@@ -42,8 +43,8 @@ async def start(
         (version,) = await store.flows.put_versions(workspace, [plan.definition])
         if not isinstance(target, str) and full_network.needs_approval(plan.definition):
             # Who hands a flow over has put this version, and is one who asks for it.
-            requester = () if principal.kind == "local" else (principal.name,)
-            await full_network.ask(store, version, plan.definition, requesters=requester)
+            requesters = requesters_of(principal.name)
+            await full_network.ask(store, version, plan.definition, requesters=requesters)
         return await queue(store, version, plan, {"trigger": by}, principal=principal.name)
 
     return await _once(store, workspace, key, asked, record)

@@ -15,7 +15,7 @@ from engine.journal import Happened, Journal, OutcomeUnknownError, Unknown
 from engine.policies import Policies
 from engine.policy import require_tool
 from engine.progress import CallEnded, NoObserver, Observer
-from engine.records import LOCAL, ToolCall
+from engine.records import ToolCall
 from engine.run_secrets import log_failure, mask_problem
 from engine.store import Store
 from engine.store.calls import OUTCOME_UNKNOWN
@@ -133,9 +133,8 @@ class ToolCaller:
 
     async def _require(self, tool: Tool, caller: Caller) -> None:
         """By what the principal may do now, which is looked at anew for each call."""
-        if caller.principal != LOCAL:
-            record = await self._store.principals.current(caller.workspace, caller.principal)
-            require_tool(caller.principal, record, caller.flow, tool.spec.name)
+        record = await self._store.principals.current(caller.workspace, caller.principal)
+        require_tool(caller.principal, record, caller.flow, tool.spec.name)
 
     def _check_arguments(self, spec: ToolSpec, arguments: Json, shown: Json) -> None:
         """Check the arguments; what a message has of them is as records show them."""

@@ -2,22 +2,20 @@
 
 import asyncio
 import importlib
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from engine.approval_rules import ApprovalRules
 from engine.cancellation import Interruption
 from engine.code_slots import CodeSlots
 from engine.emission import Emission
 from engine.execution import Execution, RunOutcome
 from engine.intake.receiver import Receiver
 from engine.language import Language
-from engine.links import PURPOSE, LinkHolder, Links, NoPublicUrlError, SignedLink
+from engine.links import PURPOSE, Links
 from engine.orchestrator.environment import prepare
 from engine.policies import Policies
 from engine.progress import NoObserver, Observer
-from engine.questions import Approval
 from engine.refusals import Refusals
 from engine.run_log import RunLog
 from engine.runs import Driver, Runs
@@ -28,7 +26,7 @@ from engine.settings import Settings
 from engine.store import Store
 from engine.tool_calls import ToolCaller
 from engine.trace_context import Traces, Untraced
-from flows.contracts import OwnApprovals, StepExecutor
+from flows.contracts import StepExecutor
 from flows.model import StepConfig
 from steps.approval import ApprovalExecutor, ApprovalStep
 from steps.code import JavaScriptStep, PythonStep, ShellStep
@@ -64,7 +62,7 @@ class Parts:
         self._secrets: Secrets | None = None
         self.policies = Policies(self.store)
         self._code_slots: CodeSlots | None = None
-        self._links = Links(self._link_key)
+        self.approval_rules = ApprovalRules(settings.approvals, self.policies, Links(self._link_key))
         self.orchestrator = LateOrchestrator(settings, self._stack)
 
     async def close(self) -> None:
@@ -111,47 +109,6 @@ class Parts:
     @property
     def settings(self) -> Settings:
         return self._settings
-
-    async def own_approvals(self, workspace: str) -> OwnApprovals | None:
-        """What the installation and the policy of a workspace say of requesters who decide; None: nothing."""
-        said = {self._settings.approvals.own_approvals, (await self.policies.current(workspace)).own_approvals}
-        if "refuse" in said:
-            return "refuse"
-        return "allow" if "allow" in said else None
-
-    async def notified(self, workspace: str) -> Sequence[str]:
-        """Names of a workspace's secrets with the addresses to tell of each approval."""
-        policy = await self.policies.current(workspace)
-        return tuple(dict.fromkeys((*self._settings.approvals.notify, *policy.notify)))
-
-    @property
-    def links(self) -> Links:
-        """What signs and opens links."""
-        return self._links
-
-    @property
-    def has_links(self) -> bool:
-        """Whether links can be made: whether it is known where people reach the service."""
-        return self._settings.approvals.public_url is not None
-
-    async def link_to(self, asked: Approval, principal: str, *, until: datetime | None = None) -> SignedLink:
-        """A link by which a principal decides a question, until then at most.
-
-        Raises:
-            NoPublicUrlError: it isn't known under which address the service is reached.
-        """
-        settings = self._settings.approvals
-        if settings.public_url is None:
-            raise NoPublicUrlError(
-                "it isn't known under which address people reach the service",
-                fix="set STEPBOX_PUBLIC_URL, such as https://stepbox.example.com",
-            )
-        latest = datetime.now(UTC) + timedelta(seconds=settings.link_expires)
-        expires_at = min(time for time in (latest, until, asked.expires_at) if time is not None).replace(microsecond=0)
-        holder = LinkHolder(workspace=asked.workspace, principal=principal, expires_at=expires_at)
-        token = await self._links.token(asked.id, holder)
-        url = f"{settings.public_url.rstrip('/')}/decide/{asked.id}/{token}"
-        return SignedLink(url=url, principal=principal, expires_at=expires_at)
 
     async def _link_key(self) -> bytes:
         return await (await self.secrets()).derived_key(PURPOSE)

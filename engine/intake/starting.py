@@ -7,7 +7,7 @@ from engine.flow_sources import StoredFlows
 from engine.language import Language
 from engine.plans import Plan
 from engine.policy import ForbiddenError, require_acting
-from engine.records import LOCAL, FlowVersion, Run
+from engine.records import FlowVersion, Run
 from engine.runs import Runs
 from engine.starts import queue
 from engine.store import Store
@@ -37,10 +37,9 @@ class QueuedRuns:
         source = StoredFlows(self._store, self._language, version.workspace)
         plan = await runs.plan(definition, inputs, source, workspace=version.workspace)
         applied_by = await self._applied_by(version)
-        if applied_by != LOCAL:
-            record = await self._store.principals.current(version.workspace, applied_by)
-            for flow in (version.flow, *plan.subflows):
-                require_acting(applied_by, record, flow)
+        record = await self._store.principals.current(version.workspace, applied_by)
+        for flow in (version.flow, *plan.subflows):
+            require_acting(applied_by, record, flow)
         return plan
 
     async def _applied_by(self, version: FlowVersion) -> str:

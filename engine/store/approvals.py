@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
 from engine.audit import STEPBOX, Actor, Target, acting
-from engine.questions import Approval, Decision, Kind, Way
+from engine.questions import Approval, Decision, Kind, Way, requesters_of
 from engine.reach import ALL, Reach
-from engine.records import DEFAULT_WORKSPACE, LOCAL, Page
+from engine.records import DEFAULT_WORKSPACE, Page
 from engine.store import fence
 from engine.store.approval_table import ApprovalTable
 from engine.store.audit_record import record
@@ -102,7 +102,7 @@ class Approvals:
             run = connection.execute(_OF_RUN, {"run": run_id}).one()
             first = connection.execute(_OF_RUN, {"run": root_of(connection, run_id)}).one()
             about = {"workspace": run.workspace, "flow": run.flow, "kind": kind}
-            requesters = [] if first.principal == LOCAL else [first.principal]
+            requesters = list(requesters_of(first.principal))
             connection.execute(
                 _INSERT, {**question_values(question, now), **_place(key), **about, "requesters": requesters}
             )

@@ -11,7 +11,7 @@ from ulid import ULID
 
 from engine.principals import Grant, GrantKind, GrantPatterns, PrincipalKind, PrincipalRecord
 from engine.reach import fits
-from engine.records import DEFAULT_WORKSPACE, Page, Role
+from engine.records import DEFAULT_WORKSPACE, LOCAL, Page, Role
 from engine.store.database import Body, Database, Result, upsert_into
 from engine.store.errors import LastAdminError, NameTakenError, UnknownRecordError
 from engine.store.locks import hold_name
@@ -79,7 +79,12 @@ class Principals:
         return await self._database.read(lambda connection: _required(connection, workspace, name))
 
     async def current(self, workspace: str, name: str) -> PrincipalRecord | None:
-        """The principal as of at most :data:`CURRENT_FOR` seconds ago, or None; what changed here is known at once."""
+        """The principal as of at most :data:`CURRENT_FOR` seconds ago, or None; what changed here is known at once.
+
+        Whoever uses the home is no principal that is kept, so nothing is read for it.
+        """
+        if name == LOCAL:
+            return None
         known = self._current.get((workspace, name))
         if known is not None and time.monotonic() - known[0] < CURRENT_FOR:
             return known[1]

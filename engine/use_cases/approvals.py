@@ -55,7 +55,7 @@ class ApprovalUseCases(Acting):
         asked = await approvals.find(target)
         await self._require_decider(asked)
         given = {**(values or {}), **form_values(asked, pairs)}
-        decided = await approvals.decide(asked.id, decision, by=self._principal, comment=comment, values=given)
+        decided = await approvals.decide(asked, decision, by=self._principal, comment=comment, values=given)
         self._wake()
         return decided, await approvals.resumable(decided)
 
@@ -83,11 +83,11 @@ class ApprovalUseCases(Acting):
                 f"'{principal[:80]}' is no principal of this workspace who may see the flow '{asked.flow}'", fix=fix
             )
         holder = Principal(name=principal, workspace=self._workspace, role=roles[principal], kind="link")
-        require_decider(asked, holder, own=await self._parts.own_approvals(self._workspace))
+        require_decider(asked, holder, own=await self._parts.approval_rules.own_approvals(self._workspace))
         until = None if lasts is None else datetime.now(UTC) + timedelta(seconds=lasts)
-        link = await self._parts.link_to(asked, principal, until=until)
+        link = await self._parts.approval_rules.link_to(asked, principal, until=until)
         await self._record(store, "approval.link", "approval", asked.id, {"principal": principal})
         return link
 
     async def _require_decider(self, asked: Approval) -> None:
-        require_decider(asked, self._principal, own=await self._parts.own_approvals(self._workspace))
+        require_decider(asked, self._principal, own=await self._parts.approval_rules.own_approvals(self._workspace))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine import deciders, flow_ceilings, flow_changes, full_network, snippets, starts
 from engine.plans import UnknownFlowError
+from engine.questions import requesters_of
 from engine.records import FlowDetail, FlowSummary, FlowVersion, Page
 from engine.run_secrets import secrets_named
 from engine.service import AppliedFlow, FlowText, Precondition, PreconditionFailedError
@@ -86,7 +87,7 @@ class FlowUseCases(Acting):
         """The id of the question about a version that nobody has decided yet; None where there is nothing to ask."""
         if not full_network.needs_approval(definition):
             return None
-        by = () if self._principal.kind == "local" else (self._principal.name,)
+        by = requesters_of(self._principal.name)
         asked = await full_network.ask(store, version, definition, requesters=by)
         return asked.id if asked.decision is None else None
 

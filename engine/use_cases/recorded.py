@@ -3,7 +3,6 @@
 What a use case does is recorded where it does it, in the same transaction.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -11,11 +10,10 @@ from typing import Any, Final, TypeVar
 
 from engine.audit import Actor, Target, acting_as
 from engine.policy import ForbiddenError
+from engine.refusals import reason, recorded_or_not
 from engine.store.errors import DecidedError
 from engine.use_cases.acting import Acting
 from flows.errors import RefusedError, StepboxError
-
-_log = logging.getLogger(__name__)
 
 _Acting = TypeVar("_Acting", bound=type[Acting])
 
@@ -85,14 +83,11 @@ def _recorded(name: str, use_case: Callable[..., Awaitable[Any]]) -> Callable[..
 async def _record(service: Acting, name: str, refused: StepboxError, arguments: tuple[Any, ...]) -> None:
     subject = arguments[0] if arguments and isinstance(arguments[0], str) else None
     principal = service.who
-    try:
+    with recorded_or_not(refused):
         await (await service.refusals()).note(
             key=(principal.workspace, principal.name, name),
             workspace=principal.workspace,
             action=ACTIONS.get(name, name),
             target=None if subject is None else Target(kind="named", id=subject),
-            details={"code": refused.code, "why": refused.message},
+            details=reason(refused),
         )
-    except StepboxError:
-        # It is refused all the same, and nothing has happened.
-        _log.warning("a refusal can't be recorded: %s", refused.message, exc_info=True)
